@@ -1,0 +1,167 @@
+"""All that a rule's author needs: what a rule is, what it reports and how it describes a fix.
+
+Importing this module never imports LibCST, so that rules can be listed and their gates asked
+without paying for a parser.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.module import Module
+
+
+class Applicability(enum.Enum):
+    """How sure a fix is."""
+
+    SAFE = "safe"
+    """The behaviour after the fix is provably the standard's."""
+
+    UNSAFE = "unsafe"
+    """The fix may change behaviour, and its message says what; needs `--unsafe-fixes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Replace the bytes from `start` to `end` of the file as it was read by `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """What mends one finding, as edits that can be applied without any other finding's."""
+
+    applicability: Applicability
+    message: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One breach of the standard, as plain data: it can be printed, cached and sent elsewhere.
+
+    Lines and columns count from 1, columns in characters; the end column is exclusive.
+    """
+
+    path: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    code: str
+    name: str
+    message: str
+    help: str
+    """What to do; where there is no fix, why not."""
+    source_line: str
+    fix: Fix | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`from module import name`, to be added where the file has no such import yet."""
+
+    module: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """A fix as a rule describes it: in nodes. The core turns it into edits of bytes."""
+
+    applicability: Applicability
+    message: str
+    replacements: tuple[tuple[cst.CSTNode, cst.CSTNode], ...]
+    imports: tuple[Import, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What a rule yields: the node at fault, what is wrong, what to do, and the fix if any."""
+
+    node: cst.CSTNode
+    message: str
+    help: str
+    rewrite: Rewrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """An example that the rule must not report, in a project whose handler is `app/db.py`."""
+
+    code: str
+    handler: str | None = None
+    """The text of `app/db.py`; the 2025 standard's where it is None."""
+    config: str = ""
+    """Further lines of the `[tool.session-guard]` table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """An example that the rule must report, with the text after the fix where it has one."""
+
+    code: str
+    fixed: str | None = None
+    """The text after `fix`, or after `fix --unsafe-fixes` where `unsafe` is true."""
+    unsafe: bool = False
+    count: int = 1
+    """How many findings of this rule the example has."""
+    because: str = ""
+    """A part of the finding's message, help or fix message that must be there."""
+    handler: str | None = None
+    config: str = ""
+
+
+class Rule(ABC):
+    """One rule: its texts, its gate, the nodes it looks at, its verdict, and its examples.
+
+    A rule's module imports no LibCST when it is loaded; `check` may.
+    """
+
+    code: ClassVar[str]
+    """`SG` and three digits, or a prefix of your own for a team's own rules."""
+    name: ClassVar[str]
+    """In kebab-case."""
+    summary: ClassVar[str]
+    """One line: what it finds."""
+    why: ClassVar[str]
+    """Why that is bad, in plain Markdown."""
+    fix_safety: ClassVar[str]
+    """When its fix is safe, unsafe or absent."""
+    since: ClassVar[str]
+    """The version of session-guard that first had it."""
+    references: ClassVar[tuple[str, ...]] = ()
+    tokens: ClassVar[tuple[bytes, ...]]
+    """The gate's fixed part: a file with none of these bytes, and no name of the project's
+    that the rule looks at, has no finding of this rule."""
+    project_names: ClassVar[bool] = False
+    """Whether the names that the project exports open the gate too."""
+    node_types: ClassVar[tuple[str, ...]]
+    """Names of the LibCST node classes that `check` is called with."""
+    valid: ClassVar[tuple[Valid, ...]]
+    invalid: ClassVar[tuple[Invalid, ...]]
+
+    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
+        """Return whether `source` may hold a finding; it may say yes too often, never no.
+
+        `exported` are the names by which the project's files reach its own session classes,
+        factories and engines.
+        """
+        if any(token in source for token in self.tokens):
+            return True
+        return self.project_names and any(name in source for name in exported)
+
+    @abstractmethod
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        """Yield what is wrong at `node`, which is of one of `node_types`."""
