@@ -1,0 +1,52 @@
+"""Fixtures: one PostgreSQL for the whole run, and fresh PgBouncers for each test."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from .servers import PgBouncer, Postgres, ServerError, running_pgbouncer, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL; `.dsn` reaches it without a pooler."""
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_postgres())
+        except ServerError as error:
+            pytest.fail(str(error), pytrace=False)
+        yield server
+
+
+@pytest.fixture
+def start_pgbouncer(postgres: Postgres) -> Iterator[Callable[..., PgBouncer]]:
+    """Starts PgBouncers with further options of their `[pgbouncer]` section; stopped at the end.
+
+    Each is new, since statements left on server connections by one test would fail the next.
+    """
+    with ExitStack() as stack:
+
+        def start(**options: str) -> PgBouncer:
+            try:
+                return stack.enter_context(running_pgbouncer(postgres, **options))
+            except ServerError as error:
+                pytest.fail(str(error), pytrace=False)
+
+        yield start
+
+
+@pytest.fixture
+def pgbouncer(start_pgbouncer: Callable[..., PgBouncer]) -> PgBouncer:
+    """A running PgBouncer in transaction mode with three server connections; `.dsn` reaches it."""
+    return start_pgbouncer()
+
+
+@pytest.fixture
+def items(postgres: Postgres) -> None:
+    """An empty table `items (id integer primary key, name text)`."""
+    asyncio.run(
+        postgres.fetch("DROP TABLE IF EXISTS items"),
+    )
+    asyncio.run(postgres.fetch("CREATE TABLE items (id integer PRIMARY KEY, name text)"))

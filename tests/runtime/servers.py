@@ -1,0 +1,314 @@
+"""Starts a real PostgreSQL and real PgBouncers on free ports of 127.0.0.1, and stops them again."""
+
+import asyncio
+import io
+import os
+import pwd
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+USER = "guard"
+PASSWORD = "s3cret-Pa55word"
+SERVER_CONNECTIONS = 3
+
+_START_SECONDS = 30
+_INSTALL = (
+    "run scripts/provision, or install it: apt-get install {apt} (Debian, Ubuntu), "
+    "dnf install {dnf} (Fedora), pacman -S {pacman} (Arch), brew install {brew} (macOS)"
+)
+
+
+class ServerError(Exception):
+    """A server is not installed or did not start."""
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A running PostgreSQL, spoken to without a pooler."""
+
+    port: int
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    async def fetch(self, query: str, *args: object) -> list[asyncpg.Record]:
+        connection = await asyncpg.connect(self.dsn, ssl=False)
+        try:
+            return await connection.fetch(query, *args)
+        finally:
+            await connection.close()
+
+
+@dataclass(frozen=True)
+class PgBouncer:
+    """A running PgBouncer in transaction mode with SERVER_CONNECTIONS server connections."""
+
+    port: int
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
+
+    async def named_statements(self) -> list[int]:
+        """Count the prepared statements left on each server connection."""
+        clients = [
+            await asyncpg.connect(self.dsn, ssl=False, statement_cache_size=0)
+            for _ in range(SERVER_CONNECTIONS)
+        ]
+        try:
+            for client in clients:  # all transactions open at once: each holds another connection
+                await client.execute("BEGIN")
+            counts = dict([await self._count_statements(client) for client in clients])
+            for client in clients:
+                await client.execute("ROLLBACK")
+        finally:
+            for client in clients:
+                await client.close()
+        assert len(counts) == SERVER_CONNECTIONS
+        return list(counts.values())
+
+    @staticmethod
+    async def _count_statements(client: Any) -> tuple[int, int]:
+        # COPY goes by the simple protocol: the count must not prepare a statement itself.
+        answer = io.BytesIO()
+        await client.copy_from_query(
+            "SELECT pg_backend_pid(), count(*) FROM pg_prepared_statements", output=answer
+        )
+        pid, count = answer.getvalue().split()
+        return int(pid), int(count)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    initdb, postgres = _postgres_binary("initdb"), _postgres_binary("postgres")
+    with _server_directory() as directory:
+        data, password_file = directory / "data", directory / "password"
+        _write(password_file, PASSWORD)
+        initialised = subprocess.run(
+            [
+                *(initdb, "--pgdata", data, "--username", USER, "--pwfile", password_file),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ],
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            **_unprivileged(),
+        )
+        if initialised.returncode != 0:
+            raise ServerError(f"initdb failed:\n{initialised.stderr}")
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "16MB",
+        }
+        command = [postgres, "-D", data]
+        command += [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
+        with _running(directory, lambda port: [*command, "-p", str(port)], signal.SIGINT) as port:
+            server = Postgres(port)
+            _wait_until_answering(server.dsn)
+            yield server
+
+
+@contextmanager
+def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
+    """Start a PgBouncer before this server; `options` are added to its `[pgbouncer]` section."""
+    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        raise ServerError(
+            "pgbouncer was not found: "
+            + _INSTALL.format(
+                apt="pgbouncer", dnf="pgbouncer", pacman="pgbouncer", brew="pgbouncer"
+            )
+        )
+    with _server_directory() as directory:
+        _write(directory / "users", f'"{USER}" "{PASSWORD}"\n')
+
+        def configured(port: int) -> list[str | Path]:
+            settings = {
+                "listen_addr": "127.0.0.1",
+                "listen_port": str(port),
+                "unix_socket_dir": "",
+                "auth_type": "scram-sha-256",
+                "auth_file": str(directory / "users"),
+                "pool_mode": "transaction",
+                "default_pool_size": str(SERVER_CONNECTIONS),
+                "max_client_conn": "200",
+                **options,
+            }
+            # Below 1.21 the setting is a fatal error; from 1.24 on its default hides what is tested.
+            if _pgbouncer_version(binary) >= (1, 21):
+                settings["max_prepared_statements"] = "0"
+            lines = [f"{key} = {value}" for key, value in settings.items()]
+            ini = [
+                "[databases]",
+                f"* = host=127.0.0.1 port={server.port}",
+                "[pgbouncer]",
+                *lines,
+            ]
+            _write(directory / "pgbouncer.ini", "\n".join(ini) + "\n")
+            return [binary, directory / "pgbouncer.ini"]
+
+        with _running(directory, configured, signal.SIGTERM) as port:
+            yield PgBouncer(port)
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1, which is its own authority, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise ServerError(
+            "openssl was not found: "
+            + _INSTALL.format(apt="openssl", dnf="openssl", pacman="openssl", brew="openssl")
+        )
+    certificate, key = directory / "server.crt", directory / "server.key"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=session-guard-test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    _give_away(key)
+    return certificate, key
+
+
+def _postgres_binary(name: str) -> str:
+    """Find a program of the PostgreSQL server, which Debian keeps off the PATH."""
+    folders: list[str] = []
+    if pg_config := shutil.which("pg_config"):
+        asked = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True)
+        folders.append(asked.stdout.strip())
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    newest_first = sorted(versions, key=lambda folder: float(folder.parent.name), reverse=True)
+    folders += [*map(str, newest_first), os.environ["PATH"]]
+    for folder in folders:
+        if found := shutil.which(name, path=folder):
+            return found
+    raise ServerError(
+        f"PostgreSQL's {name} was not found: "
+        + _INSTALL.format(
+            apt="postgresql", dnf="postgresql-server", pacman="postgresql", brew="postgresql"
+        )
+    )
+
+
+def _pgbouncer_version(binary: str) -> tuple[int, int]:
+    shown = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"PgBouncer (\d+)\.(\d+)", shown)
+    assert found is not None, shown
+    return int(found[1]), int(found[2])
+
+
+def _account() -> pwd.struct_passwd | None:
+    """The user to run servers as, which refuse to run as root; None is the present one."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def _unprivileged() -> dict[str, Any]:
+    account = _account()
+    if account is None:
+        return {}
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+def _give_away(path: Path) -> None:
+    if account := _account():
+        os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o600)
+    _give_away(path)
+
+
+@contextmanager
+def _server_directory() -> Iterator[Path]:
+    # pytest's own temporary folders are closed to other users than the one that runs it.
+    with tempfile.TemporaryDirectory(prefix="session-guard-") as name:
+        _give_away(Path(name))
+        yield Path(name)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(directory: Path, command_for: Any, stop_signal: signal.Signals) -> Iterator[int]:
+    """Run a server in the foreground until it is left; gives its port."""
+    log = directory / "log"
+    for _ in range(5):
+        port = _free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command_for(port), cwd=directory, stdout=output, stderr=output, **_unprivileged()
+            )
+        try:
+            if _listens(process, port):
+                yield port
+                return
+        finally:
+            _stop(process, stop_signal)
+        if "in use" not in log.read_text():  # another program took the port meanwhile: try again
+            break
+    raise ServerError(f"{process.args} did not start:\n{log.read_text()}")
+
+
+def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:
+    end = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _wait_until_answering(dsn: str) -> None:
+    """PostgreSQL listens before it takes connections."""
+
+    async def answering() -> None:
+        async with asyncio.timeout(_START_SECONDS):
+            while True:
+                try:
+                    await (await asyncpg.connect(dsn, ssl=False)).close()
+                except asyncpg.CannotConnectNowError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+    asyncio.run(answering())
+
+
+def _stop(process: "subprocess.Popen[bytes]", stop_signal: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(stop_signal)
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
