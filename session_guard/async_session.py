@@ -257,7 +257,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         try:
             await _to_completion(session.rollback())
         except Exception as rollback_error:
-            # The connection is lost and the transaction with it: the first error is the one to raise.
+            # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
         logger.log(_settings.log_level, "session rolled back: %s", _describe(error))
         raise

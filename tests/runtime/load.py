@@ -16,7 +16,6 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from session_guard.async_session import SessionSettings, configure, dispose, get_background_session
@@ -49,7 +48,7 @@ async def run_load(
                 async with open_session() as session:
                     for query in range(QUERIES):
                         await ask(session, f"{worker} query {query}", number * 1000 + turn)
-            except SQLAlchemyError as error:
+            except Exception as error:  # a naive session fails in many ways, on connecting too
                 outcome.errors[driver_error(error)] += 1
             else:
                 outcome.transactions += 1

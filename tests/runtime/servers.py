@@ -149,7 +149,7 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
                 "max_client_conn": "200",
                 **options,
             }
-            # Below 1.21 the setting is a fatal error; from 1.24 on its default hides what is tested.
+            # Fatal below 1.21; from 1.24 on the default hides what is tested.
             if _pgbouncer_version(binary) >= (1, 21):
                 settings["max_prepared_statements"] = "0"
             lines = [f"{key} = {value}" for key, value in settings.items()]
