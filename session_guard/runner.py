@@ -1,0 +1,204 @@
+"""Many files: paths -> what is found in each, or what became of each."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from session_guard import registry
+from session_guard.config import ConfigError, Configuration
+from session_guard.linter import unreadable
+from session_guard.project import Project
+from session_guard.sources import Finder, Unreadable, WriteError, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from session_guard.rule import Finding, Rule
+    from session_guard.sources import Source
+
+STANDARD_INPUT = "-"
+
+
+class FileError(Exception):
+    """Something that should never happen did, with the file `shown`; the cause says what."""
+
+    def __init__(self, shown: str) -> None:
+        super().__init__(shown)
+        self.shown = shown
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says of a run."""
+
+    paths: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    force_exclude: bool = True
+    stdin_filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What became of one file: its bytes before and after, what was fixed and what was not."""
+
+    shown: str
+    before: bytes
+    after: bytes
+    applied: tuple[Finding, ...]
+    remaining: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """A file as it was read: with its `source` where it is to be checked, or why it cannot be."""
+
+    shown: str
+    data: bytes = b""
+    source: Source | None = None
+    refusal: str | None = None
+
+
+class Run:
+    """One run over files; `checked` counts them."""
+
+    def __init__(self, options: Options) -> None:
+        """Read the rules and the command line's configuration.
+
+        Raises ConfigError, and RuleLoadError where a rule package is broken.
+        """
+        self._options = options
+        self._rules = registry.load_rules()
+        self._configuration = Configuration(options.overrides, registry.known_codes)
+        self._projects: dict[Path, Project] = {}
+        self.checked = 0
+
+    @property
+    def notices(self) -> list[str]:
+        """What the projects have to say about the run as a whole, each thing once."""
+        notices = (notice for project in self._projects.values() for notice in project.notices)
+        return list(dict.fromkeys(notices))
+
+    def check(self) -> Iterator[list[Finding]]:
+        """Yield the findings of one file after the other.
+
+        Raises ConfigError, PathError and FileError.
+        """
+        for file in self._inputs():
+            if file.refusal is not None:
+                yield [unreadable(file.shown, file.refusal)]
+            elif file.source is not None:
+                with _naming(file.shown):
+                    project = self._project(file.source)
+                    findings = check_file(file.source, file.data, project, self._rules)
+                yield findings
+
+    def fix(self, *, unsafe: bool, write: bool) -> Iterator[Fixed]:
+        """Yield what became of one file after the other, written back where `write` is true.
+
+        Raises ConfigError, PathError and FileError.
+        """
+        for file in self._inputs():
+            if file.refusal is not None:
+                yield Fixed(file.shown, b"", b"", (), (unreadable(file.shown, file.refusal),))
+            elif file.source is None:
+                yield Fixed(file.shown, file.data, file.data, (), ())
+            else:
+                with _naming(file.shown):
+                    project = self._project(file.source)
+                    fixed = fix_file(file.source, file.data, project, self._rules, unsafe=unsafe)
+                    if write:
+                        fixed = _written(Path(file.source.path), fixed)
+                yield fixed
+
+    def _inputs(self) -> Iterator[_Input]:
+        finder = Finder(self._configuration.settings, force_exclude=self._options.force_exclude)
+        if self._options.paths == (STANDARD_INPUT,):
+            name = self._options.stdin_filename or "<stdin>"
+            source = finder.place(name)
+            self.checked += source is not None
+            yield _Input(source.shown if source else name, sys.stdin.buffer.read(), source)
+            return
+        for found in finder.find(self._options.paths):
+            if isinstance(found, Unreadable):
+                yield _Input(found.shown, refusal=found.reason)
+                continue
+            self.checked += 1
+            try:
+                data = Path(found.path).read_bytes()
+            except OSError as error:
+                yield _Input(found.shown, refusal=error.strerror or str(error))
+            else:
+                yield _Input(found.shown, data, found)
+
+    def _project(self, source: Source) -> Project:
+        root = source.settings.root
+        if root not in self._projects:
+            self._projects[root] = Project(source.settings)
+        return self._projects[root]
+
+
+def check_file(
+    source: Source, data: bytes, project: Project, rules: Sequence[Rule]
+) -> list[Finding]:
+    """Return what `rules` find in a file that holds `data`."""
+    passing = _passing(source, data, project, rules)
+    if not passing:
+        return []
+    from session_guard.linter import lint
+
+    return lint(source.shown, Path(source.path), data, project, passing)
+
+
+def fix_file(
+    source: Source, data: bytes, project: Project, rules: Sequence[Rule], *, unsafe: bool
+) -> Fixed:
+    """Return what `rules` make of a file that holds `data`; nothing is written."""
+    passing = _passing(source, data, project, rules)
+    if not passing:
+        return Fixed(source.shown, data, data, (), ())
+    from session_guard.fixer import fix
+
+    result = fix(source.shown, Path(source.path), data, project, passing, unsafe=unsafe)
+    return Fixed(source.shown, data, result.data, tuple(result.applied), tuple(result.remaining))
+
+
+def _passing(
+    source: Source, data: bytes, project: Project, rules: Sequence[Rule]
+) -> tuple[Rule, ...]:
+    """Return the rules that may find something; dear questions are asked last."""
+    settings = source.settings
+    exported = project.exported_names()
+    passing = [
+        rule for rule in rules if settings.is_selected(rule.code) and rule.gate(data, exported)
+    ]
+    return tuple(rule for rule in passing if not settings.is_ignored(rule.code, source.relative))
+
+
+def _written(path: Path, fixed: Fixed) -> Fixed:
+    """Write the file, or turn what was to be fixed into what was not, with the reason."""
+    if fixed.after == fixed.before:
+        return fixed
+    try:
+        write_atomically(path, fixed.after, fixed.before)
+    except WriteError as error:
+        left = [replace(finding, help=f"not fixed: the file {error}") for finding in fixed.applied]
+        remaining = sorted(
+            (*left, *fixed.remaining), key=lambda finding: (finding.line, finding.column)
+        )
+        return Fixed(fixed.shown, fixed.before, fixed.before, (), tuple(remaining))
+    return fixed
+
+
+@contextmanager
+def _naming(shown: str) -> Iterator[None]:
+    """Say of an unexpected error which file it came with."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise FileError(shown) from error
