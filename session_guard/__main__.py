@@ -1,0 +1,5 @@
+"""`python -m session_guard`."""
+
+from session_guard.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""The command line: a command is a module of this package, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from session_guard import __version__
+
+TRACEBACK = "SESSION_GUARD_TRACEBACK"
+_COMMANDS = ("check", "fix", "rule")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"{__name__}.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def _commands() -> None:
+    """Keep SQLAlchemy's async sessions behind a connection pooler to one standard.
+
+    Exit codes: 0 nothing to report, 1 violations, 2 bad usage, bad configuration or an error.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks must not end the run.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_run())
+
+
+def _run() -> int:
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        code = _commands.main(prog_name="session-guard", standalone_mode=False, color=color)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except click.Abort:
+        return 130
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    """Say briefly what went wrong, and with which file."""
+    from session_guard.runner import FileError
+
+    file = f"{error.shown}: " if isinstance(error, FileError) else ""
+    cause = error.__cause__ if isinstance(error, FileError) else error
+    click.echo(f"error: {file}internal error: {type(cause).__name__}: {cause}", err=True)
+    if os.environ.get(TRACEBACK):
+        import traceback
+
+        traceback.print_exception(error)
+    else:
+        click.echo(f"{TRACEBACK}=1 in the environment shows where; please report it.", err=True)
+    return 2
