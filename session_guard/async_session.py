@@ -365,7 +365,7 @@ def _forget_first_error(dbapi_connection: object, record: ConnectionPoolEntry) -
 
 def _describe(error: BaseException) -> str:
     """Name an error by class and SQLSTATE: its message may quote rows, parameters or the URL."""
-    sqlstate = getattr(getattr(error, "orig", None), "sqlstate", None)
+    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
     return type(error).__name__ + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
 
 

@@ -74,6 +74,8 @@ class Import:
 
     module: str
     name: str
+    beside: cst.CSTNode | None = None
+    """An import statement to put it into, or next to where that is inside a function."""
 
 
 @dataclass(frozen=True, slots=True)

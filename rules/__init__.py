@@ -1,0 +1,1 @@
+"""The built-in rules, one file each. They are found by walking this package."""

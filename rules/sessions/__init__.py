@@ -1,0 +1,1 @@
+"""SG1xx: how sessions and their factories are made."""

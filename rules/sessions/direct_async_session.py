@@ -1,0 +1,267 @@
+"""SG101: `AsyncSession(...)` constructed outside the handler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Invalid, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.module import Module
+
+
+class DirectAsyncSession(Rule):
+    code = "SG101"
+    name = "direct-async-session"
+    summary = "`AsyncSession(...)` constructed outside the handler"
+    why = """\
+A session that is constructed by hand gets whatever engine stands at hand and none of the handler's
+promises: nobody commits it, rolls it back and logs the error, or sees that its engine has the
+settings that a transaction pooler needs. Behind Supavisor or PgBouncer such sessions fail with
+`prepared statement "__asyncpg_…__" does not exist` or, without any error, return rows that belong
+to another query.
+
+It is found by whatever name the class goes: an alias, a module's attribute, a subclass, SQLModel's
+class, a `functools.partial`. Type annotations, `isinstance` and other libraries' classes of the
+same name are no findings."""
+    fix_safety = """\
+`async with AsyncSession(engine) as session:` becomes
+`async with get_background_session() as session:`.
+
+- *Safe* where the engine is the handler's, the class is the one that the handler's sessions have or
+  a base of it, and the block only reads, or commits last on every way out; where it relied neither
+  on autoflush nor on attributes that expire on commit; and where it swallows no error.
+- *Unsafe* where one of these is not so or could not be followed; the message says which.
+- *Absent* where the engine is another or is not known to be the handler's (name it in `engines`),
+  where the class differs, where the session is returned, stored or yielded, where it is not opened
+  by an `async with`, or where a comment stands inside the call."""
+    since = "0.1.0"
+    references = (
+        "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
+        "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
+    )
+    tokens = (b"AsyncSession", b"sqlalchemy.ext.asyncio", b"sqlmodel.ext.asyncio")
+    project_names = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from app.db import get_background_session
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+async def load(session: AsyncSession) -> None:
+    assert isinstance(session, AsyncSession)
+"""),
+        Valid("""\
+from curl_cffi.requests import AsyncSession
+
+async def fetch(url):
+    async with AsyncSession() as session:
+        return await session.get(url)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+class TenantSession(AsyncSession):
+    tenant: str
+
+def open_with(AsyncSession, engine):
+    return AsyncSession(engine)
+"""),
+        Valid("""\
+from unittest.mock import AsyncMock
+from sqlalchemy.ext.asyncio import AsyncSession
+
+session = AsyncMock(spec=AsyncSession)
+"""),
+        Valid("""\
+from sqlalchemy.orm import Session
+from app.sync import engine
+
+with Session(engine) as session:
+    session.commit()
+"""),
+        Valid('''\
+"""Never write async with AsyncSession(engine) as session: here."""
+# async with AsyncSession(engine) as session:
+TEXT = "from sqlalchemy.ext.asyncio import AsyncSession; AsyncSession(engine)"
+'''),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import User
+
+async def names():
+    async with AsyncSession(engine) as session:
+        users = (await session.scalars(select(User))).all()
+    return [user.name for user in users]
+""",
+            fixed="""\
+from sqlalchemy import select
+
+from app.db import get_background_session
+from app.models import User
+
+async def names():
+    async with get_background_session() as session:
+        users = (await session.scalars(select(User))).all()
+    return [user.name for user in users]
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession as Session
+
+from app import db
+from app.models import Job
+
+async def add(name):
+    async with Session(db.engine, expire_on_commit=False) as s:
+        s.add(Job(name=name))
+        await s.commit()
+""",
+            fixed="""\
+from app import db
+from app.models import Job
+
+async def add(name):
+    async with db.get_background_session() as s:
+        s.add(Job(name=name))
+        await s.commit()
+""",
+        ),
+        Invalid(
+            """\
+import sqlalchemy.ext.asyncio as sa_async
+
+from app.db import engine
+from app.models import Job
+
+async def add(name):
+    async with sa_async.AsyncSession(engine) as session:
+        session.add(Job(name=name))
+""",
+            fixed="""\
+from app.db import get_background_session
+from app.models import Job
+
+async def add(name):
+    async with get_background_session() as session:
+        session.add(Job(name=name))
+""",
+            unsafe=True,
+            because="it adds rows (line 8), and nothing commits that; the handler would",
+        ),
+        Invalid(
+            """\
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from app.db import engine
+
+async def ping():
+    async with AsyncSession(engine) as session:
+        await session.exec("select 1")
+""",
+            because="its class is not the one that the handler's sessions have",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+async def run(engine):
+    async with AsyncSession(engine) as session:
+        await session.commit()
+""",
+            because='engines = ["package.module.name"]',
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+reports = create_async_engine("postgresql+asyncpg://reports/db")
+
+async def run():
+    async with AsyncSession(reports) as session:
+        await session.commit()
+""",
+            because="its engine is another than the handler's",
+        ),
+        Invalid(
+            """\
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+
+make_session = partial(AsyncSession, engine)
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+
+class TenantSession(AsyncSession):
+    pass
+
+Shortcut = TenantSession
+
+async def run():
+    session = Shortcut(engine)
+    await session.close()
+""",
+            because="the session is not opened by an `async with`",
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard import values
+        from session_guard.to_handler import report_opening
+
+        assert isinstance(node, Call)
+        if module.is_handler:
+            return
+        for value in module.evaluate(node):
+            if isinstance(value, values.Partial) and value.call.node is node:
+                if values.is_session_class(value.function):
+                    yield Violation(
+                        node,
+                        f"`{module.code(node.func)}` of `AsyncSession` makes sessions outside the "
+                        "handler",
+                        "open sessions with `async with get_background_session() as session:`; "
+                        "not fixed: where its sessions are opened is to be changed first",
+                    )
+                    return
+            opening = values.opening(value)
+            if (
+                opening is not None
+                and not opening.from_factory
+                and isinstance(value, values.Result)
+                and value.call.node is node
+            ):
+                yield report_opening(
+                    node,
+                    opening,
+                    module,
+                    f"`{module.code(node.func)}(…)` constructs a session outside the handler",
+                )
+                return

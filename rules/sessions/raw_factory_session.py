@@ -1,0 +1,200 @@
+"""SG103: a session opened from a factory, round the context manager."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Invalid, Rule, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.module import Module
+    from session_guard.rule import Violation
+
+
+class RawFactorySession(Rule):
+    code = "SG103"
+    name = "raw-factory-session"
+    summary = "a session opened from a factory, round the context manager"
+    why = """\
+A factory makes sessions; it does not commit them, roll them back or log what went wrong. Even the
+handler's own factory has the pooler's settings and none of the rest: who forgets one `commit()`
+loses the work without a word, and who catches an error goes on in a transaction that is dead.
+`get_background_session()` does all of it in one place."""
+    fix_safety = """\
+`async with SessionLocal() as session:` and `async with SessionLocal.begin() as session:` become
+`async with get_background_session() as session:`.
+
+As for SG101: *safe* where the factory is bound to the handler's engine and the block is known to
+behave the same; *unsafe* where it is not known to; *absent* where the engine is another or unknown,
+the class differs, or the session is not opened by an `async with`."""
+    since = "0.1.0"
+    references = (
+        "https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",
+    )
+    tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
+    project_names = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from app.db import get_background_session
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+"""),
+        Valid("""\
+from sqlalchemy.orm import sessionmaker
+from app.sync import engine
+
+Session = sessionmaker(engine)
+
+def job():
+    with Session() as session:
+        session.commit()
+"""),
+        Valid("""\
+async def job(SessionLocal):
+    async with SessionLocal() as session:
+        await session.commit()
+"""),
+        Valid("""\
+from app.db import get_background_task_session_factory
+
+factory = get_background_task_session_factory()
+"""),
+        Valid("""\
+from app.http import SessionLocal
+
+async def fetch(url):
+    async with SessionLocal() as session:
+        return await session.get(url)
+"""),
+        Valid("""\
+from app.db import background_task_session_factory
+
+def make():
+    background_task_session_factory = make_client
+    return background_task_session_factory()
+"""),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy import select, func
+
+from app.db import background_task_session_factory
+from app.models import User
+
+async def count() -> int:
+    async with background_task_session_factory() as session:
+        return await session.scalar(select(func.count()).select_from(User))
+""",
+            fixed="""\
+from sqlalchemy import select, func
+
+from app.db import get_background_session
+from app.models import User
+
+async def count() -> int:
+    async with get_background_session() as session:
+        return await session.scalar(select(func.count()).select_from(User))
+""",
+        ),
+        Invalid(
+            """\
+from app.db import background_task_session_factory as Sessions
+from app.models import User
+
+async def add(name: str) -> None:
+    async with Sessions.begin() as session:
+        session.add(User(name=name))
+""",
+            fixed="""\
+from app.db import get_background_session
+from app.models import User
+
+async def add(name: str) -> None:
+    async with get_background_session() as session:
+        session.add(User(name=name))
+""",
+        ),
+        Invalid(
+            """\
+from app.db import get_background_task_session_factory
+
+async def ping():
+    async with get_background_task_session_factory()() as session:
+        await session.commit()
+""",
+            fixed="""\
+from app.db import get_background_session
+
+async def ping():
+    async with get_background_session() as session:
+        await session.commit()
+""",
+        ),
+        Invalid("""\
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import sessionmaker
+
+engine = create_async_engine("sqlite+aiosqlite://")
+SessionLocal = sessionmaker(engine, class_=AsyncSession)
+
+async def job():
+    async with SessionLocal() as session:
+        await session.commit()
+""",
+            because="its engine is another than the handler's",
+        ),
+        Invalid(
+            """\
+from app.db import background_task_session_factory
+
+async def job():
+    session = background_task_session_factory()
+    await session.close()
+""",
+            because="the session is not opened by an `async with`",
+        ),
+        Invalid(
+            """\
+from app.db import background_task_session_factory
+
+async def get_db():
+    async with background_task_session_factory() as session:
+        yield session
+""",
+            because="a request dependency uses `get_session()`",
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard import values
+        from session_guard.to_handler import report_opening
+
+        assert isinstance(node, Call)
+        if module.is_handler:
+            return
+        for value in module.evaluate(node):
+            opening = values.opening(value)
+            if (
+                opening is not None
+                and opening.from_factory
+                and isinstance(value, values.Result)
+                and value.call.node is node
+            ):
+                yield report_opening(
+                    node,
+                    opening,
+                    module,
+                    f"`{module.code(node)}` opens a session round the handler's context manager",
+                )
+                return

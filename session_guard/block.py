@@ -1,0 +1,867 @@
+"""What a block does with its session, and what would be different under the handler.
+
+The block is run in the abstract: each statement changes a small state, branches are joined, loops
+run until nothing new comes of them. Whatever is not understood becomes a reason why the rewrite is
+not safe; it is never taken for a read.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.from_libcst import children, dotted_parts
+from session_guard.names import Constant
+from session_guard.values import External
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from session_guard.module import Module
+
+_READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
+_LOADS_ONE = frozenset({"get", "get_one"})
+# What a statement, a row or a result answers without changing anything that was loaded.
+_PURE_METHODS = frozenset(
+    """
+    scalars scalar scalar_one scalar_one_or_none one one_or_none first all fetchall fetchone
+    fetchmany mappings unique partitions columns keys tuples yield_per freeze
+    _asdict model_dump model_dump_json dict items values isoformat strftime
+    lower upper strip split join startswith endswith format encode decode hex count index
+    """.split()
+)
+_CONSTRUCT_METHODS = frozenset(
+    """
+    where filter filter_by join outerjoin select_from order_by group_by having limit offset
+    distinct options correlate union union_all subquery cte label in_ not_in notin_ like ilike
+    is_ is_not isnot desc asc nulls_last nulls_first between contains startswith endswith any has
+    op cast astext join_from over bindparams columns alias returning values execution_options
+    with_only_columns add_columns exists scalar_subquery set with_for_update params on_conflict_do_nothing
+    on_conflict_do_update excluded
+    """.split()
+)
+_PURE_BUILTINS = frozenset(
+    """
+    len str int float bool repr sum isinstance issubclass hash format any all print list tuple
+    set frozenset dict sorted enumerate zip reversed min max iter next range abs round id type
+    """.split()
+)
+_CONTAINERS = frozenset(
+    "list tuple set frozenset dict sorted enumerate zip reversed min max iter next".split()
+)
+_PURE_FUNCTIONS = (
+    "logging.",
+    "sqlalchemy.",
+    "sqlmodel.",
+    "datetime.",
+    "uuid.",
+    "decimal.",
+    "time.",
+    "math.",
+    "asyncio.sleep",
+)
+_PURE_SQL_FUNCTIONS = frozenset(
+    """
+    count sum avg min max coalesce lower upper length now current_timestamp current_date
+    date_trunc extract abs round random concat array_agg string_agg json_agg jsonb_agg
+    json_build_object jsonb_build_object to_char greatest least nullif row_number rank dense_rank
+    generate_series unnest version current_database current_setting pg_backend_pid trim replace
+    substring substr split_part char_length date_part age floor ceil distinct cast any all in
+    exists values over filter and or not as on using
+    """.split()
+)
+_SELECTS = frozenset(
+    {
+        "sqlalchemy.select",
+        "sqlalchemy.sql.select",
+        "sqlalchemy.future.select",
+        "sqlalchemy.sql.expression.select",
+        "sqlmodel.select",
+        "sqlmodel.sql.expression.select",
+    }
+)
+_TEXTS = frozenset({"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text"})
+_SELECT_METHODS = _CONSTRUCT_METHODS - {"with_for_update", "returning", "cte", "values", "set"}
+_QUIET_CONTEXTS = frozenset({"open", "asyncio.timeout", "asyncio.timeout_at", "asyncio.TaskGroup"})
+_ROUTE_METHODS = frozenset(
+    "get post put patch delete head options route websocket api_route trace".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What may be true at one place of the block; joined with `or`."""
+
+    reached: bool = True
+    dirty: bool = False
+    """Something was, or may have been, written since the last commit."""
+    unflushed: bool = False
+    """Something may wait in the session for a flush."""
+    loaded: bool = False
+    """The session may know objects."""
+    stale: bool = False
+    """A commit came after objects were loaded: they expired, and would no longer."""
+    escaped: bool = False
+    """Objects of the session may be in the hands of code that was not followed."""
+
+    def joined(self, other: State) -> State:
+        """Return what may be true where two ways meet."""
+        if not self.reached:
+            return other
+        if not other.reached:
+            return self
+        return State(
+            True,
+            self.dirty or other.dirty,
+            self.unflushed or other.unflushed,
+            self.loaded or other.loaded,
+            self.stale or other.stale,
+            self.escaped or other.escaped,
+        )
+
+
+_ENDED = State(reached=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is different under the handler."""
+
+    autoflush_ends: bool
+    """The session flushed before queries, and the handler's does not."""
+    expiry_ends: bool
+    """A commit expired what was loaded, and under the handler it does not."""
+    commits_itself: bool
+    """The old form commits on leaving already: `factory.begin()`."""
+
+
+def reasons_against(
+    module: Module,
+    block: cst.BaseSuite,
+    session: str | None,
+    items: Sequence[cst.WithItem],
+    terms: Terms,
+) -> list[str]:
+    """Return why the block may behave otherwise under the handler; nothing if it surely does not.
+
+    `session` is the name that the block has for its session, `items` what the `with` enters after
+    it.
+    """
+    analysis = _Analysis(module, session, terms)
+    analysis.tracked = _tracked_names(module, block, session)
+    with_items = list(items)
+    state = analysis.entered(with_items, block, State())
+    analysis.leave(state, block)
+    return analysis.reasons
+
+
+class _Analysis:
+    def __init__(self, module: Module, session: str | None, terms: Terms) -> None:
+        self.module = module
+        self.session = session
+        self.terms = terms
+        self.tracked: frozenset[str] = frozenset()
+        self.reasons: list[str] = []
+        self.committing = 1 if terms.commits_itself else 0
+        self.raising = False
+        self.loops: list[list[State]] = []
+        self.last_write = ""
+
+    def object_to(self, reason: str, node: cst.CSTNode) -> None:
+        """Record a reason, once, with the line it stands on."""
+        text = f"{reason} (line {self.module.position(node).start.line})"
+        if text not in self.reasons:
+            self.reasons.append(text)
+
+    # -- statements -------------------------------------------------------------------------
+
+    def suite(self, suite: cst.BaseSuite, state: State) -> State:
+        for line in suite.body:
+            statements: Sequence[cst.CSTNode] = (
+                line.body if isinstance(line, cst.SimpleStatementLine) else [line]
+            )
+            for statement in statements:
+                if not state.reached:
+                    return state
+                state = self.statement(statement, state)
+        return state
+
+    def statement(self, node: cst.CSTNode, state: State) -> State:
+        match node:
+            case cst.Expr():
+                return self.value(node.value, state)
+            case cst.Assign():
+                state = self.value(node.value, state)
+                for target in node.targets:
+                    state = self.target(target.target, state)
+                return state
+            case cst.AnnAssign():
+                if node.value is None:
+                    return state
+                return self.target(node.target, self.value(node.value, state))
+            case cst.AugAssign():
+                return self.target(node.target, self.value(node.value, state), augmented=True)
+            case cst.Del():
+                return self.target(node.target, state)
+            case cst.Return():
+                if node.value is not None:
+                    if self.mentions_session(node.value) and self.bare_session(node.value):
+                        self.object_to("the session is returned", node)
+                    else:
+                        state = self.value(node.value, state)
+                self.leave(state, node)
+                return _ENDED
+            case cst.Break() | cst.Continue():
+                if self.loops:
+                    self.loops[-1].append(state)
+                else:
+                    self.leave(state, node)
+                return _ENDED
+            case cst.Raise():
+                for part in children(node):
+                    state = self.value(part, state)
+                return _ENDED
+            case cst.If():
+                state = self.value(node.test, state)
+                after = self.suite(node.body, state)
+                if isinstance(node.orelse, cst.If):
+                    return after.joined(self.statement(node.orelse, state))
+                if node.orelse is not None:
+                    return after.joined(self.suite(node.orelse.body, state))
+                return after.joined(state)
+            case cst.For():
+                return self.loop(node, self.value(node.iter, state))
+            case cst.While():
+                return self.loop(node, state)
+            case cst.With():
+                return self.entered(list(node.items), node.body, state)
+            case cst.Try() | cst.TryStar():
+                return self.attempt(node, state)
+            case cst.Match():
+                state = self.value(node.subject, state)
+                after = state
+                for case in node.cases:
+                    inner = state
+                    if case.guard is not None:
+                        inner = self.value(case.guard, inner)
+                    after = after.joined(self.suite(case.body, inner))
+                return after
+            case cst.FunctionDef() | cst.ClassDef():
+                if self.mentions(node):
+                    self.object_to("a function inside the block uses the session", node)
+                return state
+            case cst.Assert():
+                state = self.value(node.test, state)
+                return self.value(node.msg, state) if node.msg is not None else state
+            case (
+                cst.Pass() | cst.Import() | cst.ImportFrom() | cst.Global() | cst.Nonlocal()
+                | cst.TypeAlias()
+            ):
+                return state
+            case _:
+                self.object_to("a statement here is not understood", node)
+                return state
+
+    def loop(self, node: cst.For | cst.While, state: State) -> State:
+        """Run a loop's body until its state no longer changes; both flags only ever rise."""
+        while True:
+            self.loops.append([])
+            inner = self.value(node.test, state) if isinstance(node, cst.While) else state
+            if isinstance(node, cst.For):
+                inner = self.target(node.target, inner)
+            inner = self.suite(node.body, inner)
+            for left in self.loops.pop():
+                inner = inner.joined(left)
+            joined = state.joined(inner)
+            if joined == state:
+                break
+            state = joined
+        if node.orelse is not None:
+            state = state.joined(self.suite(node.orelse.body, state))
+        return state
+
+    def entered(self, items: list[cst.WithItem], body: cst.BaseSuite, state: State) -> State:
+        """Run a `with`, its first item round the others."""
+        if not items:
+            return self.suite(body, state)
+        item, rest = items[0], items[1:]
+        method = self.session_method(item.item)
+        if method is not None and method[0] in ("begin", "begin_nested") and not method[1].args:
+            if item.asname is not None and self.mentions_tracked(item.asname):
+                self.object_to("the transaction's name is one of the session's objects", item)
+            if method[0] == "begin":
+                self.committing += 1
+                state = self.entered(rest, body, state)
+                self.committing -= 1
+                return self.committed(state)
+            state = self.entered(rest, body, replace(state, unflushed=False))
+            return replace(state, unflushed=False)
+        state = self.value(item.item, state)
+        inside = any(self.mentions(part) for part in (*rest, body))
+        if inside and not self.is_quiet_context(item.item):
+            self.object_to("a context manager that may swallow errors stands in the block", item)
+        return self.entered(rest, body, state)
+
+    def is_quiet_context(self, node: cst.BaseExpression) -> bool:
+        """Return whether a context manager is known not to swallow what is raised in it."""
+        if isinstance(node, cst.Call):
+            node = node.func
+        for value in self.module.evaluate(node):
+            if isinstance(value, External):
+                if value.dotted in _QUIET_CONTEXTS:
+                    continue
+                if value.dotted.split(".")[0] in ("aiohttp", "httpx", "aiofiles", "threading"):
+                    continue
+            return False
+        return True
+
+    def attempt(self, node: cst.Try | cst.TryStar, state: State) -> State:
+        entry = state
+        after = self.suite(node.body, state)
+        # An error can come after any part of the body was done.
+        caught = replace(after.joined(entry), reached=True)
+        caught = caught.joined(self.effects(node.body, entry))
+        if node.orelse is not None and after.reached:
+            after = self.suite(node.orelse.body, after)
+        for handler in node.handlers:
+            outer, self.raising = self.raising, always_raises(handler.body)
+            if not self.raising and self.mentions(node.body):
+                self.object_to("an `except` catches errors of the session and goes on", handler)
+            after = after.joined(self.suite(handler.body, caught))
+            self.raising = outer
+        if node.finalbody is not None:
+            if any(isinstance(part, cst.Return) for part in walk(node.finalbody)):
+                self.object_to("a `return` in `finally` swallows errors", node.finalbody)
+            reached = after.reached
+            after = self.suite(node.finalbody.body, replace(after.joined(caught), reached=True))
+            if not reached:
+                after = _ENDED
+        return after
+
+    def effects(self, body: cst.BaseSuite, entry: State) -> State:
+        """Return the state in which an error may leave a `try` body: after any of its statements."""
+        state, seen = entry, entry
+        reasons = list(self.reasons)
+        loops = self.loops
+        self.loops = [*loops, []]
+        for line in body.body:
+            if not state.reached:
+                break
+            parts = line.body if isinstance(line, cst.SimpleStatementLine) else [line]
+            for part in parts:
+                state = self.statement(part, state)
+                seen = seen.joined(state)
+        self.loops = loops
+        self.reasons = reasons
+        return seen
+
+    def leave(self, state: State, node: cst.CSTNode) -> None:
+        """Check a way out of the block that raises nothing."""
+        if state.reached and state.dirty and not self.committing:
+            reason = f"{self.last_write}, and nothing commits that; the handler would"
+            if reason not in self.reasons:
+                self.reasons.append(reason)
+
+    def committed(self, state: State) -> State:
+        return replace(
+            state, dirty=False, unflushed=False, stale=state.stale or state.loaded
+        )
+
+    # -- targets ----------------------------------------------------------------------------
+
+    def target(self, node: cst.CSTNode, state: State, *, augmented: bool = False) -> State:
+        if isinstance(node, cst.Name):
+            if node.value == self.session:
+                self.object_to("the session's name is bound again", node)
+            if augmented and node.value in self.tracked:
+                return self.written(state, "it changes what it loaded", node)
+            return state
+        if isinstance(node, (cst.Tuple, cst.List)):
+            for element in node.elements:
+                state = self.target(element.value, state)
+            return state
+        if isinstance(node, cst.StarredElement):
+            return self.target(node.value, state)
+        if self.mentions_session(node):
+            self.object_to("the session is stored or changed", node)
+            return state
+        if isinstance(node, (cst.Attribute, cst.Subscript)) and (
+            state.escaped or self.mentions_tracked(node.value)
+        ):
+            return self.written(state, "it changes what it loaded", node)
+        return state
+
+    def written(self, state: State, what: str, node: cst.CSTNode) -> State:
+        """Return the state after an object of the session may have changed."""
+        self.last_write = f"{what} (line {self.module.position(node).start.line})"
+        return replace(state, dirty=True, unflushed=True, loaded=True)
+
+    # -- expressions ------------------------------------------------------------------------
+
+    def value(self, node: cst.CSTNode, state: State) -> State:
+        """Evaluate an expression: what it does to the session, part by part."""
+        match node:
+            case cst.Await(expression=cst.Call() as call):
+                method = self.session_method(call)
+                if method is not None:
+                    return self.session_call(method[0], call, state)
+                return self.call(call, state)
+            case cst.Call():
+                method = self.session_method(node)
+                if method is not None and method[0] in ("add", "add_all"):
+                    return self.session_call(method[0], node, state)
+                if method is not None and method[0] in ("in_transaction", "is_active"):
+                    return state
+                return self.call(node, state)
+            case cst.Name():
+                if node.value == self.session:
+                    self.object_to("the session goes to code that was not followed", node)
+                return state
+            case cst.Lambda():
+                if self.mentions(node):
+                    self.object_to("a function inside the block uses the session", node)
+                return state
+            case cst.Yield():
+                self.object_to("it yields inside the block, and may never be resumed", node)
+                return state
+            case cst.Attribute():
+                if self.is_session(node.value):
+                    self.object_to(f"`{self.session}.{node.attr.value}` is not understood", node)
+                    return state
+                state = self.value(node.value, state)
+                if node.attr.value == "awaitable_attrs":
+                    return self.query(node, state, loads=True)
+                return state
+            case cst.NamedExpr():
+                return self.target(node.target, self.value(node.value, state))
+            case cst.IfExp():
+                state = self.value(node.test, state)
+                body = self.value(node.body, state)
+                return body.joined(self.value(node.orelse, state))
+            case cst.BooleanOperation():
+                state = self.value(node.left, state)
+                return state.joined(self.value(node.right, state))
+            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp() | cst.DictComp():
+                once = state
+                for _ in range(2):
+                    for part in children(node):
+                        once = state.joined(self.value(part, once))
+                return once
+            case cst.CompFor():
+                state = self.value(node.iter, state)
+                for part in (*node.ifs, node.inner_for_in):
+                    if part is not None:
+                        state = self.value(part, state)
+                return state
+            case _:
+                for part in children(node):
+                    state = self.value(part, state)
+                return state
+
+    def session_call(self, name: str, call: cst.Call, state: State) -> State:
+        if any(argument.star for argument in call.args):
+            self.object_to(f"the arguments of `{self.session}.{name}()` are not known", call)
+            return state
+        for argument in call.args:
+            state = self.value(argument.value, state)
+        if name in _READS:
+            kind = self.statement_kind(call)
+            state = self.query(call, state, loads=kind != "plain read")
+            if kind == "other":
+                self.last_write = (
+                    f"`{self.session}.{name}()` may write (line "
+                    f"{self.module.position(call).start.line})"
+                )
+                state = replace(state, dirty=True)
+            return state
+        if name in _LOADS_ONE:
+            if any(a.keyword is not None and a.keyword.value != "options" for a in call.args):
+                self.object_to(f"an argument of `{self.session}.{name}()` is not understood", call)
+            return self.query(call, state, loads=True)
+        if name == "refresh":
+            return self.query(call, state, loads=False)
+        if name in ("add", "add_all"):
+            return self.added(call, state)
+        if name == "delete":
+            return self.written(self.query(call, state, loads=False), "it deletes", call)
+        if name == "merge":
+            return self.written(self.query(call, state, loads=True), "it merges", call)
+        if name == "flush":
+            return replace(state, unflushed=False)
+        if name == "commit":
+            return self.committed(state)
+        if name == "rollback" and self.raising:
+            return replace(state, unflushed=False)
+        if name == "rollback":
+            self.object_to("the block rolls back, and goes on", call)
+        else:
+            self.object_to(f"`{self.session}.{name}()` is not understood", call)
+        return state
+
+    def query(self, node: cst.CSTNode, state: State, *, loads: bool) -> State:
+        """Run a query: what was not flushed is not seen, what was not expired is not read anew."""
+        if state.unflushed and self.terms.autoflush_ends:
+            self.object_to("a query runs after a change without a `flush()` between", node)
+        if loads and state.stale and self.terms.expiry_ends:
+            self.object_to("it reads again after a commit, and would see old values", node)
+        return replace(state, loaded=state.loaded or loads)
+
+    def added(self, call: cst.Call, state: State) -> State:
+        direct = all(
+            isinstance(a.value, cst.Name)
+            or (isinstance(a.value, cst.Call) and not self.mentions_tracked(a.value))
+            for a in call.args
+        )
+        state = self.written(state, "it adds rows", call)
+        return state if direct else replace(state, escaped=True)
+
+    def call(self, call: cst.Call, state: State) -> State:
+        """Evaluate a call that is not the session's own."""
+        function = call.func
+        if isinstance(function, cst.Attribute):
+            if self.is_session(function.value):
+                self.object_to(
+                    f"`{self.session}.{function.attr.value}()` is not understood here", call
+                )
+            else:
+                state = self.value(function.value, state)
+        elif not isinstance(function, cst.Name):
+            state = self.value(function, state)
+        takes_objects = False
+        for argument in call.args:
+            if self.bare_session(argument.value):
+                self.object_to("the session goes to code that was not followed", call)
+                continue
+            state = self.value(argument.value, state)
+            takes_objects = takes_objects or self.carries(argument.value)
+        if self.is_pure(call):
+            return state
+        owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
+        if takes_objects or owner_tracked:
+            what = "what it loaded goes to code that was not followed and may change it"
+            return replace(self.written(state, what, call), escaped=True)
+        if state.escaped:
+            return self.written(state, "code that was not followed may change what it loaded", call)
+        return state
+
+    def is_pure(self, call: cst.Call) -> bool:
+        """Return whether a call is known to change nothing that was loaded."""
+        function = call.func
+        if isinstance(function, cst.Attribute):
+            if function.attr.value in _CONSTRUCT_METHODS and not self.carries(function.value):
+                return True
+            if function.attr.value in _PURE_METHODS:
+                return True
+            if _is_logger(function):
+                return True
+        for value in self.module.evaluate(function):
+            if not isinstance(value, External):
+                return False
+            if value.dotted not in _PURE_BUILTINS and not value.dotted.startswith(_PURE_FUNCTIONS):
+                return False
+        return True
+
+    def statement_kind(self, call: cst.Call) -> str:
+        """Return "read", "plain read" (of columns or text alone) or "other" for a statement."""
+        if not call.args or any(a.keyword is not None for a in call.args[:1]):
+            return "other"
+        extra = {a.keyword.value for a in call.args if a.keyword is not None}
+        if not extra <= {"params", "execution_options"}:
+            return "other"
+        return statement_kind(self.module, call.args[0].value)
+
+    # -- the session and what it loaded -------------------------------------------------------
+
+    def is_session(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.Name) and node.value == self.session
+
+    def bare_session(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression hands on the session itself."""
+        if self.is_session(node):
+            return True
+        if isinstance(node, (cst.Tuple, cst.List, cst.Dict, cst.Set)):
+            return any(self.is_session(part) for part in walk(node))
+        return False
+
+    def session_method(self, node: cst.CSTNode) -> tuple[str, cst.Call] | None:
+        if (
+            isinstance(node, cst.Call)
+            and isinstance(node.func, cst.Attribute)
+            and self.is_session(node.func.value)
+        ):
+            return node.func.attr.value, node
+        return None
+
+    def mentions_session(self, node: cst.CSTNode) -> bool:
+        return any(self.is_session(part) for part in walk(node))
+
+    def mentions_tracked(self, node: cst.CSTNode) -> bool:
+        return any(isinstance(part, cst.Name) and part.value in self.tracked for part in walk(node))
+
+    def mentions(self, node: cst.CSTNode) -> bool:
+        return self.mentions_session(node) or self.mentions_tracked(node)
+
+    def carries(self, node: cst.CSTNode) -> bool:
+        return _carries(self.module, node, self.session, self.tracked)
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield a node and all that it holds; of attributes and keyword arguments, not the names."""
+    yield node
+    for child in children(node):
+        if isinstance(node, cst.Attribute) and child is node.attr:
+            continue
+        if isinstance(node, cst.Arg) and child is node.keyword:
+            continue
+        yield from walk(child)
+
+
+def always_raises(suite: cst.BaseSuite) -> bool:
+    """Return whether a block leaves with an exception, whatever it does before."""
+    if any(isinstance(part, (cst.Return, cst.Break, cst.Continue)) for part in walk(suite)):
+        return False
+    last = suite.body[-1] if suite.body else None
+    if isinstance(last, cst.SimpleStatementLine):
+        last = last.body[-1]
+    if isinstance(last, cst.If):
+        orelse = last.orelse
+        if orelse is None:
+            return False
+        other = cst.IndentedBlock([orelse]) if isinstance(orelse, cst.If) else orelse.body
+        return always_raises(last.body) and always_raises(other)
+    return isinstance(last, cst.Raise)
+
+
+def _is_logger(function: cst.Attribute) -> bool:
+    parts = dotted_parts(function)
+    return (
+        parts is not None
+        and len(parts) > 1
+        and parts[-2].lower().strip("_") in ("log", "logger", "logging")
+        and parts[-1] in ("debug", "info", "warning", "error", "exception", "critical", "log")
+    )
+
+
+# -- which names hold what the session loaded ------------------------------------------------------
+
+
+def _tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:
+    """Return the names that may hold objects of the session at any place of the block."""
+    tracked: frozenset[str] = frozenset()
+    while True:
+        found = set(tracked)
+        for node in walk(block):
+            match node:
+                case cst.Assign() if _carries(module, node.value, session, tracked):
+                    for target in node.targets:
+                        found.update(_bound(target.target))
+                case cst.AnnAssign() if node.value is not None and _carries(
+                    module, node.value, session, tracked
+                ):
+                    found.update(_bound(node.target))
+                case cst.NamedExpr() if _carries(module, node.value, session, tracked):
+                    found.update(_bound(node.target))
+                case cst.For() | cst.CompFor() if _carries(module, node.iter, session, tracked):
+                    found.update(_bound(node.target))
+                case cst.WithItem() if node.asname is not None and _carries(
+                    module, node.item, session, tracked
+                ):
+                    found.update(_bound(node.asname.name))
+                case cst.Match() if _carries(module, node.subject, session, tracked):
+                    for part in walk(node):
+                        if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
+                            found.add(part.name.value)
+                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner))) if owner == session:
+                    if node.func.attr.value in ("add", "add_all", "delete", "refresh", "merge"):
+                        for argument in node.args:
+                            found.update(
+                                part.value
+                                for part in walk(argument.value)
+                                if isinstance(part, cst.Name)
+                                and not isinstance(argument.value, cst.Call)
+                            )
+                case _:
+                    pass
+        found.discard(session or "")
+        if found == tracked:
+            return tracked
+        tracked = frozenset(found)
+
+
+def _bound(target: cst.CSTNode) -> Iterator[str]:
+    if isinstance(target, cst.Name):
+        yield target.value
+    elif isinstance(target, (cst.Tuple, cst.List)):
+        for element in target.elements:
+            yield from _bound(element.value)
+
+
+def _carries(
+    module: Module, node: cst.CSTNode, session: str | None, tracked: frozenset[str]
+) -> bool:
+    """Return whether an expression's value may be, or hold, an object that the session knows."""
+
+    def carries(part: cst.CSTNode) -> bool:
+        match part:
+            case cst.Name():
+                return part.value in tracked
+            case cst.Await():
+                return carries(part.expression)
+            case cst.Call(func=cst.Attribute(value=cst.Name(value=owner))) if owner == session:
+                name = part.func.attr.value
+                if name in _READS:
+                    return not part.args or (
+                        statement_kind(module, part.args[0].value) != "plain read"
+                    )
+                return name not in ("flush", "commit", "rollback", "close", "refresh")
+            case cst.Call(func=cst.Name(value=name)) if name in _PURE_BUILTINS:
+                return name in _CONTAINERS and any(carries(a.value) for a in part.args)
+            case cst.Call():
+                inside = isinstance(part.func, cst.Attribute) and carries(part.func.value)
+                return inside or any(carries(a.value) for a in part.args)
+            case (
+                cst.FormattedString()
+                | cst.SimpleString()
+                | cst.ConcatenatedString()
+                | cst.Comparison()
+                | cst.UnaryOperation()
+                | cst.Lambda()
+            ):
+                return False
+            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
+                return carries(part.elt)
+            case cst.DictComp():
+                return carries(part.key) or carries(part.value)
+            case cst.Attribute() | cst.Subscript():
+                return carries(part.value)
+            case cst.IfExp():
+                return carries(part.body) or carries(part.orelse)
+            case _:
+                return any(carries(child) for child in children(part))
+
+    return carries(node)
+
+
+# -- statements of SQL -------------------------------------------------------------------------
+
+
+def statement_kind(module: Module, node: cst.CSTNode) -> str:
+    """Return what executing an expression does.
+
+    "read" loads objects or may; "plain read" gives rows of columns alone, which no session keeps;
+    "other" may write.
+    """
+    kinds = set(_statement_kinds(module, node, [], frozenset()))
+    if "other" in kinds or not kinds:
+        return "other"
+    return "read" if "read" in kinds else "plain read"
+
+
+def _statement_kinds(
+    module: Module, node: cst.CSTNode, methods: list[str], seen: frozenset[int]
+) -> Iterator[str]:
+    """Yield the kind of each statement that `node` may be, methods called on it included."""
+    if isinstance(node, cst.Name):
+        bindings = module.bindings(module.expr(node), module.place(node))
+        for binding in bindings:
+            source = getattr(binding.value, "node", None)
+            if (
+                binding.kind == "assign"
+                and id(binding) not in seen
+                and isinstance(source, cst.Call)
+                and module.parent(source) is not None
+            ):
+                yield from _statement_kinds(module, source, methods, seen | {id(binding)})
+            else:
+                yield "other"
+        if not bindings:
+            yield "other"
+        return
+    if not isinstance(node, cst.Call) or _calls_unknown_function(module, node):
+        yield "other"
+        return
+    inner = node.func.value if isinstance(node.func, cst.Attribute) else None
+    names = [value.dotted for value in module.evaluate(node.func) if isinstance(value, External)]
+    if isinstance(node.func, cst.Attribute) and (isinstance(inner, cst.Call) or not names):
+        yield from _statement_kinds(
+            module, node.func.value, [*methods, node.func.attr.value], seen
+        )
+    elif len(names) == 1 and names[0] in _TEXTS:
+        yield "plain read" if _reads_only(node, methods) else "other"
+    elif len(names) == 1 and names[0] in _SELECTS and set(methods) <= _SELECT_METHODS:
+        plain = bool(node.args) and all(_is_column(module, a.value) for a in node.args)
+        adds = {"with_only_columns", "add_columns", "options"} & set(methods)
+        yield "plain read" if plain and not adds else "read"
+    else:
+        yield "other"
+
+
+def _is_column(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether something selected is a column or a function, not a mapped class."""
+    if isinstance(node, cst.Attribute):
+        parts = dotted_parts(node)
+        return parts is not None and parts[-2][:1].isupper() and not parts[-1][:1].isupper()
+    if isinstance(node, cst.Call):
+        parts = dotted_parts(node.func)
+        if parts is not None and len(parts) > 1 and parts[-2] == "func":
+            return True
+        return isinstance(node.func, cst.Attribute) and (
+            node.func.attr.value in ("label", "distinct", "cast") and _is_column(module, node.func.value)
+        )
+    return isinstance(module.expr(node), Constant)
+
+
+def _calls_unknown_function(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether a statement calls an SQL function that may write, or Python of its own."""
+    for part in walk(node):
+        if not isinstance(part, cst.Call):
+            continue
+        parts = dotted_parts(part.func)
+        if parts is not None and len(parts) > 1 and "func" in parts[:-1]:
+            if parts[-1].lower() not in _PURE_SQL_FUNCTIONS:
+                return True
+        elif parts is not None and parts[-1] in ("with_for_update", "insert", "update", "delete"):
+            return True
+        elif isinstance(part.func, cst.Attribute) and part.func.attr.value == "with_for_update":
+            return True
+    return False
+
+
+_TEXT_CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)\s*\(")
+_TEXT_WRITES = re.compile(r"\b(into|for\s+(no\s+key\s+)?(update|share|key\s+share))\b", re.IGNORECASE)
+
+
+def _reads_only(call: cst.Call, methods: list[str]) -> bool:
+    """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
+    if not set(methods) <= {"bindparams", "columns"} or len(call.args) != 1:
+        return False
+    argument = call.args[0].value
+    if not isinstance(argument, (cst.SimpleString, cst.ConcatenatedString)):
+        return False
+    sql = argument.evaluated_value
+    if not isinstance(sql, str):
+        return False
+    sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()
+    if ";" in sql or "--" in sql or "/*" in sql:
+        return False
+    if re.match(r"show\s", sql, re.IGNORECASE):
+        return True
+    if not re.match(r"select\s", sql, re.IGNORECASE) or _TEXT_WRITES.search(sql):
+        return False
+    return all(
+        name.lower() in _PURE_SQL_FUNCTIONS or name.lower() in ("from", "select", "where", "join")
+        for name in _TEXT_CALL.findall(sql)
+    )
+
+
+def is_request_handler(function: cst.FunctionDef) -> bool:
+    """Return whether a function is decorated like a web framework's route."""
+    return any(
+        isinstance(decorator.decorator, cst.Call)
+        and isinstance(decorator.decorator.func, cst.Attribute)
+        and decorator.decorator.func.attr.value in _ROUTE_METHODS
+        for decorator in function.decorators
+    )

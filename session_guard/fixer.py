@@ -1,0 +1,114 @@
+"""One file -> the same file with its findings mended, as far as that can be proven right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from session_guard.linter import finding, lint, parse, unfixable, violations
+from session_guard.rule import Applicability, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from session_guard.module import Module
+    from session_guard.project import Project
+    from session_guard.rule import Edit, Rule, Violation
+
+# Each pass mends at least one finding; more passes than this mean that two fixes undo each other.
+_MOST_PASSES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FixResult:
+    """What became of one file."""
+
+    data: bytes
+    """The file's bytes after the fixes; those it came with where nothing was fixed."""
+    applied: list[Finding]
+    """The findings that were fixed, with the positions they had when they were."""
+    remaining: list[Finding]
+    """What is found in `data`; the help of each says why it was not fixed."""
+
+
+def fix(
+    display_path: str,
+    path: Path,
+    data: bytes,
+    project: Project,
+    rules: Sequence[Rule],
+    *,
+    unsafe: bool,
+) -> FixResult:
+    """Apply the safe fixes, and the unsafe ones if `unsafe`, until there are none left.
+
+    A file whose fixed form could not be parsed, or would still have the findings, is given back as
+    it came.
+    """
+    original, applied, before = data, list[Finding](), 0
+    for _ in range(_MOST_PASSES):
+        module = parse(display_path, path, data, project, rules)
+        if isinstance(module, Finding):
+            if not applied:
+                return FixResult(data, [], lint(display_path, path, data, project, rules))
+            return _given_up(display_path, path, original, project, rules, "parse")
+        found = violations(module, rules)
+        if applied and len(found) >= before:
+            return _given_up(display_path, path, original, project, rules, "be free of it")
+        chosen = _chosen(module, found, unsafe=unsafe)
+        if not chosen:
+            remaining = [finding(display_path, module, *item) for item in found]
+            return FixResult(data, applied, remaining)
+        before = len(found)
+        applied.extend(finding(display_path, module, *item) for item in chosen)
+        data = _applied(module, data, chosen)
+    return _given_up(display_path, path, original, project, rules, "settle")
+
+
+def _chosen(
+    module: Module, found: Sequence[tuple[Rule, Violation]], *, unsafe: bool
+) -> list[tuple[Rule, Violation]]:
+    """Return the findings to mend in this pass: of those whose fixes overlap, the first."""
+    from session_guard.edits import overlap, render
+
+    if unfixable(module) is not None:
+        return []
+    chosen: list[tuple[Rule, Violation]] = []
+    replaced: list[tuple[Edit, ...]] = []
+    for rule, violation in found:
+        rewrite = violation.rewrite
+        if rewrite is None or (rewrite.applicability is Applicability.UNSAFE and not unsafe):
+            continue
+        edits = render(module, [replace(rewrite, imports=())])
+        if not any(overlap(edits, other) for other in replaced):
+            chosen.append((rule, violation))
+            replaced.append(edits)
+    return chosen
+
+
+def _applied(module: Module, data: bytes, chosen: Sequence[tuple[Rule, Violation]]) -> bytes:
+    from session_guard.edits import apply, render
+
+    rewrites = [violation.rewrite for _, violation in chosen if violation.rewrite is not None]
+    return apply(data, render(module, rewrites), module.decoded.encoding)
+
+
+def _given_up(
+    display_path: str,
+    path: Path,
+    data: bytes,
+    project: Project,
+    rules: Sequence[Rule],
+    what: str,
+) -> FixResult:
+    """Return the file as it came, its findings without the fixes that did not work."""
+    remaining = [
+        replace(
+            item,
+            fix=None,
+            help=f"{item.help}; not fixed: the fixed file would not {what}; please report this",
+        )
+        for item in lint(display_path, path, data, project, rules)
+    ]
+    return FixResult(data, [], remaining)

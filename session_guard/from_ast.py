@@ -1,0 +1,276 @@
+"""Builds a module's table of names with `ast`: fast, but no newer syntax than the interpreter's."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from session_guard.names import (
+    Attribute,
+    Call,
+    Class,
+    Constant,
+    Either,
+    Expr,
+    Function,
+    LambdaExpr,
+    Opaque,
+    Ref,
+    Scope,
+    Star,
+    Subscript,
+)
+from session_guard.table import TableBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def build_table(text: str) -> Scope:
+    """Return the module scope of `text`.
+
+    Raises SyntaxError where this interpreter cannot parse it; then LibCST is to be asked.
+    """
+    builder = _AstBuilder()
+    builder.statements(ast.parse(text).body)
+    return builder.module_scope
+
+
+class _AstBuilder(TableBuilder):
+    def statements(self, body: Iterable[ast.stmt]) -> None:
+        for statement in body:
+            self.advance()
+            self.statement(statement)
+
+    def statement(self, node: ast.stmt) -> None:
+        match node:
+            case ast.Import():
+                for alias in node.names:
+                    self.bind_import(alias.name, alias.asname)
+            case ast.ImportFrom():
+                module = "." * node.level + (node.module or "")
+                if node.names[0].name == "*":
+                    self.scope.star_imports.append(module)
+                else:
+                    self.bind_import_from(module, ((a.name, a.asname) for a in node.names))
+            case ast.Assign():
+                self.expressions(node.value)
+                value = self.expr(node.value)
+                self.advance()
+                for target in node.targets:
+                    self.target(target, value)
+            case ast.AnnAssign():
+                if node.value is not None:
+                    self.expressions(node.value)
+                    value = self.expr(node.value)
+                    self.advance()
+                    self.target(node.target, value)
+            case ast.AugAssign():
+                self.expressions(node.value)
+                self.target(node.target, Opaque())
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self.function(node)
+            case ast.ClassDef():
+                for decorator in node.decorator_list:
+                    self.expressions(decorator)
+                for base in node.bases:
+                    self.expressions(base)
+                place = self.here()
+                with self.within("class") as scope:
+                    self.statements(node.body)
+                self.advance()
+                bases = tuple(self.expr(base) for base in node.bases)
+                self.bind(node.name, "class", Class(node.name, bases, place, scope))
+            case ast.If():
+                self.expressions(node.test)
+                branching = self.new_branching()
+                with (
+                    self.branch(branching, 0),
+                    self.under_type_checking(is_type_checking(self.expr(node.test))),
+                ):
+                    self.statements(node.body)
+                with self.branch(branching, 1):
+                    self.statements(node.orelse)
+            case ast.For() | ast.AsyncFor():
+                self.expressions(node.iter)
+                with self.branch(self.new_branching()):
+                    self.target(node.target, Opaque())
+                    self.statements(node.body)
+                with self.branch(self.new_branching()):
+                    self.statements(node.orelse)
+            case ast.While():
+                self.expressions(node.test)
+                with self.branch(self.new_branching()):
+                    self.statements(node.body)
+                with self.branch(self.new_branching()):
+                    self.statements(node.orelse)
+            case ast.With() | ast.AsyncWith():
+                for item in node.items:
+                    self.expressions(item.context_expr)
+                    self.advance()
+                    if item.optional_vars is not None:
+                        self.target(item.optional_vars, self.expr(item.context_expr))
+                self.statements(node.body)
+            case ast.Try() | ast.TryStar():
+                with self.branch(self.new_branching()):
+                    self.statements(node.body)
+                for handler in node.handlers:
+                    with self.branch(self.new_branching()):
+                        if handler.name is not None:
+                            self.bind(handler.name, "other")
+                        self.statements(handler.body)
+                with self.branch(self.new_branching()):
+                    self.statements(node.orelse)
+                self.statements(node.finalbody)
+            case ast.Match():
+                self.expressions(node.subject)
+                branching = self.new_branching()
+                for arm, case in enumerate(node.cases):
+                    with self.branch(branching, arm):
+                        for part in ast.walk(case.pattern):
+                            name = getattr(part, "name", None) or getattr(part, "rest", None)
+                            if isinstance(name, str):
+                                self.bind(name, "other")
+                        if case.guard is not None:
+                            self.expressions(case.guard)
+                        self.statements(case.body)
+            case ast.Global():
+                self.scope.globals.update(node.names)
+            case ast.Nonlocal():
+                self.scope.nonlocals.update(node.names)
+            case ast.Return():
+                if node.value is not None:
+                    self.expressions(node.value)
+                    self.returned(self.expr(node.value))
+            case _:
+                if type(node).__name__ == "TypeAlias":
+                    self.target(getattr(node, "name"), Opaque())  # noqa: B009 - 3.12 and later
+                for child in ast.iter_child_nodes(node):
+                    if isinstance(child, ast.expr):
+                        self.expressions(child)
+
+    def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        arguments = node.args
+        defaults = [*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None)]
+        for expression in (*node.decorator_list, *defaults):
+            self.expressions(expression)
+        positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+        place = self.here()
+        with self.within("function") as scope:
+            function = Function(
+                node.name,
+                isinstance(node, ast.AsyncFunctionDef),
+                positional + sum(default is None for default in arguments.kw_defaults),
+                tuple(self.expr(decorator) for decorator in node.decorator_list),
+                scope,
+                place,
+                node,
+            )
+            self.parameters(arguments)
+            with self.returning_to(function):
+                self.statements(node.body)
+        self.advance()
+        self.bind(node.name, "function", function)
+
+    def parameters(self, arguments: ast.arguments) -> None:
+        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        every.extend(a for a in (arguments.vararg, arguments.kwarg) if a is not None)
+        for argument in every:
+            self.bind(argument.arg, "parameter")
+        self.advance()
+
+    def target(self, node: ast.expr, value: Expr) -> None:
+        match node:
+            case ast.Name():
+                self.bind(node.id, "assign", value)
+            case ast.Tuple() | ast.List():
+                for element in node.elts:
+                    self.target(element, Opaque())
+            case ast.Starred():
+                self.target(node.value, Opaque())
+            case _:
+                self.expressions(node)
+
+    def expressions(self, node: ast.expr) -> None:
+        """Bind what an expression binds: walrus targets, and the scopes of its own."""
+        match node:
+            case ast.NamedExpr():
+                self.expressions(node.value)
+                if isinstance(node.target, ast.Name):
+                    self.bind_outside_comprehensions(node.target.id, self.expr(node.value))
+            case ast.Lambda():
+                with self.within("lambda"):
+                    self.parameters(node.args)
+                    self.expressions(node.body)
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
+                with self.within("comprehension"):
+                    for generator in node.generators:
+                        self.expressions(generator.iter)
+                        self.target(generator.target, Opaque())
+                        for condition in generator.ifs:
+                            self.expressions(condition)
+                    self.advance()
+                    if isinstance(node, ast.DictComp):
+                        self.expressions(node.key)
+                        self.expressions(node.value)
+                    else:
+                        self.expressions(node.elt)
+            case ast.Call():
+                self.called(self.expr(node))
+                self.parts(node)
+            case ast.Yield() | ast.YieldFrom():
+                self.yielded()
+                if node.value is not None:
+                    self.expressions(node.value)
+            case _:
+                self.parts(node)
+
+    def parts(self, node: ast.expr) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.expr):
+                self.expressions(child)
+            elif isinstance(child, ast.keyword):
+                self.expressions(child.value)
+
+    def expr(self, node: ast.expr) -> Expr:
+        match node:
+            case ast.Name():
+                return Ref((node.id,))
+            case ast.Attribute():
+                value = self.expr(node.value)
+                if isinstance(value, Ref):
+                    return Ref((*value.parts, node.attr))
+                return Attribute(value, node.attr)
+            case ast.Call():
+                return Call(
+                    self.expr(node.func),
+                    tuple(self.expr(argument) for argument in node.args),
+                    tuple((keyword.arg, self.expr(keyword.value)) for keyword in node.keywords),
+                    node,
+                )
+            case ast.Subscript():
+                return Subscript(self.expr(node.value))
+            case ast.Constant():
+                return Constant(node.value)
+            case ast.IfExp():
+                return Either((self.expr(node.body), self.expr(node.orelse)))
+            case ast.BoolOp(op=ast.Or()):
+                return Either(tuple(self.expr(value) for value in node.values))
+            case ast.NamedExpr():
+                return self.expr(node.value)
+            case ast.Lambda():
+                scope = Scope("lambda", self.scope, self.here())
+                outer, self.scope = self.scope, scope
+                self.parameters(node.args)
+                body = self.expr(node.body)
+                self.scope = outer
+                return LambdaExpr(body, scope)
+            case ast.Starred():
+                return Star()
+            case _:
+                return Opaque()
+
+
+def is_type_checking(test: Expr) -> bool:
+    """Return whether a condition is `TYPE_CHECKING`, however it was imported."""
+    return isinstance(test, Ref) and test.parts[-1] == "TYPE_CHECKING"

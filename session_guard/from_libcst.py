@@ -1,0 +1,442 @@
+"""Builds a module's table of names from a LibCST tree, and indexes the tree in the same walk."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.from_ast import is_type_checking
+from session_guard.names import (
+    Attribute,
+    Call,
+    Class,
+    Constant,
+    Either,
+    Expr,
+    Function,
+    LambdaExpr,
+    Opaque,
+    Place,
+    Ref,
+    Scope,
+    Star,
+    Subscript,
+)
+from session_guard.table import TableBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+_LAYOUT = (
+    cst.BaseParenthesizableWhitespace,
+    cst.TrailingWhitespace,
+    cst.EmptyLine,
+    cst.Comma,
+    cst.LeftParen,
+    cst.RightParen,
+    cst.LeftSquareBracket,
+    cst.RightSquareBracket,
+    cst.AssignEqual,
+    cst.Semicolon,
+    cst.Dot,
+    cst.Colon,
+    cst.MaybeSentinel,
+)
+
+ImportStatement = cst.Import | cst.ImportFrom
+
+_field_names: dict[type[cst.CSTNode], tuple[str, ...]] = {}
+
+
+def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield a node's children in source order, without whitespace, commas and brackets."""
+    names = _field_names.get(type(node))
+    if names is None:
+        names = tuple(
+            field.name
+            for field in dataclasses.fields(node)
+            if "whitespace" not in field.name
+            and field.name not in ("lpar", "rpar", "leading_lines", "header", "footer")
+        )
+        _field_names[type(node)] = names
+    for name in names:
+        value = getattr(node, name)
+        if isinstance(value, cst.CSTNode):
+            if not isinstance(value, _LAYOUT):
+                yield value
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                if isinstance(item, cst.CSTNode) and not isinstance(item, _LAYOUT):
+                    yield item
+
+
+def dotted_parts(node: cst.CSTNode | None) -> tuple[str, ...] | None:
+    """Return the parts of `a.b.c`, or None where `node` is something else."""
+    parts: list[str] = []
+    while isinstance(node, cst.Attribute):
+        parts.append(node.attr.value)
+        node = node.value
+    if not isinstance(node, cst.Name):
+        return None
+    return (node.value, *reversed(parts))
+
+
+@dataclasses.dataclass(slots=True)
+class Index:
+    """What the walk over a tree found out about it; keyed by `id` of nodes of that tree."""
+
+    scope: Scope
+    parents: dict[int, cst.CSTNode]
+    places: dict[int, Place]
+    by_type: dict[str, list[cst.CSTNode]]
+
+
+def index_tree(tree: cst.Module, node_types: frozenset[str]) -> Index:
+    """Walk `tree` once: build its table of names, and collect the nodes of `node_types`."""
+    builder = _TreeBuilder(node_types)
+    builder.walk_children(tree)
+    return Index(builder.module_scope, builder.parents, builder.places, builder.by_type)
+
+
+class _TreeBuilder(TableBuilder):
+    def __init__(self, node_types: frozenset[str]) -> None:
+        super().__init__()
+        self.parents: dict[int, cst.CSTNode] = {}
+        self.places: dict[int, Place] = {}
+        self.by_type: dict[str, list[cst.CSTNode]] = {name: [] for name in node_types}
+        self.converter = Converter(self)
+        self._handlers: dict[type[cst.CSTNode], Callable[..., None]] = {
+            cst.Import: self._import,
+            cst.ImportFrom: self._import_from,
+            cst.Assign: self._assign,
+            cst.AnnAssign: self._annotated,
+            cst.AugAssign: self._augmented,
+            cst.FunctionDef: self._function,
+            cst.ClassDef: self._class,
+            cst.If: self._if,
+            cst.For: self._loop,
+            cst.While: self._loop,
+            cst.With: self._with,
+            cst.Try: self._try,
+            cst.TryStar: self._try,
+            cst.Match: self._match,
+            cst.Global: self._global,
+            cst.Nonlocal: self._nonlocal,
+            cst.Return: self._return,
+            cst.NamedExpr: self._walrus,
+            cst.Lambda: self._lambda,
+            cst.ListComp: self._comprehension,
+            cst.SetComp: self._comprehension,
+            cst.GeneratorExp: self._comprehension,
+            cst.DictComp: self._comprehension,
+            cst.Yield: self._yield,
+            cst.Call: self._call,
+            cst.TypeAlias: self._type_alias,
+        }
+
+    # -- the walk ---------------------------------------------------------------------------
+
+    def walk(self, node: cst.CSTNode, parent: cst.CSTNode) -> None:
+        self.parents[id(node)] = parent
+        collected = self.by_type.get(type(node).__name__)
+        if collected is not None:
+            collected.append(node)
+        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+            self.advance()
+            self.places[id(node)] = self.here()
+        handler = self._handlers.get(type(node))
+        if handler is None:
+            self.walk_children(node)
+        else:
+            handler(node)
+
+    def walk_children(self, node: cst.CSTNode) -> None:
+        for child in children(node):
+            self.walk(child, node)
+
+    def walk_all(self, nodes: Sequence[cst.CSTNode | None], parent: cst.CSTNode) -> None:
+        for node in nodes:
+            if node is not None:
+                self.walk(node, parent)
+
+    # -- statements -------------------------------------------------------------------------
+
+    def _import(self, node: cst.Import) -> None:
+        self.walk_children(node)
+        for alias in node.names:
+            self.bind_import(alias.evaluated_name, alias.evaluated_alias)
+
+    def _import_from(self, node: cst.ImportFrom) -> None:
+        self.walk_children(node)
+        module = module_name(node)
+        if isinstance(node.names, cst.ImportStar):
+            self.scope.star_imports.append(module)
+        else:
+            self.bind_import_from(
+                module, ((alias.evaluated_name, alias.evaluated_alias) for alias in node.names)
+            )
+
+    def _assign(self, node: cst.Assign) -> None:
+        self.walk(node.value, node)
+        value = self.converter.expr(node.value)
+        self.advance()
+        for target in node.targets:
+            self.walk(target, node)
+            self._target(target.target, value)
+
+    def _annotated(self, node: cst.AnnAssign) -> None:
+        self.walk_children(node)
+        if node.value is not None:
+            value = self.converter.expr(node.value)
+            self.advance()
+            self._target(node.target, value)
+
+    def _augmented(self, node: cst.AugAssign) -> None:
+        self.walk_children(node)
+        self._target(node.target, Opaque())
+
+    def _function(self, node: cst.FunctionDef) -> None:
+        self.walk_all((*node.decorators, node.name, node.returns), node)
+        parameters = node.params
+        every = [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+        every.extend(
+            star
+            for star in (parameters.star_arg, parameters.star_kwarg)
+            if isinstance(star, cst.Param)
+        )
+        required = [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+        self.parents[id(parameters)] = node
+        self.walk_all([p for p in every if isinstance(p, cst.Param)], parameters)
+        place = self.here()
+        with self.within("function") as scope:
+            function = Function(
+                node.name.value,
+                node.asynchronous is not None,
+                sum(parameter.default is None for parameter in required),
+                tuple(self.converter.expr(d.decorator) for d in node.decorators),
+                scope,
+                place,
+                node,
+            )
+            for parameter in every:
+                self.bind(parameter.name.value, "parameter")
+            with self.returning_to(function):
+                self.walk(node.body, node)
+        self.advance()
+        self.bind(node.name.value, "function", function)
+
+    def _class(self, node: cst.ClassDef) -> None:
+        self.walk_all((*node.decorators, node.name, *node.bases, *node.keywords), node)
+        place = self.here()
+        with self.within("class") as scope:
+            self.walk(node.body, node)
+        bases = tuple(self.converter.expr(base.value) for base in node.bases)
+        self.advance()
+        self.bind(node.name.value, "class", Class(node.name.value, bases, place, scope))
+
+    def _if(self, node: cst.If) -> None:
+        self.walk(node.test, node)
+        branching = self.new_branching()
+        test = self.converter.expr(node.test)
+        with self.branch(branching, 0), self.under_type_checking(is_type_checking(test)):
+            self.walk(node.body, node)
+        if node.orelse is not None:
+            with self.branch(branching, 1):
+                self.walk(node.orelse, node)
+
+    def _loop(self, node: cst.For | cst.While) -> None:
+        if isinstance(node, cst.For):
+            self.walk_all((node.target, node.iter), node)
+        else:
+            self.walk(node.test, node)
+        with self.branch(self.new_branching()):
+            if isinstance(node, cst.For):
+                self._target(node.target, Opaque())
+            self.walk(node.body, node)
+        if node.orelse is not None:
+            with self.branch(self.new_branching()):
+                self.walk(node.orelse, node)
+
+    def _with(self, node: cst.With) -> None:
+        for item in node.items:
+            self.walk(item, node)
+            self.places[id(item)] = self.here()
+            self.advance()
+            if item.asname is not None:
+                self._target(item.asname.name, self.converter.expr(item.item))
+        self.walk(node.body, node)
+
+    def _try(self, node: cst.Try | cst.TryStar) -> None:
+        with self.branch(self.new_branching()):
+            self.walk(node.body, node)
+        for handler in node.handlers:
+            self.parents[id(handler)] = node
+            with self.branch(self.new_branching()):
+                if handler.type is not None:
+                    self.walk(handler.type, handler)
+                if handler.name is not None and isinstance(handler.name.name, cst.Name):
+                    self.bind(handler.name.name.value, "other")
+                self.walk(handler.body, handler)
+        if node.orelse is not None:
+            with self.branch(self.new_branching()):
+                self.walk(node.orelse, node)
+        if node.finalbody is not None:
+            self.walk(node.finalbody, node)
+
+    def _match(self, node: cst.Match) -> None:
+        self.walk(node.subject, node)
+        branching = self.new_branching()
+        for arm, case in enumerate(node.cases):
+            self.parents[id(case)] = node
+            with self.branch(branching, arm):
+                self._pattern(case.pattern)
+                self.walk(case.pattern, case)
+                if case.guard is not None:
+                    self.walk(case.guard, case)
+                self.walk(case.body, case)
+
+    def _pattern(self, node: cst.CSTNode) -> None:
+        if isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:
+            self.bind(node.name.value, "other")
+        elif isinstance(node, cst.MatchMapping) and node.rest is not None:
+            self.bind(node.rest.value, "other")
+        for child in children(node):
+            self._pattern(child)
+
+    def _global(self, node: cst.Global) -> None:
+        self.scope.globals.update(item.name.value for item in node.names)
+
+    def _nonlocal(self, node: cst.Nonlocal) -> None:
+        self.scope.nonlocals.update(item.name.value for item in node.names)
+
+    def _return(self, node: cst.Return) -> None:
+        if node.value is not None:
+            self.walk(node.value, node)
+            self.returned(self.converter.expr(node.value))
+
+    def _type_alias(self, node: cst.TypeAlias) -> None:
+        self.walk_children(node)
+        self.bind(node.name.value, "assign", Opaque())
+
+    def _target(self, node: cst.CSTNode, value: Expr) -> None:
+        if isinstance(node, cst.Name):
+            self.bind(node.value, "assign", value)
+        elif isinstance(node, (cst.Tuple, cst.List)):
+            for element in node.elements:
+                self._target(element.value, Opaque())
+
+    # -- expressions ------------------------------------------------------------------------
+
+    def _walrus(self, node: cst.NamedExpr) -> None:
+        self.walk(node.value, node)
+        self.walk(node.target, node)
+        if isinstance(node.target, cst.Name):
+            self.bind_outside_comprehensions(node.target.value, self.converter.expr(node.value))
+
+    def _lambda(self, node: cst.Lambda) -> None:
+        with self.within("lambda"):
+            self.converter.bind_lambda_parameters(node)
+            self.places[id(node)] = self.here()
+            self.walk_children(node)
+
+    def _comprehension(self, node: cst.BaseComp) -> None:
+        with self.within("comprehension"):
+            step: cst.CompFor | None = node.for_in
+            while step is not None:
+                self._target(step.target, Opaque())
+                step = step.inner_for_in
+            self.advance()
+            self.places[id(node)] = self.here()
+            self.walk_children(node)
+
+    def _call(self, node: cst.Call) -> None:
+        if self.functions:
+            self.called(self.converter.expr(node))
+        self.walk_children(node)
+
+    def _yield(self, node: cst.Yield) -> None:
+        self.yielded()
+        self.walk_children(node)
+
+
+class Converter:
+    """Turns LibCST expressions into the forms of the table of names."""
+
+    def __init__(self, builder: TableBuilder | None = None) -> None:
+        self._builder = builder
+
+    def expr(self, node: cst.CSTNode) -> Expr:
+        """Return the form of an expression."""
+        match node:
+            case cst.Name():
+                if node.value in ("None", "True", "False"):
+                    return Constant({"None": None, "True": True, "False": False}[node.value])
+                return Ref((node.value,))
+            case cst.Attribute():
+                value = self.expr(node.value)
+                if isinstance(value, Ref):
+                    return Ref((*value.parts, node.attr.value))
+                return Attribute(value, node.attr.value)
+            case cst.Call():
+                return Call(
+                    self.expr(node.func),
+                    tuple(
+                        Star() if argument.star else self.expr(argument.value)
+                        for argument in node.args
+                        if argument.keyword is None and argument.star != "**"
+                    ),
+                    tuple(
+                        (
+                            argument.keyword.value if argument.keyword is not None else None,
+                            self.expr(argument.value),
+                        )
+                        for argument in node.args
+                        if argument.keyword is not None or argument.star == "**"
+                    ),
+                    node,
+                )
+            case cst.Subscript():
+                return Subscript(self.expr(node.value))
+            case cst.SimpleString():
+                return Constant(node.evaluated_value)
+            case cst.ConcatenatedString() if node.evaluated_value is not None:
+                return Constant(node.evaluated_value)
+            case cst.Integer() | cst.Float():
+                return Constant(node.evaluated_value)
+            case cst.IfExp():
+                return Either((self.expr(node.body), self.expr(node.orelse)))
+            case cst.BooleanOperation(operator=cst.Or()):
+                return Either((self.expr(node.left), self.expr(node.right)))
+            case cst.NamedExpr():
+                return self.expr(node.value)
+            case cst.Lambda() if self._builder is not None:
+                scope = Scope("lambda", self._builder.scope, self._builder.here())
+                outer, self._builder.scope = self._builder.scope, scope
+                self.bind_lambda_parameters(node)
+                body = self.expr(node.body)
+                self._builder.scope = outer
+                return LambdaExpr(body, scope)
+            case _:
+                return Opaque()
+
+    def bind_lambda_parameters(self, node: cst.Lambda) -> None:
+        """Bind a lambda's parameters in the scope that is being walked."""
+        if self._builder is None:
+            return
+        parameters = node.params
+        stars = (parameters.star_arg, parameters.star_kwarg)
+        for parameter in (
+            *parameters.posonly_params,
+            *parameters.params,
+            *parameters.kwonly_params,
+            *(star for star in stars if isinstance(star, cst.Param)),
+        ):
+            self._builder.bind(parameter.name.value, "parameter")
+        self._builder.advance()
+
+
+def module_name(node: cst.ImportFrom) -> str:
+    """Return the module of a `from` import, with the leading dots of a relative one."""
+    return "." * len(node.relative) + ".".join(dotted_parts(node.module) or ())

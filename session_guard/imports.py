@@ -1,0 +1,309 @@
+"""What a fix changes in a file's imports: the names it needs, and those it left without a use.
+
+LibCST's own import visitors rebuild the whole file's imports and lose comments and layout; here
+only the statements concerned change, and each keeps its layout.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.from_libcst import ImportStatement, children, dotted_parts, module_name
+from session_guard.spans import Change
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from session_guard.module import Module
+    from session_guard.rule import Import, Rewrite
+    from session_guard.spans import Lines
+
+
+def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
+    """Return the changes to imports that go with `rewrites`, all of them applied together."""
+    added: dict[int, tuple[cst.ImportFrom, list[str]]] = {}
+    changes: list[Change] = []
+    for wanted in _distinct(item for rewrite in rewrites for item in rewrite.imports):
+        statement = _statement_for(module, wanted)
+        if statement is not None:
+            added.setdefault(id(statement), (statement, []))[1].append(wanted.name)
+        else:
+            changes.append(_new_statement(module, wanted, lines))
+
+    removed: dict[int, tuple[ImportStatement, list[cst.ImportAlias]]] = {}
+    for statement, alias in _unused(module, rewrites):
+        removed.setdefault(id(statement), (statement, []))[1].append(alias)
+
+    for key in {**added, **removed}:
+        statement = added[key][0] if key in added else removed[key][0]
+        drop = removed[key][1] if key in removed else []
+        names = added[key][1] if key in added else []
+        change = _changed(module, statement, drop, names, lines)
+        if change is not None:
+            changes.append(change)
+    return changes
+
+
+def _distinct(imports: Iterable[Import]) -> list[Import]:
+    """Return imports without those that another one makes needless."""
+    return list({(i.module, i.name, id(i.beside)): i for i in imports}.values())
+
+
+# -- adding -------------------------------------------------------------------------------------
+
+
+def _statement_for(module: Module, wanted: Import) -> cst.ImportFrom | None:
+    """Return the statement that the name is to be added to."""
+    candidates: list[cst.CSTNode] = [wanted.beside] if wanted.beside is not None else []
+    if wanted.beside is None or not _is_local(module, wanted.beside):
+        candidates.extend(module.nodes("ImportFrom"))
+    for node in candidates:
+        if (
+            isinstance(node, cst.ImportFrom)
+            and not isinstance(node.names, cst.ImportStar)
+            and module_name(node) == wanted.module
+            and (node is wanted.beside or _always_runs(module, node))
+        ):
+            return node
+    return None
+
+
+def _is_local(module: Module, node: cst.CSTNode) -> bool:
+    return module.place(node).scope.kind != "module"
+
+
+def _always_runs(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether a statement stands at the module's top level, in no branch."""
+    return isinstance(module.parent(node), cst.SimpleStatementLine) and any(
+        module.parent(node) is line for line in module.tree.body
+    )
+
+
+def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
+    text = f"from {wanted.module} import {wanted.name}"
+    newline = module.tree.default_newline
+    if wanted.beside is not None and _is_local(module, wanted.beside):
+        position = module.position(wanted.beside)
+        indent = lines.text(position.start.line)[: position.start.column]
+        at = lines.start(position.end.line + 1)
+        return Change(at, at, f"{indent}{text}{newline}")
+    before, after = _neighbours(module, wanted.module)
+    if before is not None:
+        at = lines.start(module.position(before).start.line)
+    elif after is not None:
+        at = lines.start(module.position(after).end.line + 1)
+        if at == len(module.text) and not module.text.endswith(("\n", "\r")):
+            return Change(at, at, f"{newline}{text}")
+    else:
+        first = next(iter(module.tree.body), None)
+        at = lines.start(module.position(first).start.line) if first is not None else 0
+    return Change(at, at, f"{text}{newline}")
+
+
+def _neighbours(
+    module: Module, wanted: str
+) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
+    """Return the import line to stand before, or else the line to stand behind."""
+    family = _family(wanted)
+    last_related: cst.CSTNode | None = None
+    last: cst.CSTNode | None = None
+    for line in module.tree.body:
+        if not isinstance(line, cst.SimpleStatementLine):
+            continue
+        statement = line.body[0]
+        if not isinstance(statement, (cst.Import, cst.ImportFrom)):
+            if last is None and isinstance(statement, cst.Expr):
+                last = line  # the module's docstring
+            continue
+        last = line
+        if isinstance(statement, cst.ImportFrom) and _family(module_name(statement)) == family:
+            if module_name(statement) > wanted and last_related is None:
+                return line, None
+            if module_name(statement) <= wanted:
+                last_related = line
+    return None, last_related if last_related is not None else last
+
+
+def _family(module: str) -> str:
+    return "." if module.startswith(".") else module.split(".", 1)[0]
+
+
+# -- dropping -----------------------------------------------------------------------------------
+
+
+def _unused(
+    module: Module, rewrites: Sequence[Rewrite]
+) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
+    """Yield the imported names whose last use the rewrites remove.
+
+    Names that are exported or marked stay, and so do those in a file that exists to re-export.
+    """
+    if module.path.name == "__init__.py":
+        return
+    gone: dict[int, cst.Name] = {}
+    kept: set[str] = set()
+    for rewrite in rewrites:
+        for old, new in rewrite.replacements:
+            gone.update((id(name), name) for name in _names(old))
+            kept.update(name.value for name in _names(new))
+    candidates = {name.value: name for name in gone.values() if name.value not in kept}
+    for name in module.nodes("Name"):
+        assert isinstance(name, cst.Name)
+        if name.value in candidates and id(name) not in gone and _is_use(module, name):
+            del candidates[name.value]
+    if candidates:
+        quoted = _Quoted()
+        module.tree.visit(quoted)
+        for value in quoted.names & candidates.keys():
+            del candidates[value]
+    for value, use in candidates.items():
+        yield from _aliases(module, value, use)
+
+
+def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
+    if isinstance(node, cst.Name):
+        yield node
+    for child in children(node):
+        if isinstance(node, cst.Attribute) and child is node.attr:
+            continue
+        if isinstance(node, cst.Arg) and child is node.keyword:
+            continue
+        yield from _names(child)
+
+
+def _is_use(module: Module, name: cst.Name) -> bool:
+    parent = module.parent(name)
+    if isinstance(parent, cst.Attribute):
+        if name is parent.attr:
+            return False
+    elif isinstance(parent, cst.Arg) and name is parent.keyword:
+        return False
+    return not any(
+        isinstance(holder, (cst.Import, cst.ImportFrom)) for holder in module.ancestors(name)
+    )
+
+
+class _Quoted(cst.CSTVisitor):
+    """Collects the names in strings that are expressions: annotations, `__all__`, patch targets."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
+        try:
+            tree = ast.parse(str(node.evaluated_value).strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError):
+            return
+        for part in ast.walk(tree):
+            if isinstance(part, ast.Name):
+                self.names.add(part.id)
+            elif isinstance(part, ast.Attribute):
+                self.names.add(part.attr)
+
+
+def _aliases(
+    module: Module, name: str, use: cst.Name
+) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
+    bindings = module.bindings(module.expr(use), module.place(use))
+    if len(bindings) != 1 or bindings[0].kind != "import":
+        return
+    scope = bindings[0].place.scope
+    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
+        assert isinstance(node, (cst.Import, cst.ImportFrom))
+        if isinstance(node.names, cst.ImportStar) or module.place(node).scope is not scope:
+            continue
+        for alias in node.names:
+            parts = dotted_parts(alias.name)
+            bound = alias.evaluated_alias or (parts[0] if parts else "")
+            if bound == name and alias.evaluated_alias != alias.evaluated_name:
+                yield node, alias
+
+
+# -- rewriting a statement ------------------------------------------------------------------------
+
+
+def _changed(
+    module: Module,
+    statement: ImportStatement,
+    drop: Sequence[cst.ImportAlias],
+    add: Sequence[str],
+    lines: Lines,
+) -> Change | None:
+    """Return the change to one statement, or None where nothing is to be changed."""
+    assert not isinstance(statement.names, cst.ImportStar)
+    line = module.parent(statement)
+    assert isinstance(line, cst.SimpleStatementLine)
+    if drop and (has_comment(statement) or line.trailing_whitespace.comment is not None):
+        drop = ()  # a comment may say why the name is there, or be a `# noqa`
+    names = [alias for alias in statement.names if alias not in drop]
+    present = {alias.evaluated_name for alias in names if alias.asname is None}
+    add = [name for name in add if name not in present]
+    if not add and len(names) == len(statement.names):
+        return None
+    if not names and not add:
+        return _without_line(module, line, lines)
+    texts = [(alias.name, alias.asname) for alias in names]
+    old_texts = [alias.evaluated_name for alias in statement.names]
+    texts.extend((cst.Name(name), None) for name in add)
+    if old_texts == sorted(old_texts, key=_import_order):
+        texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
+    start, end = lines.span(module.position(statement))
+    new = statement.with_changes(names=_laid_out(statement, texts))
+    return Change(start, end, module.tree.code_for_node(new))
+
+
+def _import_order(name: str) -> tuple[int, str]:
+    """Return isort's order within one statement: constants, classes, then the rest."""
+    if name.isupper() and len(name) > 1:
+        return 0, name
+    return (1, name) if name[:1].isupper() else (2, name)
+
+
+def _laid_out(
+    statement: ImportStatement, texts: Sequence[tuple[cst.BaseExpression, cst.AsName | None]]
+) -> list[cst.ImportAlias]:
+    """Return the aliases in the layout of the old ones."""
+    assert not isinstance(statement.names, cst.ImportStar)
+    old = list(statement.names)
+    if len(old) > 1:
+        between = old[0].comma
+    elif isinstance(statement, cst.ImportFrom) and statement.lpar is not None:
+        between = cst.Comma(whitespace_after=statement.lpar.whitespace_after)
+        if isinstance(statement.lpar.whitespace_after, cst.SimpleWhitespace):
+            between = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+    else:
+        between = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+    return [
+        cst.ImportAlias(
+            name=name,  # type: ignore[arg-type]  # it was an alias's name, or is a new one
+            asname=asname,
+            comma=old[-1].comma if index == len(texts) - 1 else between,
+        )
+        for index, (name, asname) in enumerate(texts)
+    ]
+
+
+def _without_line(module: Module, line: cst.SimpleStatementLine, lines: Lines) -> Change | None:
+    """Return the removal of a line that holds nothing but the statement, if it can go."""
+    block = module.parent(line)
+    body = getattr(block, "body", ())
+    if len(line.body) != 1 or not (isinstance(block, cst.Module) or len(body) > 1):
+        return None
+    if any(isinstance(holder, (cst.If, cst.Try)) for holder in module.ancestors(line)):
+        return None
+    position = module.position(line)
+    first, behind = position.start.line, position.end.line + 1
+    # The blank line that set it apart goes with it, so that no two are left in its place.
+    if (first == 1 or not lines.text(first - 1).strip()) and not lines.text(behind).strip():
+        behind += 1
+    return Change(lines.start(first), lines.start(behind), "")
+
+
+def has_comment(node: cst.CSTNode) -> bool:
+    """Return whether a comment stands inside a node."""
+    if isinstance(node, cst.Comment):
+        return True
+    return any(has_comment(child) for child in node.children)

@@ -1,0 +1,135 @@
+"""One file -> findings: parses it once, walks it once, and asks every rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard import sources
+from session_guard.registry import UNREADABLE
+from session_guard.rule import Finding, Fix
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from session_guard.module import Module
+    from session_guard.project import Project
+    from session_guard.rule import Rule, Violation
+
+
+def unreadable(display_path: str, reason: str, line: int = 1) -> Finding:
+    """Return the finding for a file that cannot be read, decoded or parsed."""
+    return Finding(
+        path=display_path,
+        line=line,
+        column=1,
+        end_line=line,
+        end_column=1,
+        code=UNREADABLE,
+        name="unreadable-file",
+        message=f"this file was not checked: {reason}",
+        help="mend it, or leave it out with `exclude` in [tool.session-guard]",
+        source_line="",
+    )
+
+
+def lint(
+    display_path: str, path: Path, data: bytes, project: Project, rules: Sequence[Rule]
+) -> list[Finding]:
+    """Return what `rules` find in a file, in the order of lines; what is suppressed is left out.
+
+    `data` are the file's bytes, `path` its absolute path.
+    """
+    module = parse(display_path, path, data, project, rules)
+    if isinstance(module, Finding):
+        return [module]
+    return [
+        finding(display_path, module, rule, violation)
+        for rule, violation in violations(module, rules)
+    ]
+
+
+def parse(
+    display_path: str, path: Path, data: bytes, project: Project, rules: Sequence[Rule]
+) -> Module | Finding:
+    """Return the parsed file, or the finding that says why it cannot be parsed."""
+    try:
+        decoded = sources.decode(data)
+    except sources.SourceError as error:
+        return unreadable(display_path, error.message, error.line)
+
+    import libcst as cst
+
+    from session_guard.module import Module
+
+    node_types = frozenset(name for rule in rules for name in rule.node_types)
+    try:
+        return Module(path, decoded, project, node_types | {"Name", "ImportFrom", "Import"})
+    except cst.ParserSyntaxError as error:
+        return unreadable(display_path, f"syntax error: {error.message}", error.raw_line)
+    except RecursionError:
+        return unreadable(display_path, "its expressions are nested too deeply to be parsed")
+
+
+def violations(module: Module, rules: Sequence[Rule]) -> list[tuple[Rule, Violation]]:
+    """Return what `rules` find in a parsed file and no comment silences, in the order of lines."""
+    from session_guard.suppressions import Suppressions
+
+    found = list(_violations(module, rules))
+    if not found:
+        return []
+    suppressions = Suppressions(module)
+    found = [item for item in found if not suppressions.silences(item[0].code, item[1].node)]
+
+    def order(item: tuple[Rule, Violation]) -> tuple[int, int, str]:
+        start = module.position(item[1].node).start
+        return start.line, start.column, item[0].code
+
+    return sorted(found, key=order)
+
+
+def _violations(module: Module, rules: Sequence[Rule]) -> Iterator[tuple[Rule, Violation]]:
+    for rule in rules:
+        for node_type in rule.node_types:
+            for node in module.nodes(node_type):
+                for violation in rule.check(node, module):
+                    yield rule, violation
+
+
+def finding(display_path: str, module: Module, rule: Rule, violation: Violation) -> Finding:
+    """Return a violation as plain data, its fix as edits."""
+    from session_guard.edits import render
+    from session_guard.spans import Lines
+
+    position = module.position(violation.node)
+    help_text, fix = violation.help, None
+    if violation.rewrite is not None:
+        reason = unfixable(module)
+        if reason is not None:
+            help_text = f"{help_text} (not fixed: {reason})"
+        else:
+            rewrite = violation.rewrite
+            fix = Fix(rewrite.applicability, rewrite.message, render(module, [rewrite]))
+    return Finding(
+        path=display_path,
+        line=position.start.line,
+        column=position.start.column + 1,
+        end_line=position.end.line,
+        end_column=position.end.column + 1,
+        code=rule.code,
+        name=rule.name,
+        message=violation.message,
+        help=help_text,
+        source_line=Lines(module.text).text(position.start.line),
+        fix=fix,
+    )
+
+
+def unfixable(module: Module) -> str | None:
+    """Return why no fix can be laid into this file, or None where one can."""
+    if not module.round_trips:
+        return "the parser does not give this file back as it is (a form feed or a lone \\ or \\r)"
+    decoded = module.decoded
+    if sources.encode(decoded) != decoded.data:
+        return f"the encoding {decoded.encoding} does not give this file back as it is"
+    return None

@@ -1,0 +1,111 @@
+"""One parsed file: its tree, the positions in it, and what its expressions stand for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import libcst as cst
+from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+
+from session_guard.from_libcst import Converter, index_tree
+from session_guard.names import Expr, Place, Ref, lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from session_guard.names import Binding
+    from session_guard.project import Handler, Project
+    from session_guard.sources import Decoded
+    from session_guard.values import Value
+
+
+class Module:
+    """What rules see of a file.
+
+    Raises libcst.ParserSyntaxError where the text cannot be parsed.
+    """
+
+    def __init__(
+        self, path: Path, decoded: Decoded, project: Project, node_types: frozenset[str]
+    ) -> None:
+        self.path = path
+        self.decoded = decoded
+        self.text = decoded.text
+        self.project = project
+        self.tree = cst.parse_module(decoded.text)
+        self._index = index_tree(self.tree, node_types)
+        self.names = project.namespace(path, self._index.scope)
+        self._converter = Converter()
+
+    @property
+    def handler(self) -> Handler | None:
+        """The project's handler, if there is exactly one."""
+        return self.project.handler
+
+    @property
+    def is_handler(self) -> bool:
+        """Whether this file is a handler itself, which may build engines and open sessions."""
+        return self.project.is_handler(self.path)
+
+    def nodes(self, node_type: str) -> list[cst.CSTNode]:
+        """Return the nodes of a type in source order; of the types asked for at the start alone."""
+        return self._index.by_type[node_type]
+
+    def parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """Return the node that holds `node`, or None for the module and for layout."""
+        return self._index.parents.get(id(node))
+
+    def ancestors(self, node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+        """Yield what holds `node`, from the nearest to the module."""
+        parent = self.parent(node)
+        while parent is not None:
+            yield parent
+            parent = self.parent(parent)
+
+    def place(self, node: cst.CSTNode) -> Place:
+        """Return where an expression is evaluated."""
+        current: cst.CSTNode | None = node
+        while current is not None:
+            place = self._index.places.get(id(current))
+            if place is not None:
+                return place
+            current = self.parent(current)
+        return Place(self._index.scope, 0, ())
+
+    def expr(self, node: cst.CSTNode) -> Expr:
+        """Return an expression in the form that the table of names knows."""
+        return self._converter.expr(node)
+
+    def evaluate(self, node: cst.CSTNode) -> tuple[Value, ...]:
+        """Return what an expression may stand for."""
+        return self.names.evaluate(self.expr(node), self.place(node))
+
+    def code(self, node: cst.CSTNode) -> str:
+        """Return a node's text on one line, for a message."""
+        return " ".join(self.tree.code_for_node(node).split())
+
+    def bindings(self, expr: Expr, place: Place) -> list[Binding]:
+        """Return what the first name of a dotted reference is bound to at `place`."""
+        if not isinstance(expr, Ref):
+            return []
+        return lookup(expr.parts[0], place) or []
+
+    @cached_property
+    def round_trips(self) -> bool:
+        """Whether LibCST gives back what it read; where it does not, its positions are off."""
+        return self.tree.code == self.text
+
+    @cached_property
+    def _positions(self) -> dict[int, CodeRange]:
+        wrapper = MetadataWrapper(self.tree, unsafe_skip_copy=True)
+        positions = wrapper.resolve(PositionProvider)
+        return {id(node): position for node, position in positions.items()}
+
+    def position(self, node: cst.CSTNode) -> CodeRange:
+        """Return a node's lines (from 1) and columns (from 0, in characters).
+
+        Worked out for the whole file when it is first asked for: it costs twice the parse.
+        """
+        return self._positions[id(node)]

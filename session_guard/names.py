@@ -1,0 +1,234 @@
+"""What the names of one module are bound to, and which binding a use of a name reaches.
+
+The table is the same whether it was built from `ast` or from LibCST: both front ends turn
+expressions into the small forms below and report bindings in source order.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ref:
+    """A dotted reference such as `db.engine`."""
+
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """A call; `node` is the front end's own node, and its identity tells calls apart."""
+
+    function: Expr
+    arguments: tuple[Expr, ...]
+    keywords: tuple[tuple[str | None, Expr], ...]
+    node: object
+
+    def keyword(self, name: str) -> Expr | None:
+        """Return the value of a keyword argument, or None where it is not given by name."""
+        return next((value for key, value in self.keywords if key == name), None)
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether `*args` or `**kwargs` make the arguments unknown."""
+        return any(key is None for key, _ in self.keywords) or any(
+            isinstance(argument, Star) for argument in self.arguments
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """An attribute of something that is not a plain name: `make().engine`."""
+
+    value: Expr
+    name: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subscript:
+    """`value[...]`; for a class, its generic form."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A literal string, number, bool or None."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Either:
+    """A conditional expression, or the operands of `or`."""
+
+    options: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LambdaExpr:
+    """`lambda: body`."""
+
+    body: Expr
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Star:
+    """`*arguments` in a call."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """Anything else."""
+
+
+Expr = Ref | Call | Attribute | Subscript | Constant | Either | LambdaExpr | Star | Opaque
+
+# (number of the branching statement, number of its arm) from the scope's top down to a place.
+Branches = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where an expression is evaluated: the scope, and how far into it."""
+
+    scope: Scope
+    order: float
+    branches: Branches
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """What is known of a `def`: how it is called, and what it gives back."""
+
+    name: str
+    is_async: bool
+    required_parameters: int
+    decorators: tuple[Expr, ...]
+    scope: Scope
+    place: Place
+    node: object
+    is_generator: bool = False
+    returns: list[tuple[Expr, Place]] = field(default_factory=list)
+    calls: list[tuple[Call, Place]] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Class:
+    """What is known of a `class`."""
+
+    name: str
+    bases: tuple[Expr, ...]
+    place: Place
+    scope: Scope
+
+
+@dataclass(slots=True, eq=False)
+class Binding:
+    """One way in which a name gets its value."""
+
+    kind: Literal["import", "assign", "class", "function", "parameter", "other"]
+    place: Place
+    target: str = ""
+    """For an import: the dotted name, with leading dots where it is relative."""
+    value: Expr | Function | Class | None = None
+    type_checking: bool = False
+    """Whether it stands under `if TYPE_CHECKING`."""
+
+
+ScopeKind = Literal["module", "class", "function", "lambda", "comprehension"]
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """One scope: the names bound in it, in source order."""
+
+    kind: ScopeKind
+    parent: Scope | None
+    place: Place | None = None
+    """Where, in the parent, it stands."""
+    bindings: dict[str, list[Binding]] = field(default_factory=dict)
+    globals: set[str] = field(default_factory=set)
+    nonlocals: set[str] = field(default_factory=set)
+    star_imports: list[str] = field(default_factory=list)
+
+    @property
+    def module(self) -> Scope:
+        """The module's scope."""
+        scope = self
+        while scope.parent is not None:
+            scope = scope.parent
+        return scope
+
+    def bind(self, name: str, binding: Binding) -> None:
+        """Record a binding, in the scope that `global` or `nonlocal` send it to."""
+        scope = self
+        if name in self.globals:
+            scope = self.module
+        elif name in self.nonlocals and self.parent is not None:
+            scope = self.parent
+            while name not in scope.bindings and scope.parent is not None:
+                scope = scope.parent
+        scope.bindings.setdefault(name, []).append(binding)
+
+
+def end_of(scope: Scope) -> Place:
+    """Return the place behind the scope's last statement."""
+    return Place(scope, math.inf, ())
+
+
+def lookup(name: str, place: Place) -> list[Binding] | None:
+    """Return the bindings of `name` that may reach `place`, or None where nothing binds it.
+
+    A use inside a nested function sees what its outer scope holds in the end; class bodies and
+    comprehensions run where they stand. Class scopes are not seen from functions inside them.
+    """
+    scope: Scope | None = place.scope
+    at = place
+    first = True
+    while scope is not None:
+        if name in scope.globals:
+            scope, at = scope.module, end_of(scope.module)
+        visible = first or scope.kind != "class"
+        found = scope.bindings.get(name) if visible else None
+        if found:
+            own = [binding for binding in found if binding.place.scope is scope]
+            reaching = _reaching(own, at)
+            # What a function assigns through `global` may have happened before any use.
+            reaching.extend(binding for binding in found if binding.place.scope is not scope)
+            if reaching:
+                return reaching
+            if scope.kind in ("function", "lambda", "comprehension"):
+                return list(found)  # used before it is bound: a loop, or an error
+        if scope.parent is None:
+            return None
+        runs_here = scope.kind in ("class", "comprehension")
+        at = scope.place if runs_here and scope.place is not None else end_of(scope.parent)
+        scope, first = scope.parent, False
+    return None
+
+
+def _reaching(bindings: list[Binding], at: Place) -> list[Binding]:
+    """Return those of a scope's bindings that no later one surely hides at `at`."""
+    reaching: list[Binding] = []
+    for binding in reversed(bindings):
+        if binding.place.order >= at.order or not _compatible(binding.place.branches, at.branches):
+            continue
+        reaching.append(binding)
+        if binding.place.branches == at.branches[: len(binding.place.branches)]:
+            break
+    return reaching
+
+
+def _compatible(one: Branches, other: Branches) -> bool:
+    """Return whether one run can pass through both: not through two arms of one statement."""
+    for (statement, arm), (other_statement, other_arm) in zip(one, other, strict=False):
+        if statement != other_statement:
+            return True
+        if arm != other_arm:
+            return False
+    return True

@@ -1,0 +1,52 @@
+"""Changes of a text, and where its lines begin."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from libcst.metadata import CodeRange
+
+# Where Python's tokenizer ends a line; `str.splitlines` also ends one at a form feed.
+_NEWLINE = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Replace the characters from `start` to `end` by `text`."""
+
+    start: int
+    end: int
+    text: str
+
+
+class Lines:
+    """A text's lines, as Python counts them."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._starts = [0, *(match.end() for match in _NEWLINE.finditer(text))]
+
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset of a position; lines count from 1, columns from 0."""
+        return self._starts[line - 1] + column
+
+    def span(self, position: CodeRange) -> tuple[int, int]:
+        """Return the offsets of a node's first character and of the one behind its last."""
+        start, end = position.start, position.end
+        return self.offset(start.line, start.column), self.offset(end.line, end.column)
+
+    def start(self, line: int) -> int:
+        """Return the offset of a line's first character; of a line behind the last, the end."""
+        return self._starts[line - 1] if line <= len(self._starts) else len(self._text)
+
+    def line_at(self, offset: int) -> int:
+        """Return the number of the line that holds `offset`."""
+        return bisect_right(self._starts, offset)
+
+    def text(self, line: int) -> str:
+        """Return a line without its end."""
+        return _NEWLINE.sub("", self._text[self.start(line) : self.start(line + 1)])

@@ -1,0 +1,125 @@
+"""Builds a module's table of names; what the front ends for `ast` and LibCST have in common."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+from session_guard.names import Binding, Call, Class, Function, Place, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from session_guard.names import Branches, Expr, ScopeKind
+
+
+class TableBuilder:
+    """Keeps track of the scope, the order and the branches while a front end walks a module."""
+
+    def __init__(self) -> None:
+        self.module_scope = Scope("module", None)
+        self.scope = self.module_scope
+        self.order = 0
+        self.branches: Branches = ()
+        self.functions: list[Function] = []
+        self.type_checking = False
+        self._branchings = 0
+
+    def here(self) -> Place:
+        """Return the place of the statement that is being walked."""
+        return Place(self.scope, self.order, self.branches)
+
+    def advance(self) -> None:
+        """Begin the next statement or binding: what comes now is later than what came."""
+        self.order += 1
+
+    def bind(
+        self,
+        name: str,
+        kind: Literal["import", "assign", "class", "function", "parameter", "other"],
+        value: Expr | Function | Class | None = None,
+        target: str = "",
+    ) -> None:
+        """Bind `name` in the current scope; comprehensions leave walrus targets to their owner."""
+        self.scope.bind(name, Binding(kind, self.here(), target, value, self.type_checking))
+
+    def bind_outside_comprehensions(self, name: str, value: Expr) -> None:
+        """Bind the target of a `:=`, which belongs to the scope round the comprehensions."""
+        scope = self.scope
+        while scope.kind == "comprehension" and scope.parent is not None:
+            scope = scope.parent
+        place = Place(scope, self.order, self.branches if scope is self.scope else ())
+        scope.bind(name, Binding("assign", place, "", value, self.type_checking))
+
+    def bind_import(self, dotted: str, alias: str | None) -> None:
+        """Bind what `import dotted` or `import dotted as alias` binds."""
+        if alias is not None:
+            self.bind(alias, "import", target=dotted)
+        else:
+            first = dotted.split(".", 1)[0]
+            self.bind(first, "import", target=first)
+
+    def bind_import_from(self, module: str, names: Iterable[tuple[str, str | None]]) -> None:
+        """Bind what `from module import names` binds; `module` keeps its leading dots."""
+        prefix = module if module.endswith(".") else f"{module}."
+        for name, alias in names:
+            self.bind(alias or name, "import", target=f"{prefix}{name}")
+
+    def new_branching(self) -> int:
+        """Number a statement whose parts may or may not run."""
+        self._branchings += 1
+        return self._branchings
+
+    @contextmanager
+    def branch(self, branching: int, arm: int = 0) -> Iterator[None]:
+        """Walk one arm of a branching statement."""
+        outer = self.branches
+        self.branches = (*outer, (branching, arm))
+        try:
+            yield
+        finally:
+            self.branches = outer
+
+    @contextmanager
+    def within(self, kind: ScopeKind) -> Iterator[Scope]:
+        """Walk an inner scope."""
+        outer, branches = self.scope, self.branches
+        self.scope, self.branches = Scope(kind, outer, self.here()), ()
+        try:
+            yield self.scope
+        finally:
+            self.scope, self.branches = outer, branches
+
+    @contextmanager
+    def returning_to(self, function: Function) -> Iterator[None]:
+        """Walk a function's body: `return` and `yield` belong to it."""
+        self.functions.append(function)
+        try:
+            yield
+        finally:
+            self.functions.pop()
+
+    @contextmanager
+    def under_type_checking(self, applies: bool) -> Iterator[None]:
+        """Walk the body of an `if`, which is `if TYPE_CHECKING` where `applies`."""
+        outer = self.type_checking
+        self.type_checking = outer or applies
+        try:
+            yield
+        finally:
+            self.type_checking = outer
+
+    def returned(self, value: Expr) -> None:
+        """Record what the function that is being walked returns."""
+        if self.functions:
+            self.functions[-1].returns.append((value, self.here()))
+
+    def called(self, call: Expr) -> None:
+        """Record a call in the function that is being walked."""
+        if self.functions and isinstance(call, Call):
+            self.functions[-1].calls.append((call, self.here()))
+
+    def yielded(self) -> None:
+        """Record that the function that is being walked is a generator."""
+        if self.functions:
+            self.functions[-1].is_generator = True

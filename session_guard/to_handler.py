@@ -1,0 +1,376 @@
+"""Whether, and how surely, a session opened elsewhere can come from the handler instead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard import values
+from session_guard.arguments import NotFixableError
+from session_guard.block import Terms, is_request_handler, reasons_against, walk
+from session_guard.imports import has_comment
+from session_guard.names import Constant, Ref, lookup
+from session_guard.project import CONTEXT_MANAGER, same_dotted_name
+from session_guard.rule import Applicability, Import, Rewrite, Violation
+
+if TYPE_CHECKING:
+    from session_guard.from_libcst import ImportStatement
+    from session_guard.module import Module
+    from session_guard.names import Binding
+    from session_guard.project import Handler
+    from session_guard.values import Located, Opening
+
+# What the options of a session are where nobody sets them, in SQLAlchemy 2.
+_DEFAULTS: dict[str, object] = {
+    "autoflush": True,
+    "expire_on_commit": True,
+    "autocommit": False,
+    "future": True,
+    "twophase": False,
+    "info": None,
+    "enable_baked_queries": True,
+}
+
+
+def report_opening(
+    call: cst.Call, opening: Opening, module: Module, message: str
+) -> Violation:
+    """Return the violation that a session's opening is, with its fix or the reason for none."""
+    help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
+    try:
+        rewrite = rewrite_opening(call, opening, module)
+    except NotFixableError as error:
+        return Violation(call, message, f"{help_text}; not fixed: {error}")
+    if rewrite.applicability is Applicability.UNSAFE:
+        help_text = f"{rewrite.message} (`--unsafe-fixes` does it)"
+    return Violation(call, message, help_text, rewrite)
+
+
+def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite:
+    """Return the rewrite of a session's opening into the handler's context manager.
+
+    Raises:
+        NotFixableError: it is not known to use the handler's engine, its class differs, or it has not
+            the form that can be rewritten.
+    """
+    handler = module.handler
+    if handler is None:
+        raise NotFixableError(
+            f"no handler is known: no module of the project defines `{CONTEXT_MANAGER}()`"
+            if not module.project.handlers
+            else f"the project's handlers do not define exactly one `{CONTEXT_MANAGER}()`"
+        )
+    statement, item = _async_with(call, module)
+    _check_engine(opening, handler, module)
+    _check_class(opening, handler)
+    if has_comment(call):
+        raise NotFixableError("a comment stands inside the call")
+    reasons = [
+        *_argument_reasons(opening, handler),
+        *_block_reasons(statement, item, opening, handler, module),
+    ]
+    function, imports = _reference(opening, handler, module, call)
+    replacement = cst.Call(func=function, lpar=call.lpar, rpar=call.rpar)
+    if reasons:
+        return Rewrite(
+            Applicability.UNSAFE,
+            f"open it with `{CONTEXT_MANAGER}()`; not safe, since {'; '.join(reasons)}",
+            ((call, replacement),),
+            imports,
+        )
+    return Rewrite(
+        Applicability.SAFE,
+        f"open it with `{CONTEXT_MANAGER}()`",
+        ((call, replacement),),
+        imports,
+    )
+
+
+# -- the form -----------------------------------------------------------------------------------
+
+
+def _async_with(call: cst.Call, module: Module) -> tuple[cst.With, cst.WithItem]:
+    item = module.parent(call)
+    statement = module.parent(item) if item is not None else None
+    if not isinstance(item, cst.WithItem) or not isinstance(statement, cst.With):
+        raise NotFixableError("the session is not opened by an `async with`")
+    if statement.asynchronous is None:
+        raise NotFixableError("a plain `with` cannot open an async session")
+    if item.asname is not None and not isinstance(item.asname.name, cst.Name):
+        raise NotFixableError("the session is stored elsewhere than in a local name")
+    function = next(
+        (a for a in module.ancestors(statement) if isinstance(a, (cst.FunctionDef, cst.Lambda))),
+        None,
+    )
+    if function is not None and _yields(statement.body):
+        raise NotFixableError(
+            "the block yields the session: a request dependency uses `get_session()` or "
+            "`get_session_dependency()`"
+        )
+    return statement, item
+
+
+def _yields(node: cst.CSTNode) -> bool:
+    """Return whether a block yields, but for the functions defined in it."""
+    from session_guard.from_libcst import children
+
+    if isinstance(node, cst.Yield):
+        return True
+    if isinstance(node, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
+        return False
+    return any(_yields(child) for child in children(node))
+
+
+# -- which database ---------------------------------------------------------------------------------
+
+
+def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
+    bind = opening.bind
+    if opening.unknown_arguments:
+        raise NotFixableError("its arguments are unpacked, so its engine is not known")
+    if "binds" in opening.options or "sync_session_class" in opening.options:
+        raise NotFixableError("its arguments choose the database in a way that the handler does not")
+    if bind is None:
+        raise NotFixableError("no engine is given where it is opened")
+    if _is_named_in_settings(bind, module):
+        return
+    found = [value for value in bind.values() if value != values.Literal(None)]
+    if found and all(handler.binds(value) for value in found):
+        return
+    if any(
+        isinstance(value, (values.Result, values.Method)) and not handler.binds(value)
+        for value in found
+    ):
+        raise NotFixableError("its engine is another than the handler's")
+    raise NotFixableError(
+        "its engine is not known to be the handler's; if it is, name it in [tool.session-guard]: "
+        'engines = ["package.module.name"]'
+    )
+
+
+def _is_named_in_settings(bind: Located, module: Module) -> bool:
+    """Return whether the configuration names this engine as the handler's."""
+    names = module.project.settings.engines
+    if not names or not isinstance(bind.expr, Ref):
+        return False
+    first, *rest = bind.expr.parts
+    bindings = lookup(first, bind.place)
+    if not bindings:
+        return False
+    for binding in bindings:
+        if binding.kind == "import":
+            dotted = bind.home.absolute(binding.target)
+        elif bind.home is module.names and binding.place.scope.kind == "module":
+            dotted = f"{module.project.module_name(module.path)}.{first}"
+        else:
+            return False
+        dotted = ".".join((dotted, *rest))
+        if not any(same_dotted_name(dotted, name) for name in names):
+            return False
+    return True
+
+
+# -- which class, which arguments ----------------------------------------------------------------
+
+
+def _check_class(opening: Opening, handler: Handler) -> None:
+    if handler.opening is None:
+        raise NotFixableError(
+            f"what `{CONTEXT_MANAGER}()` of {handler.dotted} opens could not be followed"
+        )
+    if not values.is_same_or_subclass(handler.opening.session_class, opening.session_class):
+        raise NotFixableError("its class is not the one that the handler's sessions have")
+
+
+def _argument_reasons(opening: Opening, handler: Handler) -> list[str]:
+    """Return which arguments the handler's sessions lack."""
+    assert handler.opening is not None
+    reasons = []
+    for name, given in opening.options.items():
+        here = given.expr.value if isinstance(given.expr, Constant) else given
+        theirs = _option(handler.opening, name)
+        if theirs is _UNKNOWN or here != theirs:
+            reasons.append(f"the handler's sessions do not have its `{name}`")
+    return reasons
+
+
+_UNKNOWN = object()
+
+
+def _option(opening: Opening, name: str) -> object:
+    """Return an option in force: a constant, or what compares equal to nothing."""
+    given = opening.options.get(name)
+    if given is None:
+        return _UNKNOWN if opening.unknown_arguments else _DEFAULTS.get(name, _UNKNOWN)
+    return given.expr.value if isinstance(given.expr, Constant) else _UNKNOWN
+
+
+# -- what the block does ---------------------------------------------------------------------------
+
+
+def _block_reasons(
+    statement: cst.With,
+    item: cst.WithItem,
+    opening: Opening,
+    handler: Handler,
+    module: Module,
+) -> list[str]:
+    assert handler.opening is not None
+    reasons: list[str] = []
+    if not handler.commits:
+        reasons.append(f"`{CONTEXT_MANAGER}()` of {handler.dotted} does not commit")
+    if _option(handler.opening, "expire_on_commit") is not False:
+        reasons.append("the handler's factory does not set `expire_on_commit=False`")
+    function = next(
+        (a for a in module.ancestors(statement) if isinstance(a, cst.FunctionDef)), None
+    )
+    if function is not None and is_request_handler(function):
+        reasons.append("it stands in a request handler, which uses `get_session()`")
+    name = None
+    if item.asname is not None:
+        assert isinstance(item.asname.name, cst.Name)
+        name = item.asname.name.value
+    position = statement.items.index(item)
+    terms = Terms(
+        autoflush_ends=_option(opening, "autoflush") is not False
+        and _option(handler.opening, "autoflush") is not True,
+        expiry_ends=_option(opening, "expire_on_commit") is not False,
+        commits_itself=opening.begins,
+    )
+    reasons.extend(
+        reasons_against(module, statement.body, name, statement.items[position + 1 :], terms)
+    )
+    if name is not None and _used_elsewhere(name, statement, function, module):
+        reasons.append(f"`{name}` is used outside the block too")
+    return reasons
+
+
+def _used_elsewhere(
+    name: str, statement: cst.With, function: cst.FunctionDef | None, module: Module
+) -> bool:
+    """Return whether the session's name is used round the block, in a way that may mean it.
+
+    Other blocks that bind the name anew are no such use.
+    """
+    inside = {id(part) for part in walk(statement)}
+    around: cst.CSTNode = function.body if function is not None else module.tree
+    for part in walk(around):
+        if (
+            isinstance(part, cst.Name)
+            and part.value == name
+            and id(part) not in inside
+            and not isinstance(module.parent(part), (cst.AsName, cst.AssignTarget))
+            and any(
+                binding.kind == "assign" and _binds_here(binding, statement, module)
+                for binding in module.bindings(module.expr(part), module.place(part))
+            )
+        ):
+            return True
+    return False
+
+
+def _binds_here(binding: Binding, statement: cst.With, module: Module) -> bool:
+    """Return whether a binding is made by one of the items of `statement`."""
+    first = module.place(statement)
+    later = [module.place(item).order for item in statement.items]
+    return (
+        binding.place.scope is first.scope
+        and first.order <= binding.place.order <= max(later, default=first.order) + 1
+    )
+
+
+# -- how the file calls it ---------------------------------------------------------------------------
+
+
+def _reference(
+    opening: Opening, handler: Handler, module: Module, call: cst.Call
+) -> tuple[cst.BaseExpression, tuple[Import, ...]]:
+    """Return the expression for the context manager, and the import that it needs."""
+    place = module.place(call)
+    for root in _roots(call, module):
+        for binding in lookup(root[0], place) or ():
+            if binding.kind != "import" or binding.type_checking:
+                continue
+            target = module.names.absolute(binding.target)
+            found = module.names.find_module(target)
+            if found is None or found[0] is not handler.namespace:
+                continue
+            if not found[1]:  # the module itself: `db.engine` becomes `db.get_…()`
+                return cst.Attribute(cst.Name(root[0]), cst.Name(CONTEXT_MANAGER)), ()
+            written = binding.target[: -len(found[1][0])]
+            spelled = written if written.strip(".") == "" else written.rstrip(".")
+            _check_free(module)
+            return cst.Name(CONTEXT_MANAGER), (
+                Import(spelled, CONTEXT_MANAGER, _statement_of(binding, module)),
+            )
+    for binding in lookup(CONTEXT_MANAGER, place) or ():
+        if _is_handlers(binding, handler, module):
+            return cst.Name(CONTEXT_MANAGER), ()
+    _check_free(module)
+    beside = None
+    for root in _roots(call, module):
+        for binding in lookup(root[0], place) or ():
+            if binding.kind == "import":
+                beside = _statement_of(binding, module)
+    return cst.Name(CONTEXT_MANAGER), (
+        Import(_spelling(handler, module), CONTEXT_MANAGER, beside),
+    )
+
+
+def _roots(call: cst.Call, module: Module) -> list[tuple[str, ...]]:
+    """Return the dotted names in a call, its arguments first: the engine's import is the model."""
+    expressions = [*(argument.value for argument in call.args), call.func]
+    refs = [module.expr(expression) for expression in expressions]
+    return [ref.parts for ref in refs if isinstance(ref, Ref)]
+
+
+def _is_handlers(binding: Binding, handler: Handler, module: Module) -> bool:
+    if binding.kind != "import" or binding.type_checking:
+        return False
+    found = module.names.find_module(module.names.absolute(binding.target))
+    return found is not None and found[0] is handler.namespace and found[1] == (CONTEXT_MANAGER,)
+
+
+def _check_free(module: Module) -> None:
+    """See that the context manager's name means nothing else anywhere in the file."""
+    handler = module.handler
+    assert handler is not None
+    for node in module.nodes("Name"):
+        assert isinstance(node, cst.Name)
+        if node.value != CONTEXT_MANAGER:
+            continue
+        parent = module.parent(node)
+        if isinstance(parent, cst.Attribute) and node is parent.attr:
+            continue
+        bindings = module.bindings(module.expr(node), module.place(node))
+        if not bindings or not all(_is_handlers(b, handler, module) for b in bindings):
+            raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
+
+
+def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
+    """Return the import statement that made a binding."""
+    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
+        place = module.place(node)
+        if place.scope is binding.place.scope and place.order == binding.place.order:
+            assert isinstance(node, (cst.Import, cst.ImportFrom))
+            return node
+    return None
+
+
+def _spelling(handler: Handler, module: Module) -> str:
+    """Return the handler's name as this file would write it, after its other imports."""
+    parts = handler.dotted.split(".")
+    full = module.project.module_name(handler.path).split(".")
+    firsts = {
+        binding.target.split(".", 1)[0]
+        for bindings in module.names.scope.bindings.values()
+        for binding in bindings
+        if binding.kind == "import"
+    }
+    if parts[0] in firsts:
+        return ".".join(parts)
+    for start in range(len(full)):
+        if full[start] in firsts and len(full) - start > 1:
+            return ".".join(full[start:])
+    return ".".join(parts)
