@@ -57,6 +57,7 @@ class PgBouncer:
     """A running PgBouncer in transaction mode with SERVER_CONNECTIONS server connections."""
 
     port: int
+    pid: int
 
     @property
     def dsn(self) -> str:
@@ -117,8 +118,8 @@ def running_postgres() -> Iterator[Postgres]:
         }
         command = [postgres, "-D", data]
         command += [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
-        with _running(directory, lambda port: [*command, "-p", str(port)], signal.SIGINT) as port:
-            server = Postgres(port)
+        with _running(directory, lambda port: [*command, "-p", str(port)], signal.SIGINT) as found:
+            server = Postgres(port=found[0])
             _wait_until_answering(server.dsn)
             yield server
 
@@ -162,11 +163,12 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
             _write(directory / "pgbouncer.ini", "\n".join(ini) + "\n")
             return [binary, directory / "pgbouncer.ini"]
 
-        with _running(directory, configured, signal.SIGTERM) as port:
-            yield PgBouncer(port)
+        with _running(directory, configured, signal.SIGTERM) as (port, pid):
+            yield PgBouncer(port, pid)
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
+@contextmanager
+def made_certificate() -> Iterator[tuple[Path, Path]]:
     """Make a certificate for 127.0.0.1, which is its own authority, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -174,18 +176,19 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
             "openssl was not found: "
             + _INSTALL.format(apt="openssl", dnf="openssl", pacman="openssl", brew="openssl")
         )
-    certificate, key = directory / "server.crt", directory / "server.key"
-    subprocess.run(
-        [
-            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", "/CN=session-guard-test", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", key, "-out", certificate),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    _give_away(key)
-    return certificate, key
+    with _server_directory() as directory:
+        certificate, key = directory / "server.crt", directory / "server.key"
+        subprocess.run(
+            [
+                *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+                *("-subj", "/CN=session-guard-test", "-addext", "subjectAltName=IP:127.0.0.1"),
+                *("-keyout", key, "-out", certificate),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        _give_away(key)
+        yield certificate, key
 
 
 def _postgres_binary(name: str) -> str:
@@ -259,8 +262,10 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _running(directory: Path, command_for: Any, stop_signal: signal.Signals) -> Iterator[int]:
-    """Run a server in the foreground until it is left; gives its port."""
+def _running(
+    directory: Path, command_for: Any, stop_signal: signal.Signals
+) -> Iterator[tuple[int, int]]:
+    """Run a server in the foreground until it is left; gives its port and process id."""
     log = directory / "log"
     for _ in range(5):
         port = _free_port()
@@ -270,7 +275,7 @@ def _running(directory: Path, command_for: Any, stop_signal: signal.Signals) -> 
             )
         try:
             if _listens(process, port):
-                yield port
+                yield port, process.pid
                 return
         finally:
             _stop(process, stop_signal)
