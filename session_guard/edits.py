@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.imports import import_changes
+from session_guard.imports import import_changes, without_line
 from session_guard.rule import Edit
 from session_guard.spans import Change, Lines
 
@@ -22,14 +22,28 @@ def render(module: Module, rewrites: Sequence[Rewrite]) -> tuple[Edit, ...]:
     What is not part of a replaced node or of an import stays the same byte for byte.
     """
     lines = Lines(module.text)
-    changes = {
-        Change(*lines.span(module.position(old)), module.tree.code_for_node(new))
-        for rewrite in rewrites
-        for old, new in rewrite.replacements
-    }
+    changes = {change for rewrite in rewrites for change in _replacements(module, rewrite, lines)}
     changes.update(import_changes(module, rewrites, lines))
     ordered = sorted(changes, key=lambda change: (change.start, change.end))
     return tuple(_in_bytes(ordered, module.decoded))
+
+
+def meet(module: Module, one: Rewrite, other: Rewrite) -> bool:
+    """Return whether two rewrites touch the same text, their imports apart."""
+    lines = Lines(module.text)
+    return any(
+        a.start < b.end and b.start < a.end
+        for a in _replacements(module, one, lines)
+        for b in _replacements(module, other, lines)
+    )
+
+
+def _replacements(module: Module, rewrite: Rewrite, lines: Lines) -> Iterable[Change]:
+    for old, new in rewrite.replacements:
+        if new is None:
+            yield without_line(module, old, lines)
+        else:
+            yield Change(*lines.span(module.position(old)), module.tree.code_for_node(new))
 
 
 def _in_bytes(changes: Iterable[Change], decoded: Decoded) -> Iterable[Edit]:
@@ -51,12 +65,3 @@ def apply(data: bytes, edits: Iterable[Edit], encoding: str) -> bytes:
         parts.extend((data[done : edit.start], edit.text.encode(encoding)))
         done = edit.end
     return b"".join((*parts, data[done:]))
-
-
-def overlap(one: Sequence[Edit], other: Sequence[Edit]) -> bool:
-    """Return whether two fixes touch the same bytes in different ways."""
-    return any(
-        a != b and a.start < max(b.end, b.start + 1) and b.start < max(a.end, a.start + 1)
-        for a in one
-        for b in other
-    )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.project import Project
-    from session_guard.rule import Edit, Rule, Violation
+    from session_guard.rule import Rewrite, Rule, Violation
 
 # Each pass mends at least one finding; more passes than this mean that two fixes undo each other.
 _MOST_PASSES = 100
@@ -70,20 +70,19 @@ def _chosen(
     module: Module, found: Sequence[tuple[Rule, Violation]], *, unsafe: bool
 ) -> list[tuple[Rule, Violation]]:
     """Return the findings to mend in this pass: of those whose fixes overlap, the first."""
-    from session_guard.edits import overlap, render
+    from session_guard.edits import meet
 
     if unfixable(module) is not None:
         return []
     chosen: list[tuple[Rule, Violation]] = []
-    replaced: list[tuple[Edit, ...]] = []
+    taken: list[Rewrite] = []
     for rule, violation in found:
         rewrite = violation.rewrite
         if rewrite is None or (rewrite.applicability is Applicability.UNSAFE and not unsafe):
             continue
-        edits = render(module, [replace(rewrite, imports=())])
-        if not any(overlap(edits, other) for other in replaced):
+        if not any(meet(module, rewrite, other) for other in taken):
             chosen.append((rule, violation))
-            replaced.append(edits)
+            taken.append(rewrite)
     return chosen
 
 

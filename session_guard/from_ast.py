@@ -17,8 +17,10 @@ from session_guard.names import (
     Opaque,
     Ref,
     Scope,
+    Sequence,
     Star,
     Subscript,
+    unpacked,
 )
 from session_guard.table import TableBuilder
 
@@ -184,8 +186,8 @@ class _AstBuilder(TableBuilder):
             case ast.Name():
                 self.bind(node.id, "assign", value)
             case ast.Tuple() | ast.List():
-                for element in node.elts:
-                    self.target(element, Opaque())
+                for element, part in zip(node.elts, unpacked(value, len(node.elts)), strict=True):
+                    self.target(element, part)
             case ast.Starred():
                 self.target(node.value, Opaque())
             case _:
@@ -267,6 +269,8 @@ class _AstBuilder(TableBuilder):
                 return LambdaExpr(body, scope)
             case ast.Starred():
                 return Star()
+            case ast.Tuple() | ast.List():
+                return Sequence(tuple(self.expr(item) for item in node.elts))
             case _:
                 return Opaque()
 

@@ -21,13 +21,16 @@ from session_guard.names import (
     Place,
     Ref,
     Scope,
+    Sequence,
     Star,
     Subscript,
+    unpacked,
 )
 from session_guard.table import TableBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence as Nodes
 
 _LAYOUT = (
     cst.BaseParenthesizableWhitespace,
@@ -70,6 +73,17 @@ def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             for item in value:
                 if isinstance(item, cst.CSTNode) and not isinstance(item, _LAYOUT):
                     yield item
+
+
+def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield a node and all that it holds; of attributes and keyword arguments, not the names."""
+    yield node
+    for child in children(node):
+        if isinstance(node, cst.Attribute) and child is node.attr:
+            continue
+        if isinstance(node, cst.Arg) and child is node.keyword:
+            continue
+        yield from walk(child)
 
 
 def dotted_parts(node: cst.CSTNode | None) -> tuple[str, ...] | None:
@@ -156,7 +170,7 @@ class _TreeBuilder(TableBuilder):
         for child in children(node):
             self.walk(child, node)
 
-    def walk_all(self, nodes: Sequence[cst.CSTNode | None], parent: cst.CSTNode) -> None:
+    def walk_all(self, nodes: Nodes[cst.CSTNode | None], parent: cst.CSTNode) -> None:
         for node in nodes:
             if node is not None:
                 self.walk(node, parent)
@@ -324,8 +338,9 @@ class _TreeBuilder(TableBuilder):
         if isinstance(node, cst.Name):
             self.bind(node.value, "assign", value)
         elif isinstance(node, (cst.Tuple, cst.List)):
-            for element in node.elements:
-                self._target(element.value, Opaque())
+            parts = unpacked(value, len(node.elements))
+            for element, part in zip(node.elements, parts, strict=True):
+                self._target(element.value, part)
 
     # -- expressions ------------------------------------------------------------------------
 
@@ -405,6 +420,13 @@ class Converter:
                 return Constant(node.evaluated_value)
             case cst.Integer() | cst.Float():
                 return Constant(node.evaluated_value)
+            case cst.Tuple() | cst.List():
+                return Sequence(
+                    tuple(
+                        Star() if isinstance(item, cst.StarredElement) else self.expr(item.value)
+                        for item in node.elements
+                    )
+                )
             case cst.IfExp():
                 return Either((self.expr(node.body), self.expr(node.orelse)))
             case cst.BooleanOperation(operator=cst.Or()):

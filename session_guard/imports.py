@@ -7,6 +7,7 @@ only the statements concerned change, and each keeps its layout.
 from __future__ import annotations
 
 import ast
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -24,27 +25,30 @@ if TYPE_CHECKING:
 
 def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
     """Return the changes to imports that go with `rewrites`, all of them applied together."""
-    added: dict[int, tuple[cst.ImportFrom, list[str]]] = {}
+    statements: dict[int, _Statement] = {}
     changes: list[Change] = []
     for wanted in _distinct(item for rewrite in rewrites for item in rewrite.imports):
-        statement = _statement_for(module, wanted)
-        if statement is not None:
-            added.setdefault(id(statement), (statement, []))[1].append(wanted.name)
-        else:
+        node = _statement_for(module, wanted)
+        if node is None:
             changes.append(_new_statement(module, wanted, lines))
-
-    removed: dict[int, tuple[ImportStatement, list[cst.ImportAlias]]] = {}
-    for statement, alias in _unused(module, rewrites):
-        removed.setdefault(id(statement), (statement, []))[1].append(alias)
-
-    for key in {**added, **removed}:
-        statement = added[key][0] if key in added else removed[key][0]
-        drop = removed[key][1] if key in removed else []
-        names = added[key][1] if key in added else []
-        change = _changed(module, statement, drop, names, lines)
+        else:
+            statements.setdefault(id(node), _Statement(node)).add.append(wanted.name)
+    for unused_in, alias in _unused(module, rewrites):
+        statements.setdefault(id(unused_in), _Statement(unused_in)).drop.append(alias)
+    for statement in statements.values():
+        change = _changed(module, statement.node, statement.drop, statement.add, lines)
         if change is not None:
             changes.append(change)
     return changes
+
+
+@dataclass(slots=True)
+class _Statement:
+    """An import statement, and what is to happen to it."""
+
+    node: ImportStatement
+    add: list[str] = field(default_factory=list)
+    drop: list[cst.ImportAlias] = field(default_factory=list)
 
 
 def _distinct(imports: Iterable[Import]) -> list[Import]:
@@ -52,7 +56,7 @@ def _distinct(imports: Iterable[Import]) -> list[Import]:
     return list({(i.module, i.name, id(i.beside)): i for i in imports}.values())
 
 
-# -- adding -------------------------------------------------------------------------------------
+# -- adding ---------------------------------------------------------------------------------------
 
 
 def _statement_for(module: Module, wanted: Import) -> cst.ImportFrom | None:
@@ -103,9 +107,7 @@ def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
     return Change(at, at, f"{text}{newline}")
 
 
-def _neighbours(
-    module: Module, wanted: str
-) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
+def _neighbours(module: Module, wanted: str) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
     """Return the import line to stand before, or else the line to stand behind."""
     family = _family(wanted)
     last_related: cst.CSTNode | None = None
@@ -131,7 +133,7 @@ def _family(module: str) -> str:
     return "." if module.startswith(".") else module.split(".", 1)[0]
 
 
-# -- dropping -----------------------------------------------------------------------------------
+# -- dropping -------------------------------------------------------------------------------------
 
 
 def _unused(
@@ -148,11 +150,12 @@ def _unused(
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
             gone.update((id(name), name) for name in _names(old))
-            kept.update(name.value for name in _names(new))
+            if new is not None:
+                kept.update(name.value for name in _names(new))
     candidates = {name.value: name for name in gone.values() if name.value not in kept}
     for name in module.nodes("Name"):
         assert isinstance(name, cst.Name)
-        if name.value in candidates and id(name) not in gone and _is_use(module, name):
+        if name.value in candidates and id(name) not in gone and is_use(module, name):
             del candidates[name.value]
     if candidates:
         quoted = _Quoted()
@@ -174,7 +177,8 @@ def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
         yield from _names(child)
 
 
-def _is_use(module: Module, name: cst.Name) -> bool:
+def is_use(module: Module, name: cst.Name) -> bool:
+    """Return whether a name means what it is bound to: it is no attribute, keyword or import."""
     parent = module.parent(name)
     if isinstance(parent, cst.Attribute):
         if name is parent.attr:
@@ -237,14 +241,16 @@ def _changed(
     line = module.parent(statement)
     assert isinstance(line, cst.SimpleStatementLine)
     if drop and (has_comment(statement) or line.trailing_whitespace.comment is not None):
-        drop = ()  # a comment may say why the name is there, or be a `# noqa`
+        drop = ()  # a comment may say why the name is there, or suppress a finding
     names = [alias for alias in statement.names if alias not in drop]
     present = {alias.evaluated_name for alias in names if alias.asname is None}
     add = [name for name in add if name not in present]
     if not add and len(names) == len(statement.names):
         return None
     if not names and not add:
-        return _without_line(module, line, lines)
+        in_branch = any(isinstance(h, (cst.If, cst.Try)) for h in module.ancestors(line))
+        removable = is_removable(module, line) and not in_branch
+        return without_line(module, line, lines) if removable else None
     texts = [(alias.name, alias.asname) for alias in names]
     old_texts = [alias.evaluated_name for alias in statement.names]
     texts.extend((cst.Name(name), None) for name in add)
@@ -286,14 +292,16 @@ def _laid_out(
     ]
 
 
-def _without_line(module: Module, line: cst.SimpleStatementLine, lines: Lines) -> Change | None:
-    """Return the removal of a line that holds nothing but the statement, if it can go."""
+def is_removable(module: Module, line: cst.SimpleStatementLine) -> bool:
+    """Return whether a line holds one statement and its block would not be empty without it."""
     block = module.parent(line)
-    body = getattr(block, "body", ())
-    if len(line.body) != 1 or not (isinstance(block, cst.Module) or len(body) > 1):
-        return None
-    if any(isinstance(holder, (cst.If, cst.Try)) for holder in module.ancestors(line)):
-        return None
+    return len(line.body) == 1 and (
+        isinstance(block, cst.Module) or len(getattr(block, "body", ())) > 1
+    )
+
+
+def without_line(module: Module, line: cst.CSTNode, lines: Lines) -> Change:
+    """Return the removal of a statement's line."""
     position = module.position(line)
     first, behind = position.start.line, position.end.line + 1
     # The blank line that set it apart goes with it, so that no two are left in its place.

@@ -78,7 +78,19 @@ class LambdaExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Star:
-    """`*arguments` in a call."""
+    """`*items` in a call or a display."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """The items of a tuple or list display."""
+
+    items: tuple[Expr, ...]
+
+    @property
+    def has_star(self) -> bool:
+        """Whether an item stands for any number of them."""
+        return any(isinstance(item, Star) for item in self.items)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +98,17 @@ class Opaque:
     """Anything else."""
 
 
-Expr = Ref | Call | Attribute | Subscript | Constant | Either | LambdaExpr | Star | Opaque
+Expr = (
+    Ref | Call | Attribute | Subscript | Constant | Either | LambdaExpr | Sequence | Star | Opaque
+)
+
+
+def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:
+    """Return what `count` targets take from `value`, each on its own where that is known."""
+    if isinstance(value, Sequence) and len(value.items) == count and not value.has_star:
+        return value.items
+    return (Opaque(),) * count
+
 
 # (number of the branching statement, number of its arm) from the scope's top down to a place.
 Branches = tuple[tuple[int, int], ...]
@@ -143,7 +165,7 @@ class Binding:
 ScopeKind = Literal["module", "class", "function", "lambda", "comprehension"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # scopes and places refer to one another
 class Scope:
     """One scope: the names bound in it, in source order."""
 

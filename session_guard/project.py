@@ -67,9 +67,7 @@ def _same_engine(one: Value, other: Value) -> bool:
 def same_dotted_name(one: str, other: str) -> bool:
     """Return whether two dotted names are one, seen from different folders of the import path."""
     return one == other or (
-        "." in one
-        and "." in other
-        and (one.endswith(f".{other}") or other.endswith(f".{one}"))
+        "." in one and "." in other and (one.endswith(f".{other}") or other.endswith(f".{one}"))
     )
 
 
@@ -193,7 +191,7 @@ class Project:
         return ".".join(self._parts(path))
 
     def exported_names(self) -> frozenset[bytes]:
-        """Return the names under which files reach the handler's factories and engines."""
+        """Return the names under which files reach the handler's factories and session classes."""
         return self._exported_names
 
     @cached_property
@@ -208,11 +206,24 @@ class Project:
                     else:
                         returned = (value,)
                     if any(
-                        values.factory(v) or values.is_engine(v) or values.is_session_class(v)
+                        values.factory(v)
+                        or (isinstance(v, values.LocalClass) and values.is_session_class(v))
                         for v in returned
                     ):
                         names.add(name)
         return frozenset(name.encode() for name in names)
+
+    def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
+        """Return whether another file of the project has `name` anywhere in its text."""
+        wanted = name.encode()
+        for other in sources.walk(self.settings.root, self.settings):
+            if other != path:
+                try:
+                    if wanted in other.read_bytes():
+                        return True
+                except OSError:
+                    return True  # what cannot be read may well mention it
+        return False
 
     def _find_module(self, dotted: str, importer: Path) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the handler that an import names, and what of the name is left."""
@@ -238,9 +249,7 @@ class Project:
         The root can, any folder above the importing file, and any folder that is no package.
         """
         base = self.settings.root.joinpath(*folder)
-        return (
-            not folder or base in importer.parents or not (base / "__init__.py").exists()
-        )
+        return not folder or base in importer.parents or not (base / "__init__.py").exists()
 
     def _parts(self, path: Path) -> tuple[str, ...]:
         try:
@@ -312,9 +321,11 @@ def _reading(namespace: Namespace, function: Function) -> tuple[Opening | None, 
                 if found is not None:
                     openings.append(found)
                     commits = commits or found.begins
-            for callee in namespace.evaluate(call.function, place):
-                if isinstance(callee, values.LocalFunction) and callee.home is namespace:
-                    waiting.append(callee.definition)
+            waiting.extend(
+                callee.definition
+                for callee in namespace.evaluate(call.function, place)
+                if isinstance(callee, values.LocalFunction) and callee.home is namespace
+            )
     return (openings[0] if len(openings) == 1 else None), commits
 
 

@@ -84,7 +84,8 @@ class Rewrite:
 
     applicability: Applicability
     message: str
-    replacements: tuple[tuple[cst.CSTNode, cst.CSTNode], ...]
+    replacements: tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]
+    """Nodes with what takes their place; None removes a whole line."""
     imports: tuple[Import, ...] = ()
 
 

@@ -47,8 +47,7 @@ class Suppressions:
             return False
         first, last = self._lines(node)
         return any(
-            line in self._by_line
-            and ((codes := self._by_line[line]) is None or code in codes)
+            line in self._by_line and ((codes := self._by_line[line]) is None or code in codes)
             for line in range(first, last + 1)
         )
 

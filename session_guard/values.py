@@ -7,8 +7,8 @@ yes nor a no.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from session_guard.names import (
     Attribute,
@@ -26,6 +26,9 @@ from session_guard.names import (
     end_of,
     lookup,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Where SQLAlchemy and SQLModel define what they also export from a shorter path.
 _PUBLIC_NAMES = {

@@ -235,22 +235,25 @@ async def run():
         from libcst import Call
 
         from session_guard import values
-        from session_guard.to_handler import report_opening
+        from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
         if module.is_handler:
             return
         for value in module.evaluate(node):
-            if isinstance(value, values.Partial) and value.call.node is node:
-                if values.is_session_class(value.function):
-                    yield Violation(
-                        node,
-                        f"`{module.code(node.func)}` of `AsyncSession` makes sessions outside the "
-                        "handler",
-                        "open sessions with `async with get_background_session() as session:`; "
-                        "not fixed: where its sessions are opened is to be changed first",
-                    )
-                    return
+            if (
+                isinstance(value, values.Partial)
+                and value.call.node is node
+                and values.is_session_class(value.function)
+            ):
+                yield Violation(
+                    node,
+                    f"`{module.code(node.func)}` of `AsyncSession` makes sessions outside the "
+                    "handler",
+                    "open sessions with `async with get_background_session() as session:`; "
+                    "not fixed: where its sessions are opened is to be changed first",
+                )
+                return
             opening = values.opening(value)
             if (
                 opening is not None

@@ -32,9 +32,7 @@ As for SG101: *safe* where the factory is bound to the handler's engine and the 
 behave the same; *unsafe* where it is not known to; *absent* where the engine is another or unknown,
 the class differs, or the session is not opened by an `async with`."""
     since = "0.1.0"
-    references = (
-        "https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",
-    )
+    references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
     tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
     project_names = True
     node_types = ("Call",)
@@ -139,7 +137,8 @@ async def ping():
         await session.commit()
 """,
         ),
-        Invalid("""\
+        Invalid(
+            """\
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
@@ -178,7 +177,7 @@ async def get_db():
         from libcst import Call
 
         from session_guard import values
-        from session_guard.to_handler import report_opening
+        from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
         if module.is_handler:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names import Place
 
-# Arguments of asyncpg and of SQLAlchemy's dialect: as an execution option none of them does a thing.
+# Arguments of asyncpg and of its dialect: as execution options they do nothing.
 _DRIVER_SETTINGS = frozenset(
     {
         "statement_cache_size",
@@ -62,7 +62,8 @@ Which SQLAlchemy a project runs is set with `sqlalchemy-version`.
         Valid("""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-engine = create_async_engine("postgresql+asyncpg://db", execution_options={"isolation_level": "READ COMMITTED"})
+level = {"isolation_level": "READ COMMITTED"}
+engine = create_async_engine("postgresql+asyncpg://db", execution_options=level)
 """),
         Valid("""\
 from sqlalchemy import select
@@ -175,14 +176,14 @@ Session.configure()
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 def sessions(url):
-    engine = create_async_engine(url, pool_size=5)
+    engine = create_async_engine(url)
     return async_sessionmaker(engine, execution_options={"isolation_level": "SERIALIZABLE"})
 """,
             fixed="""\
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 def sessions(url):
-    engine = create_async_engine(url, pool_size=5, execution_options={"isolation_level": "SERIALIZABLE"})
+    engine = create_async_engine(url, execution_options={"isolation_level": "SERIALIZABLE"})
     return async_sessionmaker(engine)
 """,
             config='sqlalchemy-version = "2.1"',
@@ -262,7 +263,9 @@ def _consequence(version: str | None) -> str:
     source = f"SQLAlchemy {version}, as `sqlalchemy-version` says"
     if _is_2_0(version):
         return f"raises a TypeError when a session is made ({source})"
-    return f"sets options for these sessions alone, and settings of the driver do nothing ({source})"
+    return (
+        f"sets options for these sessions alone, and settings of the driver do nothing ({source})"
+    )
 
 
 def _rewrite(call: cst.Call, given: cst.Arg, module: Module, *, is_2_0: bool) -> Rewrite:
@@ -311,7 +314,7 @@ def _engine_with(
 
     from session_guard import values
     from session_guard.arguments import NotFixableError, argument, with_argument
-    from session_guard.block import walk
+    from session_guard.from_libcst import walk
     from session_guard.names import Ref
 
     opened = next(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,12 @@ its own, and whatever is opened from it is neither committed nor rolled back by 
 `async_sessionmaker(...)`, `sessionmaker(class_=AsyncSession)` and `async_scoped_session(...)` are
 found, by whatever name they go. A `sessionmaker` of sync sessions is not."""
     fix_safety = """\
-None: where the factory is used is to be changed first. SG103 finds these places."""
+A factory that nothing uses is removed: nothing in its file names it, nor does any other file of the
+project where it stands at a module's top level. That is *safe* for a local one or one whose name
+begins with `_`, and *unsafe* for any other, which code outside the project may import. Where
+something opens sessions
+from it there is no fix; SG103 finds these places, and once its fixes have changed them all, the
+factory goes in the same run."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html#sqlalchemy.ext.asyncio.async_sessionmaker",
@@ -71,12 +76,24 @@ Session = scoped_session(sessionmaker())
 """),
     )
     invalid = (
-        Invalid("""\
+        Invalid(
+            """\
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from app.db import engine
 
 SessionLocal = async_sessionmaker(engine, expire_on_commit=False)
-"""),
+
+async def ping():
+    await engine.dispose()
+""",
+            fixed="""\
+from app.db import engine
+
+async def ping():
+    await engine.dispose()
+""",
+            unsafe=True,
+        ),
         Invalid("""\
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import sessionmaker
@@ -84,6 +101,25 @@ from app.db import engine
 
 SessionLocal = sessionmaker(engine, class_=AsyncSession)
 """),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from app.db import engine, get_background_session
+
+_left_over = async_sessionmaker(engine, expire_on_commit=False)
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+""",
+            fixed="""\
+from app.db import get_background_session
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+""",
+        ),
         Invalid("""\
 import sqlalchemy.ext.asyncio
 from app.db import engine
@@ -121,6 +157,7 @@ SessionLocal = async_sessionmaker(engine)
         from libcst import Call
 
         from session_guard import values
+        from session_guard.arguments import NotFixableError
 
         assert isinstance(node, Call)
         if module.is_handler:
@@ -131,10 +168,63 @@ SessionLocal = async_sessionmaker(engine)
                 and value.call.node is node
                 and values.factory(value) is not None
             ):
-                yield Violation(
-                    node,
-                    f"`{module.code(node.func)}(…)` builds a session factory outside the handler",
-                    "open sessions with the handler's `get_background_session()`; not fixed: what "
-                    "opens sessions from this factory is to be changed first",
+                message = (
+                    f"`{module.code(node.func)}(…)` builds a session factory outside the handler"
                 )
+                help_text = "open sessions with the handler's `get_background_session()`"
+                try:
+                    rewrite = _removal(node, module)
+                except NotFixableError as error:
+                    yield Violation(node, message, f"{help_text}; not fixed: {error}")
+                else:
+                    yield Violation(node, message, help_text, rewrite)
                 return
+
+
+def _removal(call: cst.Call, module: Module) -> Rewrite:
+    """Return the removal of a factory that nothing uses, which SG103's fixes may have left."""
+    import libcst as cst
+
+    from session_guard.arguments import NotFixableError
+    from session_guard.from_libcst import walk
+    from session_guard.imports import has_comment, is_removable
+
+    statement = module.parent(call)
+    line = module.parent(statement) if statement is not None else None
+    if (
+        not isinstance(statement, cst.Assign)
+        or len(statement.targets) != 1
+        or not isinstance(statement.targets[0].target, cst.Name)
+        or not isinstance(line, cst.SimpleStatementLine)
+    ):
+        raise NotFixableError("what uses this factory could not be followed")
+    target = statement.targets[0].target
+    name = target.value
+    if any(
+        isinstance(use, cst.Name) and use.value == name and use is not target
+        for use in module.nodes("Name")
+    ):
+        raise NotFixableError("what opens sessions from this factory is to be changed first")
+    if module.place(statement).scope.kind != "function" and (
+        f'"{name}"' in module.text
+        or f"'{name}'" in module.text
+        or module.path.name == "__init__.py"
+        or module.project.is_mentioned_elsewhere(name, module.path)
+    ):
+        raise NotFixableError("other modules may use this factory")
+    if (
+        has_comment(line)
+        or not is_removable(module, line)
+        or any(
+            isinstance(part, (cst.Call, cst.Await, cst.NamedExpr)) and part is not call
+            for part in walk(call)
+        )
+    ):
+        raise NotFixableError("its statement does more than to build the factory")
+    if module.place(statement).scope.kind != "function" and not name.startswith("_"):
+        return Rewrite(
+            Applicability.UNSAFE,
+            "remove the factory, which nothing in this project uses; others may import it",
+            ((line, None),),
+        )
+    return Rewrite(Applicability.SAFE, "remove the factory, which nothing uses", ((line, None),))

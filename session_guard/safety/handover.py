@@ -8,11 +8,12 @@ import libcst as cst
 
 from session_guard import values
 from session_guard.arguments import NotFixableError
-from session_guard.block import Terms, is_request_handler, reasons_against, walk
-from session_guard.imports import has_comment
+from session_guard.from_libcst import children, walk
+from session_guard.imports import has_comment, is_use
 from session_guard.names import Constant, Ref, lookup
 from session_guard.project import CONTEXT_MANAGER, same_dotted_name
 from session_guard.rule import Applicability, Import, Rewrite, Violation
+from session_guard.safety.block import Terms, reasons_against
 
 if TYPE_CHECKING:
     from session_guard.from_libcst import ImportStatement
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from session_guard.project import Handler
     from session_guard.values import Located, Opening
 
+_ROUTE_METHODS = frozenset(
+    "get post put patch delete head options route websocket api_route trace".split()
+)
 # What the options of a session are where nobody sets them, in SQLAlchemy 2.
 _DEFAULTS: dict[str, object] = {
     "autoflush": True,
@@ -33,9 +37,7 @@ _DEFAULTS: dict[str, object] = {
 }
 
 
-def report_opening(
-    call: cst.Call, opening: Opening, module: Module, message: str
-) -> Violation:
+def report_opening(call: cst.Call, opening: Opening, module: Module, message: str) -> Violation:
     """Return the violation that a session's opening is, with its fix or the reason for none."""
     help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
     try:
@@ -51,8 +53,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     """Return the rewrite of a session's opening into the handler's context manager.
 
     Raises:
-        NotFixableError: it is not known to use the handler's engine, its class differs, or it has not
-            the form that can be rewritten.
+        NotFixableError: it is not known to use the handler's engine, its class differs, or it is
+            not opened in a form that can be rewritten.
     """
     handler = module.handler
     if handler is None:
@@ -87,7 +89,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     )
 
 
-# -- the form -----------------------------------------------------------------------------------
+# -- the form -------------------------------------------------------------------------------------
 
 
 def _async_with(call: cst.Call, module: Module) -> tuple[cst.With, cst.WithItem]:
@@ -113,8 +115,6 @@ def _async_with(call: cst.Call, module: Module) -> tuple[cst.With, cst.WithItem]
 
 def _yields(node: cst.CSTNode) -> bool:
     """Return whether a block yields, but for the functions defined in it."""
-    from session_guard.from_libcst import children
-
     if isinstance(node, cst.Yield):
         return True
     if isinstance(node, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
@@ -122,7 +122,7 @@ def _yields(node: cst.CSTNode) -> bool:
     return any(_yields(child) for child in children(node))
 
 
-# -- which database ---------------------------------------------------------------------------------
+# -- which database -------------------------------------------------------------------------------
 
 
 def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
@@ -130,7 +130,9 @@ def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     if opening.unknown_arguments:
         raise NotFixableError("its arguments are unpacked, so its engine is not known")
     if "binds" in opening.options or "sync_session_class" in opening.options:
-        raise NotFixableError("its arguments choose the database in a way that the handler does not")
+        raise NotFixableError(
+            "its arguments choose the database in a way that the handler does not"
+        )
     if bind is None:
         raise NotFixableError("no engine is given where it is opened")
     if _is_named_in_settings(bind, module):
@@ -171,7 +173,7 @@ def _is_named_in_settings(bind: Located, module: Module) -> bool:
     return True
 
 
-# -- which class, which arguments ----------------------------------------------------------------
+# -- which class, which arguments -----------------------------------------------------------------
 
 
 def _check_class(opening: Opening, handler: Handler) -> None:
@@ -206,7 +208,7 @@ def _option(opening: Opening, name: str) -> object:
     return given.expr.value if isinstance(given.expr, Constant) else _UNKNOWN
 
 
-# -- what the block does ---------------------------------------------------------------------------
+# -- what the block does --------------------------------------------------------------------------
 
 
 def _block_reasons(
@@ -280,7 +282,7 @@ def _binds_here(binding: Binding, statement: cst.With, module: Module) -> bool:
     )
 
 
-# -- how the file calls it ---------------------------------------------------------------------------
+# -- how the file calls it ------------------------------------------------------------------------
 
 
 def _reference(
@@ -313,9 +315,7 @@ def _reference(
         for binding in lookup(root[0], place) or ():
             if binding.kind == "import":
                 beside = _statement_of(binding, module)
-    return cst.Name(CONTEXT_MANAGER), (
-        Import(_spelling(handler, module), CONTEXT_MANAGER, beside),
-    )
+    return cst.Name(CONTEXT_MANAGER), (Import(_spelling(handler, module), CONTEXT_MANAGER, beside),)
 
 
 def _roots(call: cst.Call, module: Module) -> list[tuple[str, ...]]:
@@ -336,16 +336,15 @@ def _check_free(module: Module) -> None:
     """See that the context manager's name means nothing else anywhere in the file."""
     handler = module.handler
     assert handler is not None
+    bindings = list(module.names.scope.bindings.get(CONTEXT_MANAGER, ()))
     for node in module.nodes("Name"):
         assert isinstance(node, cst.Name)
         if node.value != CONTEXT_MANAGER:
             continue
-        parent = module.parent(node)
-        if isinstance(parent, cst.Attribute) and node is parent.attr:
-            continue
-        bindings = module.bindings(module.expr(node), module.place(node))
-        if not bindings or not all(_is_handlers(b, handler, module) for b in bindings):
-            raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
+        if is_use(module, node):
+            bindings.extend(module.bindings(module.expr(node), module.place(node)))
+    if not all(_is_handlers(binding, handler, module) for binding in bindings):
+        raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
 
 
 def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
@@ -374,3 +373,13 @@ def _spelling(handler: Handler, module: Module) -> str:
         if full[start] in firsts and len(full) - start > 1:
             return ".".join(full[start:])
     return ".".join(parts)
+
+
+def is_request_handler(function: cst.FunctionDef) -> bool:
+    """Return whether a function is decorated like a web framework's route."""
+    return any(
+        isinstance(decorator.decorator, cst.Call)
+        and isinstance(decorator.decorator.func, cst.Attribute)
+        and decorator.decorator.func.attr.value in _ROUTE_METHODS
+        for decorator in function.decorators
+    )

@@ -7,50 +7,31 @@ not safe; it is never taken for a read.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_libcst import children, dotted_parts
-from session_guard.names import Constant
+from session_guard.from_libcst import children, dotted_parts, walk
+from session_guard.safety.loaded import PURE_BUILTINS, READS, carries_objects, tracked_names
+from session_guard.safety.statements import CONSTRUCT_METHODS, statement_kind
 from session_guard.values import External
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from session_guard.module import Module
 
-_READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
 _LOADS_ONE = frozenset({"get", "get_one"})
 # What a statement, a row or a result answers without changing anything that was loaded.
+# What a row, a result or a plain value answers without changing anything that was loaded.
 _PURE_METHODS = frozenset(
     """
-    scalars scalar scalar_one scalar_one_or_none one one_or_none first all fetchall fetchone
-    fetchmany mappings unique partitions columns keys tuples yield_per freeze
-    _asdict model_dump model_dump_json dict items values isoformat strftime
-    lower upper strip split join startswith endswith format encode decode hex count index
+    scalars scalar scalar_one scalar_one_or_none one one_or_none first all fetchall
+    fetchone fetchmany mappings unique partitions columns keys tuples yield_per freeze
+    _asdict model_dump model_dump_json dict items values isoformat strftime lower upper
+    strip split join startswith endswith format encode decode hex count index
     """.split()
-)
-_CONSTRUCT_METHODS = frozenset(
-    """
-    where filter filter_by join outerjoin select_from order_by group_by having limit offset
-    distinct options correlate union union_all subquery cte label in_ not_in notin_ like ilike
-    is_ is_not isnot desc asc nulls_last nulls_first between contains startswith endswith any has
-    op cast astext join_from over bindparams columns alias returning values execution_options
-    with_only_columns add_columns exists scalar_subquery set with_for_update params on_conflict_do_nothing
-    on_conflict_do_update excluded
-    """.split()
-)
-_PURE_BUILTINS = frozenset(
-    """
-    len str int float bool repr sum isinstance issubclass hash format any all print list tuple
-    set frozenset dict sorted enumerate zip reversed min max iter next range abs round id type
-    """.split()
-)
-_CONTAINERS = frozenset(
-    "list tuple set frozenset dict sorted enumerate zip reversed min max iter next".split()
 )
 _PURE_FUNCTIONS = (
     "logging.",
@@ -63,32 +44,7 @@ _PURE_FUNCTIONS = (
     "math.",
     "asyncio.sleep",
 )
-_PURE_SQL_FUNCTIONS = frozenset(
-    """
-    count sum avg min max coalesce lower upper length now current_timestamp current_date
-    date_trunc extract abs round random concat array_agg string_agg json_agg jsonb_agg
-    json_build_object jsonb_build_object to_char greatest least nullif row_number rank dense_rank
-    generate_series unnest version current_database current_setting pg_backend_pid trim replace
-    substring substr split_part char_length date_part age floor ceil distinct cast any all in
-    exists values over filter and or not as on using
-    """.split()
-)
-_SELECTS = frozenset(
-    {
-        "sqlalchemy.select",
-        "sqlalchemy.sql.select",
-        "sqlalchemy.future.select",
-        "sqlalchemy.sql.expression.select",
-        "sqlmodel.select",
-        "sqlmodel.sql.expression.select",
-    }
-)
-_TEXTS = frozenset({"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text"})
-_SELECT_METHODS = _CONSTRUCT_METHODS - {"with_for_update", "returning", "cte", "values", "set"}
 _QUIET_CONTEXTS = frozenset({"open", "asyncio.timeout", "asyncio.timeout_at", "asyncio.TaskGroup"})
-_ROUTE_METHODS = frozenset(
-    "get post put patch delete head options route websocket api_route trace".split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +107,7 @@ def reasons_against(
     it.
     """
     analysis = _Analysis(module, session, terms)
-    analysis.tracked = _tracked_names(module, block, session)
+    analysis.tracked = tracked_names(module, block, session)
     with_items = list(items)
     state = analysis.entered(with_items, block, State())
     analysis.leave(state, block)
@@ -197,6 +153,9 @@ class _Analysis:
                 state = self.value(node.value, state)
                 for target in node.targets:
                     state = self.target(target.target, state)
+                    if not isinstance(target.target, cst.Name) and self.carries(node.value):
+                        # What was stored can be reached by other names than those tracked.
+                        state = replace(state, escaped=True)
                 return state
             case cst.AnnAssign():
                 if node.value is None:
@@ -257,7 +216,11 @@ class _Analysis:
                 state = self.value(node.test, state)
                 return self.value(node.msg, state) if node.msg is not None else state
             case (
-                cst.Pass() | cst.Import() | cst.ImportFrom() | cst.Global() | cst.Nonlocal()
+                cst.Pass()
+                | cst.Import()
+                | cst.ImportFrom()
+                | cst.Global()
+                | cst.Nonlocal()
                 | cst.TypeAlias()
             ):
                 return state
@@ -342,7 +305,7 @@ class _Analysis:
         return after
 
     def effects(self, body: cst.BaseSuite, entry: State) -> State:
-        """Return the state in which an error may leave a `try` body: after any of its statements."""
+        """Return what may be true where an error leaves a `try` body: after any of its parts."""
         state, seen = entry, entry
         reasons = list(self.reasons)
         loops = self.loops
@@ -366,9 +329,7 @@ class _Analysis:
                 self.reasons.append(reason)
 
     def committed(self, state: State) -> State:
-        return replace(
-            state, dirty=False, unflushed=False, stale=state.stale or state.loaded
-        )
+        return replace(state, dirty=False, unflushed=False, stale=state.stale or state.loaded)
 
     # -- targets ----------------------------------------------------------------------------
 
@@ -452,10 +413,9 @@ class _Analysis:
                 return once
             case cst.CompFor():
                 state = self.value(node.iter, state)
-                for part in (*node.ifs, node.inner_for_in):
-                    if part is not None:
-                        state = self.value(part, state)
-                return state
+                for condition in node.ifs:
+                    state = self.value(condition.test, state)
+                return state if node.inner_for_in is None else self.value(node.inner_for_in, state)
             case _:
                 for part in children(node):
                     state = self.value(part, state)
@@ -467,7 +427,7 @@ class _Analysis:
             return state
         for argument in call.args:
             state = self.value(argument.value, state)
-        if name in _READS:
+        if name in READS:
             kind = self.statement_kind(call)
             state = self.query(call, state, loads=kind != "plain read")
             if kind == "other":
@@ -551,7 +511,7 @@ class _Analysis:
         """Return whether a call is known to change nothing that was loaded."""
         function = call.func
         if isinstance(function, cst.Attribute):
-            if function.attr.value in _CONSTRUCT_METHODS and not self.carries(function.value):
+            if function.attr.value in CONSTRUCT_METHODS and not self.carries(function.value):
                 return True
             if function.attr.value in _PURE_METHODS:
                 return True
@@ -560,7 +520,7 @@ class _Analysis:
         for value in self.module.evaluate(function):
             if not isinstance(value, External):
                 return False
-            if value.dotted not in _PURE_BUILTINS and not value.dotted.startswith(_PURE_FUNCTIONS):
+            if value.dotted not in PURE_BUILTINS and not value.dotted.startswith(_PURE_FUNCTIONS):
                 return False
         return True
 
@@ -605,18 +565,7 @@ class _Analysis:
         return self.mentions_session(node) or self.mentions_tracked(node)
 
     def carries(self, node: cst.CSTNode) -> bool:
-        return _carries(self.module, node, self.session, self.tracked)
-
-
-def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Yield a node and all that it holds; of attributes and keyword arguments, not the names."""
-    yield node
-    for child in children(node):
-        if isinstance(node, cst.Attribute) and child is node.attr:
-            continue
-        if isinstance(node, cst.Arg) and child is node.keyword:
-            continue
-        yield from walk(child)
+        return carries_objects(self.module, node, self.session, self.tracked)
 
 
 def always_raises(suite: cst.BaseSuite) -> bool:
@@ -642,226 +591,4 @@ def _is_logger(function: cst.Attribute) -> bool:
         and len(parts) > 1
         and parts[-2].lower().strip("_") in ("log", "logger", "logging")
         and parts[-1] in ("debug", "info", "warning", "error", "exception", "critical", "log")
-    )
-
-
-# -- which names hold what the session loaded ------------------------------------------------------
-
-
-def _tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:
-    """Return the names that may hold objects of the session at any place of the block."""
-    tracked: frozenset[str] = frozenset()
-    while True:
-        found = set(tracked)
-        for node in walk(block):
-            match node:
-                case cst.Assign() if _carries(module, node.value, session, tracked):
-                    for target in node.targets:
-                        found.update(_bound(target.target))
-                case cst.AnnAssign() if node.value is not None and _carries(
-                    module, node.value, session, tracked
-                ):
-                    found.update(_bound(node.target))
-                case cst.NamedExpr() if _carries(module, node.value, session, tracked):
-                    found.update(_bound(node.target))
-                case cst.For() | cst.CompFor() if _carries(module, node.iter, session, tracked):
-                    found.update(_bound(node.target))
-                case cst.WithItem() if node.asname is not None and _carries(
-                    module, node.item, session, tracked
-                ):
-                    found.update(_bound(node.asname.name))
-                case cst.Match() if _carries(module, node.subject, session, tracked):
-                    for part in walk(node):
-                        if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
-                            found.add(part.name.value)
-                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner))) if owner == session:
-                    if node.func.attr.value in ("add", "add_all", "delete", "refresh", "merge"):
-                        for argument in node.args:
-                            found.update(
-                                part.value
-                                for part in walk(argument.value)
-                                if isinstance(part, cst.Name)
-                                and not isinstance(argument.value, cst.Call)
-                            )
-                case _:
-                    pass
-        found.discard(session or "")
-        if found == tracked:
-            return tracked
-        tracked = frozenset(found)
-
-
-def _bound(target: cst.CSTNode) -> Iterator[str]:
-    if isinstance(target, cst.Name):
-        yield target.value
-    elif isinstance(target, (cst.Tuple, cst.List)):
-        for element in target.elements:
-            yield from _bound(element.value)
-
-
-def _carries(
-    module: Module, node: cst.CSTNode, session: str | None, tracked: frozenset[str]
-) -> bool:
-    """Return whether an expression's value may be, or hold, an object that the session knows."""
-
-    def carries(part: cst.CSTNode) -> bool:
-        match part:
-            case cst.Name():
-                return part.value in tracked
-            case cst.Await():
-                return carries(part.expression)
-            case cst.Call(func=cst.Attribute(value=cst.Name(value=owner))) if owner == session:
-                name = part.func.attr.value
-                if name in _READS:
-                    return not part.args or (
-                        statement_kind(module, part.args[0].value) != "plain read"
-                    )
-                return name not in ("flush", "commit", "rollback", "close", "refresh")
-            case cst.Call(func=cst.Name(value=name)) if name in _PURE_BUILTINS:
-                return name in _CONTAINERS and any(carries(a.value) for a in part.args)
-            case cst.Call():
-                inside = isinstance(part.func, cst.Attribute) and carries(part.func.value)
-                return inside or any(carries(a.value) for a in part.args)
-            case (
-                cst.FormattedString()
-                | cst.SimpleString()
-                | cst.ConcatenatedString()
-                | cst.Comparison()
-                | cst.UnaryOperation()
-                | cst.Lambda()
-            ):
-                return False
-            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
-                return carries(part.elt)
-            case cst.DictComp():
-                return carries(part.key) or carries(part.value)
-            case cst.Attribute() | cst.Subscript():
-                return carries(part.value)
-            case cst.IfExp():
-                return carries(part.body) or carries(part.orelse)
-            case _:
-                return any(carries(child) for child in children(part))
-
-    return carries(node)
-
-
-# -- statements of SQL -------------------------------------------------------------------------
-
-
-def statement_kind(module: Module, node: cst.CSTNode) -> str:
-    """Return what executing an expression does.
-
-    "read" loads objects or may; "plain read" gives rows of columns alone, which no session keeps;
-    "other" may write.
-    """
-    kinds = set(_statement_kinds(module, node, [], frozenset()))
-    if "other" in kinds or not kinds:
-        return "other"
-    return "read" if "read" in kinds else "plain read"
-
-
-def _statement_kinds(
-    module: Module, node: cst.CSTNode, methods: list[str], seen: frozenset[int]
-) -> Iterator[str]:
-    """Yield the kind of each statement that `node` may be, methods called on it included."""
-    if isinstance(node, cst.Name):
-        bindings = module.bindings(module.expr(node), module.place(node))
-        for binding in bindings:
-            source = getattr(binding.value, "node", None)
-            if (
-                binding.kind == "assign"
-                and id(binding) not in seen
-                and isinstance(source, cst.Call)
-                and module.parent(source) is not None
-            ):
-                yield from _statement_kinds(module, source, methods, seen | {id(binding)})
-            else:
-                yield "other"
-        if not bindings:
-            yield "other"
-        return
-    if not isinstance(node, cst.Call) or _calls_unknown_function(module, node):
-        yield "other"
-        return
-    inner = node.func.value if isinstance(node.func, cst.Attribute) else None
-    names = [value.dotted for value in module.evaluate(node.func) if isinstance(value, External)]
-    if isinstance(node.func, cst.Attribute) and (isinstance(inner, cst.Call) or not names):
-        yield from _statement_kinds(
-            module, node.func.value, [*methods, node.func.attr.value], seen
-        )
-    elif len(names) == 1 and names[0] in _TEXTS:
-        yield "plain read" if _reads_only(node, methods) else "other"
-    elif len(names) == 1 and names[0] in _SELECTS and set(methods) <= _SELECT_METHODS:
-        plain = bool(node.args) and all(_is_column(module, a.value) for a in node.args)
-        adds = {"with_only_columns", "add_columns", "options"} & set(methods)
-        yield "plain read" if plain and not adds else "read"
-    else:
-        yield "other"
-
-
-def _is_column(module: Module, node: cst.CSTNode) -> bool:
-    """Return whether something selected is a column or a function, not a mapped class."""
-    if isinstance(node, cst.Attribute):
-        parts = dotted_parts(node)
-        return parts is not None and parts[-2][:1].isupper() and not parts[-1][:1].isupper()
-    if isinstance(node, cst.Call):
-        parts = dotted_parts(node.func)
-        if parts is not None and len(parts) > 1 and parts[-2] == "func":
-            return True
-        return isinstance(node.func, cst.Attribute) and (
-            node.func.attr.value in ("label", "distinct", "cast") and _is_column(module, node.func.value)
-        )
-    return isinstance(module.expr(node), Constant)
-
-
-def _calls_unknown_function(module: Module, node: cst.CSTNode) -> bool:
-    """Return whether a statement calls an SQL function that may write, or Python of its own."""
-    for part in walk(node):
-        if not isinstance(part, cst.Call):
-            continue
-        parts = dotted_parts(part.func)
-        if parts is not None and len(parts) > 1 and "func" in parts[:-1]:
-            if parts[-1].lower() not in _PURE_SQL_FUNCTIONS:
-                return True
-        elif parts is not None and parts[-1] in ("with_for_update", "insert", "update", "delete"):
-            return True
-        elif isinstance(part.func, cst.Attribute) and part.func.attr.value == "with_for_update":
-            return True
-    return False
-
-
-_TEXT_CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)\s*\(")
-_TEXT_WRITES = re.compile(r"\b(into|for\s+(no\s+key\s+)?(update|share|key\s+share))\b", re.IGNORECASE)
-
-
-def _reads_only(call: cst.Call, methods: list[str]) -> bool:
-    """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
-    if not set(methods) <= {"bindparams", "columns"} or len(call.args) != 1:
-        return False
-    argument = call.args[0].value
-    if not isinstance(argument, (cst.SimpleString, cst.ConcatenatedString)):
-        return False
-    sql = argument.evaluated_value
-    if not isinstance(sql, str):
-        return False
-    sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()
-    if ";" in sql or "--" in sql or "/*" in sql:
-        return False
-    if re.match(r"show\s", sql, re.IGNORECASE):
-        return True
-    if not re.match(r"select\s", sql, re.IGNORECASE) or _TEXT_WRITES.search(sql):
-        return False
-    return all(
-        name.lower() in _PURE_SQL_FUNCTIONS or name.lower() in ("from", "select", "where", "join")
-        for name in _TEXT_CALL.findall(sql)
-    )
-
-
-def is_request_handler(function: cst.FunctionDef) -> bool:
-    """Return whether a function is decorated like a web framework's route."""
-    return any(
-        isinstance(decorator.decorator, cst.Call)
-        and isinstance(decorator.decorator.func, cst.Attribute)
-        and decorator.decorator.func.attr.value in _ROUTE_METHODS
-        for decorator in function.decorators
     )
