@@ -46,11 +46,15 @@ class Handler:
         """The engine that its sessions are bound to."""
         return self.opening.bind if self.opening is not None else None
 
+    def engines(self) -> list[Value]:
+        """Return what the handler's engine may be, before it is built (None) left out."""
+        if self.engine is None:
+            return []
+        return [value for value in self.engine.values() if value != values.Literal(None)]
+
     def binds(self, engine: Value) -> bool:
         """Return whether `engine` is the very engine that the handler's sessions use."""
-        if self.engine is None:
-            return False
-        own = [value for value in self.engine.values() if value != values.Literal(None)]
+        own = self.engines()
         return bool(own) and all(_same_engine(value, engine) for value in own)
 
 

@@ -429,8 +429,8 @@ class _Analysis:
             state = self.value(argument.value, state)
         if name in READS:
             kind = self.statement_kind(call)
-            state = self.query(call, state, loads=kind != "plain read")
-            if kind == "other":
+            state = self.query(call, state, loads=kind in ("read", "other"))
+            if kind in ("write", "other"):
                 self.last_write = (
                     f"`{self.session}.{name}()` may write (line "
                     f"{self.module.position(call).start.line})"
@@ -525,7 +525,7 @@ class _Analysis:
         return True
 
     def statement_kind(self, call: cst.Call) -> str:
-        """Return "read", "plain read" (of columns or text alone) or "other" for a statement."""
+        """Return what the statement that is executed does, its other arguments minded."""
         if not call.args or any(a.keyword is not None for a in call.args[:1]):
             return "other"
         extra = {a.keyword.value for a in call.args if a.keyword is not None}

@@ -138,6 +138,8 @@ def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     if _is_named_in_settings(bind, module):
         return
     found = [value for value in bind.values() if value != values.Literal(None)]
+    if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
+        raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
     if found and all(handler.binds(value) for value in found):
         return
     if any(

@@ -103,7 +103,7 @@ def carries_objects(
                 name = method.value
                 if name in READS:
                     return not part.args or (
-                        statement_kind(module, part.args[0].value) != "plain read"
+                        statement_kind(module, part.args[0].value) in ("read", "other")
                     )
                 return name not in ("flush", "commit", "rollback", "close", "refresh")
             case cst.Call(func=cst.Name(value=name)) if name in PURE_BUILTINS:

@@ -49,52 +49,75 @@ _SELECTS = frozenset(
         "sqlmodel.sql.expression.select",
     }
 )
+_WRITES = frozenset(
+    {
+        "sqlalchemy.insert",
+        "sqlalchemy.update",
+        "sqlalchemy.delete",
+        "sqlalchemy.dialects.postgresql.insert",
+        "sqlmodel.insert",
+        "sqlmodel.update",
+        "sqlmodel.delete",
+    }
+)
+_KINDS = ("other", "read", "write", "plain read")  # the first that a statement may be is taken
 _TEXTS = frozenset({"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text"})
+_WRITE_METHODS = CONSTRUCT_METHODS - {"returning", "cte"}
 _SELECT_METHODS = CONSTRUCT_METHODS - {"with_for_update", "returning", "cte", "values", "set"}
 
 
 def statement_kind(module: Module, node: cst.CSTNode) -> str:
     """Return what executing an expression does.
 
-    "read" loads objects or may; "plain read" gives rows of columns alone, which no session keeps;
-    "other" may write.
+    "plain read" gives rows of columns alone, which no session keeps; "read" loads objects, or may;
+    "write" writes and loads nothing; "other" may do anything.
     """
-    kinds = set(_statement_kinds(module, node, [], frozenset()))
-    if "other" in kinds or not kinds:
-        return "other"
-    return "read" if "read" in kinds else "plain read"
+    kinds = set(_statement_kinds(module, node, [], (node,)))
+    return next((kind for kind in _KINDS if kind in kinds), "other")
 
 
 def _statement_kinds(
-    module: Module, node: cst.CSTNode, methods: list[str], seen: frozenset[int]
+    module: Module, node: cst.CSTNode, methods: list[str], pieces: tuple[cst.CSTNode, ...]
 ) -> Iterator[str]:
-    """Yield the kind of each statement that `node` may be, methods called on it included."""
+    """Yield the kind of each statement that `node` may be.
+
+    `methods` are called on it; `pieces` are the expressions, assigned one to the next, that the
+    whole statement was put together in.
+    """
     if isinstance(node, cst.Name):
         bindings = module.bindings(module.expr(node), module.place(node))
         for binding in bindings:
             source = getattr(binding.value, "node", None)
             if (
                 binding.kind == "assign"
-                and id(binding) not in seen
                 and isinstance(source, cst.Call)
+                and all(source is not piece for piece in pieces)
                 and module.parent(source) is not None
             ):
-                yield from _statement_kinds(module, source, methods, seen | {id(binding)})
+                yield from _statement_kinds(module, source, methods, (*pieces, source))
             else:
                 yield "other"
-        if not bindings:
-            yield "other"
         return
-    if not isinstance(node, cst.Call) or _calls_unknown_function(module, node):
+    if not isinstance(node, cst.Call):
         yield "other"
         return
-    inner = node.func.value if isinstance(node.func, cst.Attribute) else None
-    names = [value.dotted for value in module.evaluate(node.func) if isinstance(value, External)]
-    if isinstance(node.func, cst.Attribute) and (isinstance(inner, cst.Call) or not names):
-        yield from _statement_kinds(module, node.func.value, [*methods, node.func.attr.value], seen)
-    elif len(names) == 1 and names[0] in _TEXTS:
+    found = module.evaluate(node.func)
+    names = {value.dotted for value in found if isinstance(value, External)}
+    name = names.pop() if len(names) == 1 and len(found) == 1 else None
+    if isinstance(node.func, cst.Attribute) and (
+        name is None or isinstance(node.func.value, cst.Call)
+    ):
+        method = node.func.attr.value
+        yield from _statement_kinds(module, node.func.value, [*methods, method], pieces)
+    elif name in _TEXTS:
         yield "plain read" if _reads_only(node, methods) else "other"
-    elif len(names) == 1 and names[0] in _SELECTS and set(methods) <= _SELECT_METHODS:
+    elif name in _WRITES and set(methods) <= _WRITE_METHODS:
+        yield "write"
+    elif (
+        name in _SELECTS
+        and set(methods) <= _SELECT_METHODS
+        and not any(_may_write(piece) for piece in pieces)
+    ):
         plain = bool(node.args) and all(_is_column(module, a.value) for a in node.args)
         adds = {"with_only_columns", "add_columns", "options"} & set(methods)
         yield "plain read" if plain and not adds else "read"
@@ -118,8 +141,8 @@ def _is_column(module: Module, node: cst.CSTNode) -> bool:
     return isinstance(module.expr(node), Constant)
 
 
-def _calls_unknown_function(module: Module, node: cst.CSTNode) -> bool:
-    """Return whether a statement calls an SQL function that may write, or Python of its own."""
+def _may_write(node: cst.CSTNode) -> bool:
+    """Return whether a SELECT locks, or has a function or a statement in it that may write."""
     for part in walk(node):
         if not isinstance(part, cst.Call):
             continue

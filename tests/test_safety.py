@@ -1,0 +1,505 @@
+"""Whether a rewrite is called safe: each trap of handing a session over to the handler, decided.
+
+Every case is the body of `async with AsyncSession(engine) as s:` where the engine is the handler's,
+or the whole function where more than the body matters.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from session_guard.config import Settings
+from session_guard.linter import lint
+from session_guard.project import Project
+from session_guard.registry import load_rules
+from session_guard.rule import Applicability, Finding
+
+STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
+HEADER = """\
+import contextlib
+import logging
+from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+from app.models import Order, User
+
+logger = logging.getLogger(__name__)
+
+"""
+
+
+def found(tmp_path: Path, code: str, handler: str = STANDARD) -> list[Finding]:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "db.py").write_text(handler)
+    path = tmp_path / "app" / "jobs.py"
+    project = Project(Settings(root=tmp_path))
+    return lint("jobs.py", path, code.encode(), project, load_rules())
+
+
+def verdict(tmp_path: Path, code: str, handler: str = STANDARD) -> tuple[str, str]:
+    """Return "safe", "unsafe" or "none", and the text that says why."""
+    findings = found(tmp_path, code, handler)
+    assert len(findings) == 1, findings
+    fix = findings[0].fix
+    if fix is None:
+        return "none", findings[0].help
+    return fix.applicability.value, fix.message
+
+
+def in_block(body: str, arguments: str = "engine") -> str:
+    return (
+        f"{HEADER}async def job(jobs, name, now, send, user_id):\n"
+        f"    async with AsyncSession({arguments}) as s:\n"
+        + textwrap.indent(textwrap.dedent(body), " " * 8)
+    )
+
+
+SAFE = {
+    "reads by select": "return (await s.scalars(select(User).where(User.name == name))).all()",
+    "reads one": "user = await s.get(User, user_id)\nreturn user",
+    "reads by text": 'rows = await s.execute(text("SELECT id, count(*) FROM users GROUP BY id"))',
+    "shows": 'print(await s.scalar(text("SHOW transaction_read_only")))',
+    "reads a statement built before": """
+        q = select(User)
+        if name:
+            q = q.where(User.name == name)
+        for user in await s.scalars(q):
+            print(user.name, len(user.orders))
+        """,
+    "streams": """
+        async for row in await s.stream(select(User.id, User.name)):
+            await send(row.name)
+        """,
+    "hands on plain columns": """
+        for user_id, mail in await s.execute(select(User.id, User.mail)):
+            await send(mail)
+        """,
+    "adds and commits": "s.add(User(name=name))\nawait s.commit()",
+    "changes and commits": """
+        user = await s.get(User, user_id)
+        user.name = name
+        await s.commit()
+        """,
+    "commits on every way out": """
+        user = await s.get(User, user_id)
+        if user is None:
+            return None
+        if user.name == name:
+            await s.delete(user)
+            await s.commit()
+            return None
+        user.name = name
+        await s.commit()
+        return user
+        """,
+    "writes by statement and commits": """
+        await s.execute(update(User).where(User.id == user_id).values(name=name))
+        await s.commit()
+        """,
+    "begins, which commits": "async with s.begin():\n    s.add(User(name=name))",
+    "begins, and returns inside": """
+        async with s.begin():
+            s.add(User(name=name))
+            return True
+        """,
+    "raises after a write": 's.add(User(name=name))\nraise RuntimeError("no")',
+    "rolls back and raises": """
+        try:
+            s.add(User(name=name))
+            await s.commit()
+        except Exception:
+            await s.rollback()
+            raise
+        """,
+    "flushes before it queries": """
+        s.add(User(name=name))
+        await s.flush()
+        total = await s.scalar(select(func.count()).select_from(User))
+        await s.commit()
+        return total
+        """,
+    "commits in a loop, and loads nothing": """
+        for job in jobs:
+            await s.execute(insert(Order).values(job=job))
+            await s.commit()
+        """,
+    "reads plain columns after a commit": """
+        s.add(User(name=name))
+        await s.commit()
+        return await s.scalar(select(User.id).where(User.name == name))
+        """,
+    "refreshes after a commit": """
+        user = User(name=name)
+        s.add(user)
+        await s.commit()
+        await s.refresh(user)
+        return user
+        """,
+    "logs what it loaded": """
+        user = await s.get(User, user_id)
+        logger.info("user %s", user)
+        """,
+    "swallows an error that is not the session's": """
+        try:
+            await send(name)
+        except OSError:
+            logger.warning("not sent")
+        return await s.scalar(select(func.count(User.id)))
+        """,
+    "does nothing with it": "await send(name)",
+    "savepoint, then commits": """
+        async with s.begin_nested():
+            s.add(User(name=name))
+        await s.commit()
+        """,
+    "breaks out of its own loop": """
+        for job in jobs:
+            if job:
+                break
+        """,
+}
+
+
+@pytest.mark.parametrize("body", SAFE.values(), ids=SAFE.keys())
+def test_safe(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body)) == ("safe", "open it with `get_background_session()`")
+
+
+UNSAFE = {
+    "adds and does not commit": ("s.add(User(name=name))", "nothing commits that"),
+    "changes and does not commit": (
+        "user = await s.get(User, user_id)\nuser.name = name",
+        "changes what it loaded",
+    ),
+    "changes a collection": (
+        "user = await s.get(User, user_id)\nuser.orders.append(Order())",
+        "may change it",
+    ),
+    "changes through another name": (
+        "user = await s.get(User, user_id)\nbox = [user]\nbox[0].name = name",
+        "changes what it loaded",
+    ),
+    "changes what a loop loaded": (
+        "for user in await s.scalars(select(User)):\n    user.name = name",
+        "changes what it loaded",
+    ),
+    "does not commit on one way out": (
+        "s.add(User(name=name))\nif name:\n    return\nawait s.commit()",
+        "nothing commits that",
+    ),
+    "does not commit on a continue": (
+        """
+        for job in jobs:
+            s.add(Order(job=job))
+            if job:
+                continue
+            await s.commit()
+        """,
+        "nothing commits that",
+    ),
+    "writes after the commit": (
+        "await s.commit()\ns.add(User(name=name))",
+        "nothing commits that",
+    ),
+    "writes by statement": (
+        "await s.execute(delete(User))",
+        "`s.execute()` may write",
+    ),
+    "executes what is not known": ("await s.execute(name)", "`s.execute()` may write"),
+    "text that writes": (
+        'await s.execute(text("UPDATE users SET name = 1"))',
+        "`s.execute()` may write",
+    ),
+    "text of two statements": (
+        'await s.execute(text("SELECT 1; DELETE FROM users"))',
+        "`s.execute()` may write",
+    ),
+    "text that locks": (
+        'await s.execute(text("SELECT 1 FROM users FOR UPDATE"))',
+        "`s.execute()` may write",
+    ),
+    "text that calls a function": (
+        'await s.execute(text("SELECT charge(1)"))',
+        "`s.execute()` may write",
+    ),
+    "a function that may write": ("await s.scalar(select(func.nextval('s')))", "may write"),
+    "locks": ("await s.scalars(select(User).with_for_update())", "may write"),
+    "rolls back on purpose": (
+        "s.add(User(name=name))\nawait s.flush()\nawait s.rollback()",
+        "rolls back",
+    ),
+    "queries after an add": (
+        """
+        s.add(User(name=name))
+        total = await s.scalar(select(func.count()).select_from(User))
+        await s.commit()
+        """,
+        "without a `flush()`",
+    ),
+    "queries after a change": (
+        """
+        user = await s.get(User, user_id)
+        user.name = name
+        await s.scalars(select(User).where(User.name == name))
+        await s.commit()
+        """,
+        "without a `flush()`",
+    ),
+    "polls": (
+        """
+        while True:
+            order = await s.get(Order, user_id)
+            if order.done:
+                return order
+            await s.commit()
+        """,
+        "reads again after a commit",
+    ),
+    "swallows an error of the session": (
+        """
+        for job in jobs:
+            try:
+                await s.execute(insert(Order).values(job=job))
+                await s.flush()
+            except Exception:
+                logger.warning("skipped")
+        await s.commit()
+        """,
+        "catches errors of the session",
+    ),
+    "suppresses an error of the session": (
+        "with contextlib.suppress(Exception):\n    await s.execute(select(User))",
+        "may swallow errors",
+    ),
+    "returns in finally": (
+        "try:\n    await s.execute(select(User))\nfinally:\n    return 1",
+        "swallows errors",
+    ),
+    "hands the session on": ("await send(s)", "the session goes to code"),
+    "hands the session on by name": ("await send(session=s)", "the session goes to code"),
+    "hands the session on in a list": ("await send([s])", "the session goes to code"),
+    "returns the session": ("return s", "the session is returned"),
+    "stores the session": ("send.session = s", "the session goes to code"),
+    "keeps a method of it": ("run = s.execute", "is not understood"),
+    "calls what is not known": ("await s.run_sync(send)", "is not understood"),
+    "gathers": (
+        "import asyncio\nawait asyncio.gather(s.execute(select(User)), s.execute(select(Order)))",
+        "is not understood here",
+    ),
+    "uses it in a function of its own": (
+        "async def inner():\n    await s.commit()\nawait inner()",
+        "a function inside the block",
+    ),
+    "uses it in a lambda": ("await send(lambda: s.commit())", "a function inside the block"),
+    "hands on what it loaded": (
+        "user = await s.get(User, user_id)\nawait send(user)",
+        "goes to code that was not followed",
+    ),
+    "hands on a part of what it loaded": (
+        "user = await s.get(User, user_id)\nawait send(user.orders)",
+        "goes to code that was not followed",
+    ),
+    "unpacks arguments": ("await s.execute(*jobs)", "are not known"),
+    "binds the name again": ("s = send()", "bound again"),
+    "closes it": ("await s.close()", "is not understood"),
+    "mutates what it put elsewhere": (
+        """
+        user = await s.get(User, user_id)
+        jobs[0] = user
+        await send(name)
+        """,
+        "may change what it loaded",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), UNSAFE.values(), ids=UNSAFE.keys())
+def test_unsafe(body: str, reason: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, in_block(body))
+    assert level == "unsafe"
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level", "reason"),
+    [
+        ("engine, expire_on_commit=False, autoflush=False", "safe", ""),
+        ("bind=engine, autocommit=False", "safe", ""),
+        ("engine, expire_on_commit=True", "unsafe", "its `expire_on_commit`"),
+        ("engine, info={}", "unsafe", "its `info`"),
+        ("engine, **options", "none", "arguments are unpacked"),
+        ("binds={User: engine}", "none", "choose the database"),
+        ("", "none", "no engine is given"),
+        ("other", "none", "not known to be the handler's"),
+        ("self.engine", "none", "not known to be the handler's"),
+        ("get_engine()", "none", "another than the handler's"),
+        ("engine.execution_options(isolation_level='SERIALIZABLE')", "none", "another"),
+        ("engine # here\n", "none", "a comment stands inside the call"),
+    ],
+)
+def test_arguments(arguments: str, level: str, reason: str, tmp_path: Path) -> None:
+    got = verdict(tmp_path, in_block("await s.commit()", arguments))
+    assert got[0] == level
+    assert reason in got[1]
+
+
+def test_without_autoflush_a_query_after_an_add_is_the_same(tmp_path: Path) -> None:
+    body = "s.add(User())\nawait s.scalars(select(User))\nawait s.commit()"
+    assert verdict(tmp_path, in_block(body, "engine, autoflush=False"))[0] == "safe"
+
+
+def test_without_expiry_a_poll_is_the_same(tmp_path: Path) -> None:
+    body = """
+        while True:
+            order = await s.get(Order, user_id)
+            print(order.done)
+            await s.commit()
+        """
+    assert verdict(tmp_path, in_block(body, "engine, expire_on_commit=False"))[0] == "safe"
+
+
+FORMS = {
+    "a request dependency": (
+        """
+        async def get_db():
+            async with AsyncSession(engine) as s:
+                yield s
+        """,
+        "none",
+        "`get_session()`",
+    ),
+    "a request handler": (
+        """
+        @router.get("/")
+        async def users():
+            async with AsyncSession(engine) as s:
+                return await s.scalar(select(func.count(User.id)))
+        """,
+        "unsafe",
+        "request handler",
+    ),
+    "used behind the block": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+            await s.commit()
+        """,
+        "unsafe",
+        "used outside the block",
+    ),
+    "returned": (
+        """
+        async def job():
+            return AsyncSession(engine)
+        """,
+        "none",
+        "`async with`",
+    ),
+    "stored": (
+        """
+        async def job(self):
+            async with AsyncSession(engine) as self.s:
+                pass
+        """,
+        "none",
+        "stored elsewhere",
+    ),
+    "with a transaction": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s, s.begin():
+                s.add(User())
+        """,
+        "safe",
+        "",
+    ),
+    "without a name": (
+        """
+        async def job():
+            async with AsyncSession(engine):
+                pass
+        """,
+        "safe",
+        "",
+    ),
+    "where the name is taken": (
+        """
+        def get_background_session():
+            pass
+
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+        """,
+        "none",
+        "another `get_background_session`",
+    ),
+    "closed by hand": (
+        """
+        async def job():
+            s = AsyncSession(engine)
+            await s.close()
+        """,
+        "none",
+        "not opened by an `async with`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "level", "reason"), FORMS.values(), ids=FORMS.keys())
+def test_form(code: str, level: str, reason: str, tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEADER + textwrap.dedent(code))
+    assert got[0] == level, got
+    assert reason in got[1]
+
+
+BLOCK = in_block("await s.commit()")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "level", "reason"),
+    [
+        ("await session.commit()", "pass", "unsafe", "does not commit"),
+        ("expire_on_commit=False", "expire_on_commit=True", "unsafe", "expire_on_commit=False"),
+        ("async_sessionmaker(engine,", "async_sessionmaker(None,", "none", "could not be followed"),
+        ("get_background_session", "open_session", "none", "no handler is known"),
+    ],
+)
+def test_what_the_handler_does_counts(
+    old: str, new: str, level: str, reason: str, tmp_path: Path
+) -> None:
+    assert old in STANDARD
+    got = verdict(tmp_path, BLOCK, STANDARD.replace(old, new))
+    assert got[0] == level, got
+    assert reason in got[1]
+
+
+def test_engine_named_in_the_settings_is_the_handlers(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "db.py").write_text(STANDARD)
+    project = Project(Settings(root=tmp_path, engines=("app.other.engine",)))
+    code = BLOCK.replace("from app.db import engine", "from app.other import engine")
+    [finding] = lint("jobs.py", tmp_path / "app" / "jobs.py", code.encode(), project, load_rules())
+    assert finding.fix is not None
+    assert finding.fix.applicability is Applicability.SAFE
+    assert any("from app.db import get_background_session" in e.text for e in finding.fix.edits)
+
+
+def test_sqlmodel_session_needs_a_handler_of_that_class(tmp_path: Path) -> None:
+    code = BLOCK.replace(
+        "sqlalchemy.ext.asyncio import AsyncSession",
+        "sqlmodel.ext.asyncio.session import AsyncSession",
+    )
+    assert verdict(tmp_path, code)[1].endswith("the handler's sessions have")
+
+
+def test_handler_of_a_subclass_serves_the_base(tmp_path: Path) -> None:
+    handler = STANDARD.replace(
+        "async_sessionmaker(engine,", "async_sessionmaker(engine, class_=SQLModelSession,"
+    )
+    handler = "from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession\n" + handler
+    assert verdict(tmp_path, BLOCK, handler)[0] == "safe"
