@@ -49,6 +49,8 @@ def fix(
     original, applied, before = data, list[Finding](), 0
     for _ in range(_MOST_PASSES):
         module = parse(display_path, path, data, project, rules)
+        if module is None:
+            return FixResult(data, applied, [])
         if isinstance(module, Finding):
             if not applied:
                 return FixResult(data, [], lint(display_path, path, data, project, rules))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from typing import TYPE_CHECKING
 
 from session_guard.names import (
@@ -34,7 +35,10 @@ def build_table(text: str) -> Scope:
     Raises SyntaxError where this interpreter cannot parse it; then LibCST is to be asked.
     """
     builder = _AstBuilder()
-    builder.statements(ast.parse(text).body)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python thinks of the checked code is not our matter
+        tree = ast.parse(text)
+    builder.statements(tree.body)
     return builder.module_scope
 
 

@@ -367,8 +367,7 @@ class _TreeBuilder(TableBuilder):
             self.walk_children(node)
 
     def _call(self, node: cst.Call) -> None:
-        if self.functions:
-            self.called(self.converter.expr(node))
+        self.called(self.converter.expr(node))
         self.walk_children(node)
 
     def _yield(self, node: cst.Yield) -> None:

@@ -41,6 +41,8 @@ def lint(
     `data` are the file's bytes, `path` its absolute path.
     """
     module = parse(display_path, path, data, project, rules)
+    if module is None:
+        return []
     if isinstance(module, Finding):
         return [module]
     return [
@@ -51,12 +53,20 @@ def lint(
 
 def parse(
     display_path: str, path: Path, data: bytes, project: Project, rules: Sequence[Rule]
-) -> Module | Finding:
-    """Return the parsed file, or the finding that says why it cannot be parsed."""
+) -> Module | Finding | None:
+    """Return the parsed file, or the finding that says why it cannot be parsed.
+
+    None stands for a file that need not be: nothing in it is what `rules` look at.
+    """
     try:
         decoded = sources.decode(data)
     except sources.SourceError as error:
         return unreadable(display_path, error.message, error.line)
+
+    if all(rule.only_session_calls for rule in rules) and not project.may_call_sessions(
+        path, decoded.text
+    ):
+        return None
 
     import libcst as cst
 

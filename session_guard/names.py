@@ -177,6 +177,8 @@ class Scope:
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     star_imports: list[str] = field(default_factory=list)
+    calls: list[tuple[Call, Place]] = field(default_factory=list)
+    """Of a module's scope alone: every call in it."""
 
     @property
     def module(self) -> Scope:

@@ -217,6 +217,22 @@ class Project:
                         names.add(name)
         return frozenset(name.encode() for name in names)
 
+    def may_call_sessions(self, path: Path, text: str) -> bool:
+        """Return whether a file may call what makes sessions, factories or engines.
+
+        Where this interpreter cannot parse the text the answer is yes.
+        """
+        try:
+            scope = build_table(text)
+        except (SyntaxError, ValueError, RecursionError):
+            return True
+        names = self.namespace(path, scope)
+        return any(
+            values.concerns_sessions(value)
+            for call, place in scope.calls
+            for value in names.evaluate(call, place)
+        )
+
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
         wanted = name.encode()

@@ -150,6 +150,9 @@ class Rule(ABC):
     that the rule looks at, has no finding of this rule."""
     project_names: ClassVar[bool] = False
     """Whether the names that the project exports open the gate too."""
+    only_session_calls: ClassVar[bool] = False
+    """Whether every finding is a call of what makes sessions, factories or engines, or has such a
+    call in it; a file without one is then not parsed by LibCST."""
     node_types: ClassVar[tuple[str, ...]]
     """Names of the LibCST node classes that `check` is called with."""
     valid: ClassVar[tuple[Valid, ...]]

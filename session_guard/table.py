@@ -115,9 +115,12 @@ class TableBuilder:
             self.functions[-1].returns.append((value, self.here()))
 
     def called(self, call: Expr) -> None:
-        """Record a call in the function that is being walked."""
-        if self.functions and isinstance(call, Call):
-            self.functions[-1].calls.append((call, self.here()))
+        """Record a call, for the module and for the function that is being walked."""
+        assert isinstance(call, Call)
+        found = (call, self.here())
+        self.module_scope.calls.append(found)
+        if self.functions:
+            self.functions[-1].calls.append(found)
 
     def yielded(self) -> None:
         """Record that the function that is being walked is a generator."""

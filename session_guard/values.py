@@ -60,6 +60,7 @@ ENGINE_BUILDERS = frozenset(
         "sqlalchemy.ext.asyncio.async_engine_from_config",
     }
 )
+_ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENGINE_BUILDERS
 # Modules whose `import *` is understood, and what it brings that matters here.
 _STAR_EXPORTS = {
     "sqlalchemy.ext.asyncio": {
@@ -491,6 +492,18 @@ def opening(value: Value) -> Opening | None:
 def is_session_class(value: Value) -> bool:
     """Return whether `value` is SQLAlchemy's or SQLModel's `AsyncSession` or a subclass."""
     return derives_from(value, SESSION_CLASSES)
+
+
+def concerns_sessions(value: Value) -> bool:
+    """Return whether `value` is what makes sessions, factories or engines, or came of that."""
+    while True:
+        match value:
+            case Result() | Partial():
+                value = value.function
+            case Method():
+                value = value.owner
+            case _:
+                return bool(ancestry(value) & _ABOUT_SESSIONS)
 
 
 def is_engine(value: Value) -> bool:

@@ -46,6 +46,7 @@ same name are no findings."""
     )
     tokens = (b"AsyncSession", b"sqlalchemy.ext.asyncio", b"sqlmodel.ext.asyncio")
     project_names = True
+    only_session_calls = True
     node_types = ("Call",)
 
     valid = (

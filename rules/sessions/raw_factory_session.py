@@ -35,6 +35,7 @@ the class differs, or the session is not opened by an `async with`."""
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
     tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
     project_names = True
+    only_session_calls = True
     node_types = ("Call",)
 
     valid = (

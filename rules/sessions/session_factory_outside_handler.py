@@ -38,6 +38,7 @@ factory goes in the same run."""
     )
     tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
     project_names = True
+    only_session_calls = True
     node_types = ("Call",)
 
     valid = (
