@@ -6,17 +6,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from .servers import PgBouncer, Postgres, ServerError, running_pgbouncer, running_postgres
+from .servers import PgBouncer, Postgres, running_pgbouncer, running_postgres
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """A running PostgreSQL; `.dsn` reaches it without a pooler."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(running_postgres())
-        except ServerError as error:
-            pytest.fail(str(error), pytrace=False)
+    with running_postgres() as server:
         yield server
 
 
@@ -29,10 +25,7 @@ def start_pgbouncer(postgres: Postgres) -> Iterator[Callable[..., PgBouncer]]:
     with ExitStack() as stack:
 
         def start(**options: str) -> PgBouncer:
-            try:
-                return stack.enter_context(running_pgbouncer(postgres, **options))
-            except ServerError as error:
-                pytest.fail(str(error), pytrace=False)
+            return stack.enter_context(running_pgbouncer(postgres, **options))
 
         yield start
 
@@ -46,7 +39,5 @@ def pgbouncer(start_pgbouncer: Callable[..., PgBouncer]) -> PgBouncer:
 @pytest.fixture
 def items(postgres: Postgres) -> None:
     """An empty table `items (id integer primary key, name text)`."""
-    asyncio.run(
-        postgres.fetch("DROP TABLE IF EXISTS items"),
-    )
+    asyncio.run(postgres.fetch("DROP TABLE IF EXISTS items"))
     asyncio.run(postgres.fetch("CREATE TABLE items (id integer PRIMARY KEY, name text)"))

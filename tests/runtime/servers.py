@@ -15,23 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import asyncpg
+import pytest
 
 USER = "guard"
 PASSWORD = "s3cret-Pa55word"
 SERVER_CONNECTIONS = 3
 
 _START_SECONDS = 30
-_INSTALL = (
-    "run scripts/provision, or install it: apt-get install {apt} (Debian, Ubuntu), "
-    "dnf install {dnf} (Fedora), pacman -S {pacman} (Arch), brew install {brew} (macOS)"
-)
-
-
-class ServerError(Exception):
-    """A server is not installed or did not start."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,7 @@ def running_postgres() -> Iterator[Postgres]:
             **_unprivileged(),
         )
         if initialised.returncode != 0:
-            raise ServerError(f"initdb failed:\n{initialised.stderr}")
+            pytest.fail(f"initdb failed:\n{initialised.stderr}", pytrace=False)
         options = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -129,12 +122,7 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
     """Start a PgBouncer before this server; `options` are added to its `[pgbouncer]` section."""
     binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     if binary is None:
-        raise ServerError(
-            "pgbouncer was not found: "
-            + _INSTALL.format(
-                apt="pgbouncer", dnf="pgbouncer", pacman="pgbouncer", brew="pgbouncer"
-            )
-        )
+        _fail_not_installed("pgbouncer")
     with _server_directory() as directory:
         _write(directory / "users", f'"{USER}" "{PASSWORD}"\n')
 
@@ -172,10 +160,7 @@ def made_certificate() -> Iterator[tuple[Path, Path]]:
     """Make a certificate for 127.0.0.1, which is its own authority, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        raise ServerError(
-            "openssl was not found: "
-            + _INSTALL.format(apt="openssl", dnf="openssl", pacman="openssl", brew="openssl")
-        )
+        _fail_not_installed("openssl")
     with _server_directory() as directory:
         certificate, key = directory / "server.crt", directory / "server.key"
         subprocess.run(
@@ -191,6 +176,17 @@ def made_certificate() -> Iterator[tuple[Path, Path]]:
         yield certificate, key
 
 
+def _fail_not_installed(program: str, package: str | None = None) -> NoReturn:
+    package = package or program
+    fedora = "postgresql-server" if package == "postgresql" else package
+    pytest.fail(
+        f"{program} was not found: run scripts/provision, or install it: apt-get install {package} "
+        f"(Debian, Ubuntu), dnf install {fedora} (Fedora), pacman -S {package} (Arch), "
+        f"brew install {package} (macOS)",
+        pytrace=False,
+    )
+
+
 def _postgres_binary(name: str) -> str:
     """Find a program of the PostgreSQL server, which Debian keeps off the PATH."""
     folders: list[str] = []
@@ -203,12 +199,7 @@ def _postgres_binary(name: str) -> str:
     for folder in folders:
         if found := shutil.which(name, path=folder):
             return found
-    raise ServerError(
-        f"PostgreSQL's {name} was not found: "
-        + _INSTALL.format(
-            apt="postgresql", dnf="postgresql-server", pacman="postgresql", brew="postgresql"
-        )
-    )
+    _fail_not_installed(name, package="postgresql")
 
 
 def _pgbouncer_version(binary: str) -> tuple[int, int]:
@@ -281,7 +272,7 @@ def _running(
             _stop(process, stop_signal)
         if "in use" not in log.read_text():  # another program took the port meanwhile: try again
             break
-    raise ServerError(f"{process.args} did not start:\n{log.read_text()}")
+    pytest.fail(f"{process.args} did not start:\n{log.read_text()}", pytrace=False)
 
 
 def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:
