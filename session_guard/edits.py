@@ -24,8 +24,28 @@ def render(module: Module, rewrites: Sequence[Rewrite]) -> tuple[Edit, ...]:
     lines = Lines(module.text)
     changes = {change for rewrite in rewrites for change in _replacements(module, rewrite, lines)}
     changes.update(import_changes(module, rewrites, lines))
-    ordered = sorted(changes, key=lambda change: (change.start, change.end))
-    return tuple(_in_bytes(ordered, module.decoded))
+    return tuple(_in_bytes(_tidied(changes, lines), module.decoded))
+
+
+def _tidied(changes: Iterable[Change], lines: Lines) -> list[Change]:
+    """Return changes in order: what meets a removal joined with it, gaps closed behind it."""
+    joined: list[Change] = []
+    for change in sorted(changes, key=lambda change: (change.start, change.end)):
+        last = joined[-1] if joined else None
+        if last is not None and last.end == change.start and "" in (last.text, change.text):
+            joined[-1] = Change(last.start, change.end, last.text + change.text)
+        else:
+            joined.append(change)
+    return [change if change.text else _with_gap(change, lines) for change in joined]
+
+
+def _with_gap(removal: Change, lines: Lines) -> Change:
+    """Take the blank line behind removed lines along, where one stands, or nothing, before them."""
+    first, behind = lines.line_at(removal.start), lines.line_at(removal.end)
+    is_set_apart = first == 1 or not lines.text(first - 1).strip()
+    if is_set_apart and removal.end < lines.length and not lines.text(behind).strip():
+        return Change(removal.start, lines.start(behind + 1), "")
+    return removal
 
 
 def meet(module: Module, one: Rewrite, other: Rewrite) -> bool:
@@ -58,10 +78,15 @@ def _in_bytes(changes: Iterable[Change], decoded: Decoded) -> Iterable[Edit]:
 
 
 def apply(data: bytes, edits: Iterable[Edit], encoding: str) -> bytes:
-    """Return `data` with `edits` applied; they must be in order and must not overlap."""
+    """Return `data` with `edits` applied.
+
+    Raises ValueError where they are not in order, or overlap.
+    """
     parts: list[bytes] = []
     done = 0
     for edit in edits:
+        if edit.start < done:
+            raise ValueError(f"edits overlap at byte {edit.start}")
         parts.extend((data[done : edit.start], edit.text.encode(encoding)))
         done = edit.end
     return b"".join((*parts, data[done:]))

@@ -303,11 +303,7 @@ def is_removable(module: Module, line: cst.SimpleStatementLine) -> bool:
 def without_line(module: Module, line: cst.CSTNode, lines: Lines) -> Change:
     """Return the removal of a statement's line."""
     position = module.position(line)
-    first, behind = position.start.line, position.end.line + 1
-    # The blank line that set it apart goes with it, so that no two are left in its place.
-    if (first == 1 or not lines.text(first - 1).strip()) and not lines.text(behind).strip():
-        behind += 1
-    return Change(lines.start(first), lines.start(behind), "")
+    return Change(lines.start(position.start.line), lines.start(position.end.line + 1), "")
 
 
 def has_comment(node: cst.CSTNode) -> bool:

@@ -28,6 +28,7 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.length = len(text)
         self._starts = [0, *(match.end() for match in _NEWLINE.finditer(text))]
 
     def offset(self, line: int, column: int) -> int:
