@@ -72,7 +72,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *_argument_reasons(opening, handler),
         *_block_reasons(statement, item, opening, handler, module),
     ]
-    function, imports = _reference(opening, handler, module, call)
+    function, imports = _reference(handler, module, call)
     replacement = cst.Call(func=function, lpar=call.lpar, rpar=call.rpar)
     if reasons:
         return Rewrite(
@@ -288,7 +288,7 @@ def _binds_here(binding: Binding, statement: cst.With, module: Module) -> bool:
 
 
 def _reference(
-    opening: Opening, handler: Handler, module: Module, call: cst.Call
+    handler: Handler, module: Module, call: cst.Call
 ) -> tuple[cst.BaseExpression, tuple[Import, ...]]:
     """Return the expression for the context manager, and the import that it needs."""
     place = module.place(call)
@@ -297,11 +297,14 @@ def _reference(
             if binding.kind != "import" or binding.type_checking:
                 continue
             target = module.names.absolute(binding.target)
+            for end in range(1, len(root)):
+                dotted = ".".join((target, *root[1:end]))
+                if module.names.find_module(dotted) == (handler.namespace, ()):
+                    # The module itself: `db.engine` becomes `db.get_background_session()`.
+                    return _attribute((*root[:end], CONTEXT_MANAGER)), ()
             found = module.names.find_module(target)
-            if found is None or found[0] is not handler.namespace:
+            if found is None or found[0] is not handler.namespace or not found[1]:
                 continue
-            if not found[1]:  # the module itself: `db.engine` becomes `db.get_…()`
-                return cst.Attribute(cst.Name(root[0]), cst.Name(CONTEXT_MANAGER)), ()
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
             _check_free(module)
@@ -318,6 +321,13 @@ def _reference(
             if binding.kind == "import":
                 beside = _statement_of(binding, module)
     return cst.Name(CONTEXT_MANAGER), (Import(_spelling(handler, module), CONTEXT_MANAGER, beside),)
+
+
+def _attribute(parts: tuple[str, ...]) -> cst.BaseExpression:
+    node: cst.BaseExpression = cst.Name(parts[0])
+    for part in parts[1:]:
+        node = cst.Attribute(node, cst.Name(part))
+    return node
 
 
 def _roots(call: cst.Call, module: Module) -> list[tuple[str, ...]]:
