@@ -21,6 +21,8 @@ from session_guard.names import (
     Sequence,
     Star,
     Subscript,
+    TextBeginning,
+    beginning,
     unpacked,
 )
 from session_guard.table import TableBuilder
@@ -258,6 +260,10 @@ class _AstBuilder(TableBuilder):
                 return Subscript(self.expr(node.value))
             case ast.Constant():
                 return Constant(node.value)
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                return TextBeginning(text)
+            case ast.BinOp(op=ast.Add()):
+                return beginning(self.expr(node.left))
             case ast.IfExp():
                 return Either((self.expr(node.body), self.expr(node.orelse)))
             case ast.BoolOp(op=ast.Or()):

@@ -24,6 +24,8 @@ from session_guard.names import (
     Sequence,
     Star,
     Subscript,
+    TextBeginning,
+    beginning,
     unpacked,
 )
 from session_guard.table import TableBuilder
@@ -417,6 +419,12 @@ class Converter:
                 return Constant(node.evaluated_value)
             case cst.ConcatenatedString() if node.evaluated_value is not None:
                 return Constant(node.evaluated_value)
+            case cst.FormattedString(parts=[cst.FormattedStringText(value=text), *_]):
+                return TextBeginning(text)
+            case cst.ConcatenatedString():
+                return beginning(self.expr(node.left))
+            case cst.BinaryOperation(operator=cst.Add()):
+                return beginning(self.expr(node.left))
             case cst.Integer() | cst.Float():
                 return Constant(node.evaluated_value)
             case cst.Tuple() | cst.List():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from session_guard.sources import Decoded
     from session_guard.values import Value
 
+_LONGEST_CODE = 60
+
 
 class Module:
     """What rules see of a file.
@@ -83,8 +85,9 @@ class Module:
         return self.names.evaluate(self.expr(node), self.place(node))
 
     def code(self, node: cst.CSTNode) -> str:
-        """Return a node's text on one line, for a message."""
-        return " ".join(self.tree.code_for_node(node).split())
+        """Return a node's text on one line, for a message; cut where it is long."""
+        text = " ".join(self.tree.code_for_node(node).split())
+        return text if len(text) <= _LONGEST_CODE else f"{text[:_LONGEST_CODE]}…"
 
     def bindings(self, expr: Expr, place: Place) -> list[Binding]:
         """Return what the first name of a dotted reference is bound to at `place`."""

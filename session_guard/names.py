@@ -62,6 +62,13 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TextBeginning:
+    """A string of which the beginning is known: an f-string, or a literal with something added."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Either:
     """A conditional expression, or the operands of `or`."""
 
@@ -99,8 +106,25 @@ class Opaque:
 
 
 Expr = (
-    Ref | Call | Attribute | Subscript | Constant | Either | LambdaExpr | Sequence | Star | Opaque
+    Ref
+    | Call
+    | Attribute
+    | Subscript
+    | Constant
+    | TextBeginning
+    | Either
+    | LambdaExpr
+    | Sequence
+    | Star
+    | Opaque
 )
+
+
+def beginning(value: Expr) -> Expr:
+    """Return what is known of something that has `value` at its beginning."""
+    if isinstance(value, Constant) and isinstance(value.value, str):
+        return TextBeginning(value.value)
+    return value if isinstance(value, TextBeginning) else Opaque()
 
 
 def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:

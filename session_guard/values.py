@@ -23,6 +23,7 @@ from session_guard.names import (
     Ref,
     Scope,
     Subscript,
+    TextBeginning,
     end_of,
     lookup,
 )
@@ -136,12 +137,29 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class Beginning:
+    """A string of which the beginning is known."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """What could not be followed."""
 
 
 UNKNOWN = Unknown()
-Value = External | LocalClass | LocalFunction | Result | Partial | Method | Literal | Unknown
+Value = (
+    External
+    | LocalClass
+    | LocalFunction
+    | Result
+    | Partial
+    | Method
+    | Literal
+    | Beginning
+    | Unknown
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +215,8 @@ class _Evaluation:
                     )
                 case Constant():
                     return (Literal(expr.value),)
+                case TextBeginning():
+                    return (Beginning(expr.text),)
                 case Either():
                     return tuple(
                         value for option in expr.options for value in self.expr(option, place, home)
@@ -504,6 +524,44 @@ def concerns_sessions(value: Value) -> bool:
                 value = value.owner
             case _:
                 return bool(ancestry(value) & _ABOUT_SESSIONS)
+
+
+def is_on_another_database(bind: Located | None) -> bool:
+    """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
+    found = [value for value in bind.values() if value != Literal(None)] if bind else []
+    return bool(found) and all(
+        isinstance(value, Result)
+        and is_engine(value)
+        and (scheme := _scheme(value)) is not None
+        and not scheme.startswith("postgres")
+        for value in found
+    )
+
+
+def _scheme(engine: Result) -> str | None:
+    """Return how an engine's URL begins, up to the colon, or None where that is not known."""
+    call = engine.call
+    url = call.arguments[0] if call.arguments else call.keyword("url")
+    if url is None:
+        return None
+    found: set[str | None] = set()
+    for value in engine.home.evaluate(url, engine.place):
+        match value:
+            case Literal(str(text)) | Beginning(text) if ":" in text:
+                found.add(text.split(":", 1)[0])
+            case Result(
+                function=External("sqlalchemy.engine.URL.create" | "sqlalchemy.URL.create")
+            ):
+                name = value.call.arguments[:1] or (value.call.keyword("drivername"),)
+                constant = name[0]
+                found.add(
+                    constant.value
+                    if isinstance(constant, Constant) and isinstance(constant.value, str)
+                    else None
+                )
+            case _:
+                found.add(None)
+    return found.pop() if len(found) == 1 else None
 
 
 def is_engine(value: Value) -> bool:

@@ -26,8 +26,8 @@ settings that a transaction pooler needs. Behind Supavisor or PgBouncer such ses
 to another query.
 
 It is found by whatever name the class goes: an alias, a module's attribute, a subclass, SQLModel's
-class, a `functools.partial`. Type annotations, `isinstance` and other libraries' classes of the
-same name are no findings."""
+class, a `functools.partial`. Type annotations, `isinstance`, other libraries' classes of the same
+name and sessions on an engine known to be another database's (SQLite, MySQL) are no findings."""
     fix_safety = """\
 `async with AsyncSession(engine) as session:` becomes
 `async with get_background_session() as session:`.
@@ -78,6 +78,14 @@ class TenantSession(AsyncSession):
 
 def open_with(AsyncSession, engine):
     return AsyncSession(engine)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+async def migrate(path):
+    engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+    async with AsyncSession(engine) as session:
+        await session.commit()
 """),
         Valid("""\
 from unittest.mock import AsyncMock
@@ -261,6 +269,7 @@ async def run():
                 and not opening.from_factory
                 and isinstance(value, values.Result)
                 and value.call.node is node
+                and not values.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

@@ -67,6 +67,16 @@ from app.db import get_background_task_session_factory
 factory = get_background_task_session_factory()
 """),
         Valid("""\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+SessionLocal = async_sessionmaker(create_async_engine(URL.create("mysql+asyncmy", host="db")))
+
+async def job():
+    async with SessionLocal() as session:
+        await session.commit()
+"""),
+        Valid("""\
 from app.http import SessionLocal
 
 async def fetch(url):
@@ -143,7 +153,7 @@ async def ping():
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import sessionmaker
 
-engine = create_async_engine("sqlite+aiosqlite://")
+engine = create_async_engine("postgresql+asyncpg://reports/db")
 SessionLocal = sessionmaker(engine, class_=AsyncSession)
 
 async def job():
@@ -190,6 +200,7 @@ async def get_db():
                 and opening.from_factory
                 and isinstance(value, values.Result)
                 and value.call.node is node
+                and not values.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

@@ -71,6 +71,12 @@ from app.factories import async_sessionmaker
 Session = async_sessionmaker("worker")
 """),
         Valid("""\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+engine = create_async_engine("sqlite+aiosqlite:///app.db")
+SessionLocal = async_sessionmaker(engine)
+"""),
+        Valid("""\
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 Session = scoped_session(sessionmaker())
@@ -167,7 +173,8 @@ SessionLocal = async_sessionmaker(engine)
             if (
                 isinstance(value, values.Result)
                 and value.call.node is node
-                and values.factory(value) is not None
+                and (factory := values.factory(value)) is not None
+                and not values.is_on_another_database(factory.bind)
             ):
                 message = (
                     f"`{module.code(node.func)}(…)` builds a session factory outside the handler"

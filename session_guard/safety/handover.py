@@ -59,7 +59,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     handler = module.handler
     if handler is None:
         raise NotFixableError(
-            f"no handler is known: no module of the project defines `{CONTEXT_MANAGER}()`"
+            f"no handler is known: no module of the project defines `{CONTEXT_MANAGER}()`, and "
+            "[tool.session-guard] names none"
             if not module.project.handlers
             else f"the project's handlers do not define exactly one `{CONTEXT_MANAGER}()`"
         )
