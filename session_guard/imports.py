@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_libcst import ImportStatement, children, dotted_parts, module_name
+from session_guard.names.from_libcst import ImportStatement, children, dotted_parts, module_name
 from session_guard.spans import Change
 
 if TYPE_CHECKING:

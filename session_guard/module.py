@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
-from session_guard.from_libcst import Converter, index_tree
-from session_guard.names import Expr, Place, Ref, lookup
+from session_guard.names.bindings import Expr, Place, Ref, lookup
+from session_guard.names.from_libcst import Converter, index_tree
+from session_guard.names.values import Partial, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from session_guard.names import Binding
-    from session_guard.project import Handler, Project
+    from session_guard.handler import Handler
+    from session_guard.names.bindings import Binding
+    from session_guard.names.values import Value
+    from session_guard.project import Project
     from session_guard.sources import Decoded
-    from session_guard.values import Value
 
 _LONGEST_CODE = 60
 
@@ -83,6 +85,14 @@ class Module:
     def evaluate(self, node: cst.CSTNode) -> tuple[Value, ...]:
         """Return what an expression may stand for."""
         return self.names.evaluate(self.expr(node), self.place(node))
+
+    def results(self, call: cst.Call) -> list[Result | Partial]:
+        """Return what this very call may give back, made by it and not by a function it calls."""
+        return [
+            value
+            for value in self.evaluate(call)
+            if isinstance(value, (Result, Partial)) and value.call.node is call
+        ]
 
     def code(self, node: cst.CSTNode) -> str:
         """Return a node's text on one line, for a message; cut where it is long."""

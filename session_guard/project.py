@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import sources, values
-from session_guard.from_ast import build_table
-from session_guard.names import Function, Ref, Scope, end_of
-from session_guard.values import External, Namespace, Opening
+from session_guard import sources
+from session_guard.handler import (
+    CONTEXT_MANAGER,
+    Handler,
+    context_manager,
+    is_context_manager,
+    read_context_manager,
+)
+from session_guard.names import openings, values
+from session_guard.names.bindings import Ref, Scope, end_of
+from session_guard.names.from_ast import build_table
+from session_guard.names.values import Namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.values import Located, Value
 
-CONTEXT_MANAGER = "get_background_session"
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
 # Folders that may hold a copy of a handler which is not the project's own.
@@ -26,53 +31,6 @@ _NOT_THE_PROJECT = frozenset(
     {"tests", "test", "testing", "examples", "example", "vendor", "vendored", "_vendor"}
     | {"third_party", "fixtures", "docs", "site-packages"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """The module that builds the engine and opens sessions, as far as its source tells."""
-
-    path: Path
-    dotted: str
-    """The name by which the project's modules import it."""
-    namespace: Namespace
-    opening: Opening | None
-    """What `get_background_session` opens; None where that could not be followed."""
-    commits: bool
-    """Whether `get_background_session` commits when its block ends well."""
-
-    @property
-    def engine(self) -> Located | None:
-        """The engine that its sessions are bound to."""
-        return self.opening.bind if self.opening is not None else None
-
-    def engines(self) -> list[Value]:
-        """Return what the handler's engine may be, before it is built (None) left out."""
-        if self.engine is None:
-            return []
-        return [value for value in self.engine.values() if value != values.Literal(None)]
-
-    def binds(self, engine: Value) -> bool:
-        """Return whether `engine` is the very engine that the handler's sessions use."""
-        own = self.engines()
-        return bool(own) and all(_same_engine(value, engine) for value in own)
-
-
-def _same_engine(one: Value, other: Value) -> bool:
-    if isinstance(one, values.Result) and isinstance(other, values.Result):
-        return values.is_engine(one) and one.call.node is other.call.node
-    return (
-        isinstance(one, External)
-        and isinstance(other, External)
-        and same_dotted_name(one.dotted, other.dotted)
-    )
-
-
-def same_dotted_name(one: str, other: str) -> bool:
-    """Return whether two dotted names are one, seen from different folders of the import path."""
-    return one == other or (
-        "." in one and "." in other and (one.endswith(f".{other}") or other.endswith(f".{one}"))
-    )
 
 
 class Project:
@@ -153,21 +111,8 @@ class Project:
                 continue
             if CONTEXT_MANAGER.encode() in data and b"asynccontextmanager" in data:
                 handler = self._read(path, None, data)
-                if handler is not None and self._defines_context_manager(handler):
+                if handler is not None and is_context_manager(handler.namespace):
                     yield handler
-
-    def _defines_context_manager(self, handler: Handler) -> bool:
-        function = _context_manager(handler.namespace)
-        return (
-            function is not None
-            and function.is_async
-            and function.required_parameters == 0
-            and any(
-                value == External("contextlib.asynccontextmanager")
-                for decorator in function.decorators
-                for value in handler.namespace.evaluate(decorator, function.place)
-            )
-        )
 
     def _read(self, path: Path, dotted: str | None, data: bytes | None = None) -> Handler | None:
         try:
@@ -178,8 +123,8 @@ class Project:
         if scope is None:
             return None
         namespace = self.namespace(path, scope)
-        function = _context_manager(namespace)
-        opened, commits = _reading(namespace, function) if function else (None, False)
+        function = context_manager(namespace)
+        opened, commits = read_context_manager(namespace, function) if function else (None, False)
         return Handler(path, dotted or self._dotted(path), namespace, opened, commits)
 
     # -- modules and names ------------------------------------------------------------------
@@ -210,8 +155,8 @@ class Project:
                     else:
                         returned = (value,)
                     if any(
-                        values.factory(v)
-                        or (isinstance(v, values.LocalClass) and values.is_session_class(v))
+                        openings.factory(v)
+                        or (isinstance(v, values.LocalClass) and openings.is_session_class(v))
                         for v in returned
                     ):
                         names.add(name)
@@ -228,7 +173,7 @@ class Project:
             return True
         names = self.namespace(path, scope)
         return any(
-            values.concerns_sessions(value)
+            openings.concerns_sessions(value)
             for call, place in scope.calls
             for value in names.evaluate(call, place)
         )
@@ -307,47 +252,9 @@ def _table(text: str) -> Scope | None:
     except (SyntaxError, ValueError, RecursionError):
         import libcst as cst
 
-        from session_guard.from_libcst import index_tree
+        from session_guard.names.from_libcst import index_tree
 
         try:
             return index_tree(cst.parse_module(text), frozenset()).scope
         except (cst.ParserSyntaxError, RecursionError):
             return None
-
-
-def _context_manager(namespace: Namespace) -> Function | None:
-    bindings = namespace.scope.bindings.get(CONTEXT_MANAGER, [])
-    value = bindings[-1].value if bindings else None
-    return value if isinstance(value, Function) else None
-
-
-def _reading(namespace: Namespace, function: Function) -> tuple[Opening | None, bool]:
-    """Return what the context manager opens and whether it commits, helpers of its module included.
-
-    Where two calls in it open sessions, which of them it yields is not known.
-    """
-    openings: list[Opening] = []
-    commits = False
-    waiting, seen = [function], set()
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        for call, place in current.calls:
-            commits = commits or _method(call.function) == "commit"
-            for value in namespace.evaluate(call, place):
-                found = values.opening(value)
-                if found is not None:
-                    openings.append(found)
-                    commits = commits or found.begins
-            waiting.extend(
-                callee.definition
-                for callee in namespace.evaluate(call.function, place)
-                if isinstance(callee, values.LocalFunction) and callee.home is namespace
-            )
-    return (openings[0] if len(openings) == 1 else None), commits
-
-
-def _method(function: object) -> str | None:
-    return function.parts[-1] if isinstance(function, Ref) and len(function.parts) > 1 else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_guard import registry
 from session_guard.config import ConfigError, Configuration
-from session_guard.linter import unreadable
+from session_guard.linter import lint, unreadable
 from session_guard.project import Project
 from session_guard.sources import Finder, Unreadable, WriteError, write_atomically
 
@@ -146,11 +146,7 @@ def check_file(
 ) -> list[Finding]:
     """Return what `rules` find in a file that holds `data`."""
     passing = _passing(source, data, project, rules)
-    if not passing:
-        return []
-    from session_guard.linter import lint
-
-    return lint(source.shown, Path(source.path), data, project, passing)
+    return lint(source.shown, Path(source.path), data, project, passing) if passing else []
 
 
 def fix_file(

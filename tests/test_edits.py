@@ -1,4 +1,4 @@
-"""What a fix leaves alone: every byte outside its edits, whatever the file's encoding and layout."""
+"""What a fix leaves alone: every byte outside its edits, in whatever encoding and layout."""
 
 from __future__ import annotations
 

@@ -8,8 +8,11 @@ import pytest
 
 from session_guard.linter import lint
 from session_guard.registry import load_rules
-from session_guard.rule import Finding
 from session_guard.runner import Options, Run
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from session_guard.rule import Finding
 
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 JOB = """\

@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy
 
 from session_guard.config import Settings
-from session_guard.from_ast import build_table
-from session_guard.from_libcst import index_tree
 from session_guard.linter import lint
-from session_guard.names import Class, Function, Scope
+from session_guard.names.bindings import Class, Function, Scope
+from session_guard.names.from_ast import build_table
+from session_guard.names.from_libcst import index_tree
 from session_guard.project import Project
 from session_guard.registry import load_rules
 
@@ -161,7 +161,8 @@ def test_found(code: str, line: int, tmp_path: Path) -> None:
 
 
 NOT_FOUND = {
-    "parameter": "from sqlalchemy.ext.asyncio import AsyncSession\ndef f(AsyncSession): AsyncSession(e)",
+    "parameter": "from sqlalchemy.ext.asyncio import AsyncSession\n"
+    "def f(AsyncSession): AsyncSession(e)",
     "keyword parameter": (
         "from sqlalchemy.ext.asyncio import AsyncSession\n"
         "def f(*, AsyncSession=None): AsyncSession(e)"
@@ -186,7 +187,8 @@ NOT_FOUND = {
     "match": "from sqlalchemy.ext.asyncio import AsyncSession\ndef f(x):\n    match x:\n"
     "        case [AsyncSession]:\n            AsyncSession(e)",
     "comprehension": (
-        "from sqlalchemy.ext.asyncio import AsyncSession\n[AsyncSession(e) for AsyncSession in fakes]"
+        "from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "[AsyncSession(e) for AsyncSession in fakes]"
     ),
     "lambda": "from sqlalchemy.ext.asyncio import AsyncSession\n"
     "f = lambda AsyncSession: AsyncSession(e)",
@@ -234,11 +236,13 @@ FACTORIES = {
     ),
     "sessionmaker": ("from sqlalchemy.orm import sessionmaker\nF = sessionmaker(e)\nF()", []),
     "begin": (
-        "from sqlalchemy.ext.asyncio import async_sessionmaker\nF = async_sessionmaker(e)\nF.begin()",
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+        "F = async_sessionmaker(e)\nF.begin()",
         [("SG102", 2), ("SG103", 3)],
     ),
     "scoped": (
-        "from sqlalchemy.ext.asyncio import async_scoped_session\nS = async_scoped_session(f, g)\nS()",
+        "from sqlalchemy.ext.asyncio import async_scoped_session\n"
+        "S = async_scoped_session(f, g)\nS()",
         [("SG102", 2), ("SG103", 3)],
     ),
     "returned by a function": (

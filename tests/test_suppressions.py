@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,6 +10,10 @@ from session_guard.config import Settings
 from session_guard.linter import lint
 from session_guard.project import Project
 from session_guard.registry import load_rules
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HEAD = "from sqlalchemy.ext.asyncio import AsyncSession\n"
 

@@ -243,18 +243,14 @@ async def run():
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard import values
+        from session_guard.names import openings, values
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
         if module.is_handler:
             return
-        for value in module.evaluate(node):
-            if (
-                isinstance(value, values.Partial)
-                and value.call.node is node
-                and values.is_session_class(value.function)
-            ):
+        for value in module.results(node):
+            if isinstance(value, values.Partial) and openings.is_session_class(value.function):
                 yield Violation(
                     node,
                     f"`{module.code(node.func)}` of `AsyncSession` makes sessions outside the "
@@ -263,13 +259,11 @@ async def run():
                     "not fixed: where its sessions are opened is to be changed first",
                 )
                 return
-            opening = values.opening(value)
+            opening = openings.opening(value)
             if (
                 opening is not None
                 and not opening.from_factory
-                and isinstance(value, values.Result)
-                and value.call.node is node
-                and not values.is_on_another_database(opening.bind)
+                and not openings.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

@@ -187,20 +187,18 @@ async def get_db():
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard import values
+        from session_guard.names import openings
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
         if module.is_handler:
             return
-        for value in module.evaluate(node):
-            opening = values.opening(value)
+        for value in module.results(node):
+            opening = openings.opening(value)
             if (
                 opening is not None
                 and opening.from_factory
-                and isinstance(value, values.Result)
-                and value.call.node is node
-                and not values.is_on_another_database(opening.bind)
+                and not openings.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

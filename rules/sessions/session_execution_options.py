@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.names import Place
+    from session_guard.names.bindings import Place
 
 # Arguments of asyncpg and of its dialect: as execution options they do nothing.
 _DRIVER_SETTINGS = frozenset(
@@ -235,20 +235,15 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
 
 def _takes_session_options(call: cst.Call, module: Module) -> bool:
     """Return whether a call makes or configures async sessions or a factory of them."""
-    from session_guard import values
+    from session_guard.names import openings, values
 
     for function in module.evaluate(call.func):
         if isinstance(function, values.Method) and function.name == "configure":
-            if values.factory(function.owner) is not None:
+            if openings.factory(function.owner) is not None:
                 return True
-        elif values.is_session_class(function) or values.factory(function) is not None:
+        elif openings.is_session_class(function) or openings.factory(function) is not None:
             return True
-    return any(
-        isinstance(value, (values.Result, values.Partial))
-        and value.call.node is call
-        and values.factory(value) is not None
-        for value in module.evaluate(call)
-    )
+    return any(openings.factory(value) is not None for value in module.results(call))
 
 
 def _is_2_0(version: str | None) -> bool:
@@ -313,16 +308,16 @@ def _engine_with(
     """
     import libcst as cst
 
-    from session_guard import values
     from session_guard.arguments import NotFixableError, argument, with_argument
-    from session_guard.from_libcst import walk
-    from session_guard.names import Ref
+    from session_guard.names import openings, values
+    from session_guard.names.bindings import Ref
+    from session_guard.names.from_libcst import walk
 
     opened = next(
         (
             found
             for value in module.evaluate(call)
-            if (found := values.factory(value) or values.opening(value)) is not None
+            if (found := openings.factory(value) or openings.opening(value)) is not None
         ),
         None,
     )
@@ -331,7 +326,7 @@ def _engine_with(
         raise NotFixableError("its engine is not known by a name of this file")
     engines = bind.values()
     engine = engines[0].call.node if isinstance(engines[0], values.Result) else None
-    if len(engines) != 1 or not values.is_engine(engines[0]) or not isinstance(engine, cst.Call):
+    if len(engines) != 1 or not openings.is_engine(engines[0]) or not isinstance(engine, cst.Call):
         raise NotFixableError("its engine is not built in this file")
     if module.parent(engine) is None:
         raise NotFixableError("its engine is built in another file")
@@ -357,6 +352,6 @@ def _engine_with(
 
 
 def _is_module_level(place: Place, name: str) -> bool:
-    from session_guard.names import lookup
+    from session_guard.names.bindings import lookup
 
     return any(binding.place.scope.kind == "module" for binding in lookup(name, place) or ())

@@ -163,18 +163,18 @@ SessionLocal = async_sessionmaker(engine)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard import values
         from session_guard.arguments import NotFixableError
+        from session_guard.names import openings, values
 
         assert isinstance(node, Call)
         if module.is_handler:
             return
-        for value in module.evaluate(node):
+        for value in module.results(node):
+            factory = openings.factory(value)
             if (
-                isinstance(value, values.Result)
-                and value.call.node is node
-                and (factory := values.factory(value)) is not None
-                and not values.is_on_another_database(factory.bind)
+                factory is not None
+                and isinstance(value, values.Result)  # a partial is SG101's
+                and not openings.is_on_another_database(factory.bind)
             ):
                 message = (
                     f"`{module.code(node.func)}(…)` builds a session factory outside the handler"
@@ -194,8 +194,8 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
     import libcst as cst
 
     from session_guard.arguments import NotFixableError
-    from session_guard.from_libcst import walk
     from session_guard.imports import has_comment, is_removable
+    from session_guard.names.from_libcst import walk
 
     statement = module.parent(call)
     line = module.parent(statement) if statement is not None else None

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_libcst import children, dotted_parts, walk
+from session_guard.names.from_libcst import children, dotted_parts, walk
+from session_guard.names.values import External
 from session_guard.safety.loaded import PURE_BUILTINS, READS, carries_objects, tracked_names
 from session_guard.safety.statements import CONSTRUCT_METHODS, statement_kind
-from session_guard.values import External
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

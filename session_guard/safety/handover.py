@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard import values
 from session_guard.arguments import NotFixableError
-from session_guard.from_libcst import children, walk
+from session_guard.handler import CONTEXT_MANAGER, same_dotted_name
 from session_guard.imports import has_comment, is_use
-from session_guard.names import Constant, Ref, lookup
-from session_guard.project import CONTEXT_MANAGER, same_dotted_name
+from session_guard.names import openings, values
+from session_guard.names.bindings import Constant, Ref, lookup
+from session_guard.names.from_libcst import children, walk
 from session_guard.rule import Applicability, Import, Rewrite, Violation
 from session_guard.safety.block import Terms, reasons_against
 
 if TYPE_CHECKING:
-    from session_guard.from_libcst import ImportStatement
+    from session_guard.handler import Handler
     from session_guard.module import Module
-    from session_guard.names import Binding
-    from session_guard.project import Handler
-    from session_guard.values import Located, Opening
+    from session_guard.names.bindings import Binding
+    from session_guard.names.from_libcst import ImportStatement
+    from session_guard.names.openings import Located, Opening
 
 _ROUTE_METHODS = frozenset(
     "get post put patch delete head options route websocket api_route trace".split()
@@ -184,7 +184,7 @@ def _check_class(opening: Opening, handler: Handler) -> None:
         raise NotFixableError(
             f"what `{CONTEXT_MANAGER}()` of {handler.dotted} opens could not be followed"
         )
-    if not values.is_same_or_subclass(handler.opening.session_class, opening.session_class):
+    if not openings.is_same_or_subclass(handler.opening.session_class, opening.session_class):
         raise NotFixableError("its class is not the one that the handler's sessions have")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_libcst import children, walk
+from session_guard.names.from_libcst import children, walk
 from session_guard.safety.statements import statement_kind
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_libcst import dotted_parts, walk
-from session_guard.names import Constant
-from session_guard.values import External
+from session_guard.names.bindings import Constant
+from session_guard.names.from_libcst import dotted_parts, walk
+from session_guard.names.values import External
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,12 +5,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from session_guard.names import Binding, Call, Class, Function, Place, Scope
+from session_guard.names.bindings import Binding, Call, Class, Function, Place, Scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from session_guard.names import Branches, Expr, ScopeKind
+    from session_guard.names.bindings import Branches, Expr, ScopeKind
 
 
 class TableBuilder:

@@ -6,7 +6,7 @@ import ast
 import warnings
 from typing import TYPE_CHECKING
 
-from session_guard.names import (
+from session_guard.names.bindings import (
     Attribute,
     Call,
     Class,
@@ -25,7 +25,7 @@ from session_guard.names import (
     beginning,
     unpacked,
 )
-from session_guard.table import TableBuilder
+from session_guard.names.table import TableBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

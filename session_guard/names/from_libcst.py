@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.from_ast import is_type_checking
-from session_guard.names import (
+from session_guard.names.bindings import (
     Attribute,
     Call,
     Class,
@@ -28,7 +27,8 @@ from session_guard.names import (
     beginning,
     unpacked,
 )
-from session_guard.table import TableBuilder
+from session_guard.names.from_ast import is_type_checking
+from session_guard.names.table import TableBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

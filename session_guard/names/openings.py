@@ -1,0 +1,259 @@
+"""Which values make sessions: session classes, session factories, and the engines behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from session_guard.names.bindings import Call, Constant
+from session_guard.names.values import (
+    UNKNOWN,
+    Beginning,
+    External,
+    Literal,
+    LocalClass,
+    Method,
+    Partial,
+    Result,
+)
+
+if TYPE_CHECKING:
+    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.values import Namespace, Value
+
+SQLALCHEMY_SESSION = "sqlalchemy.ext.asyncio.AsyncSession"
+SQLMODEL_SESSION = "sqlmodel.ext.asyncio.session.AsyncSession"
+SESSION_CLASSES = frozenset({SQLALCHEMY_SESSION, SQLMODEL_SESSION})
+ASYNC_FACTORY_CLASS = "sqlalchemy.ext.asyncio.async_sessionmaker"
+SYNC_FACTORY_CLASS = "sqlalchemy.orm.sessionmaker"
+FACTORY_CLASSES = frozenset({ASYNC_FACTORY_CLASS, SYNC_FACTORY_CLASS})
+SCOPED_SESSION_CLASS = frozenset({"sqlalchemy.ext.asyncio.async_scoped_session"})
+ENGINE_BUILDERS = frozenset(
+    {
+        "sqlalchemy.ext.asyncio.create_async_engine",
+        "sqlalchemy.ext.asyncio.async_engine_from_config",
+    }
+)
+_ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENGINE_BUILDERS
+
+
+def derives_from(value: Value, names: frozenset[str]) -> bool:
+    """Return whether `value` is one of the classes (or functions) `names`, or a subclass."""
+    return bool(ancestry(value) & names)
+
+
+def ancestry(value: Value) -> frozenset[str]:
+    """Return the dotted names of the external classes that a class is or inherits from.
+
+    SQLModel's session class is known to be a subclass of SQLAlchemy's.
+    """
+    names: set[str] = set()
+    waiting, seen = [value], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, External):
+            names.add(value.dotted)
+            if value.dotted == SQLMODEL_SESSION:
+                names.add(SQLALCHEMY_SESSION)
+        elif isinstance(value, LocalClass) and id(value.definition) not in seen:
+            seen.add(id(value.definition))
+            for base in value.definition.bases:
+                waiting.extend(value.home.evaluate(base, value.definition.place))
+    return frozenset(names)
+
+
+def is_same_or_subclass(value: Value, of: Value) -> bool:
+    """Return whether the class `value` is the class `of` or known to be a subclass of it."""
+    if isinstance(of, External):
+        return of.dotted in ancestry(value)
+    if isinstance(of, LocalClass):
+        waiting, seen = [value], set()
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, LocalClass) and id(value.definition) not in seen:
+                if value.definition is of.definition:
+                    return True
+                seen.add(id(value.definition))
+                for base in value.definition.bases:
+                    waiting.extend(value.home.evaluate(base, value.definition.place))
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An expression with the place it is evaluated at, in one module or another."""
+
+    expr: Expr
+    place: Place
+    home: Namespace
+
+    def values(self) -> tuple[Value, ...]:
+        """Return what it may stand for."""
+        return self.home.evaluate(self.expr, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a session is opened: its class, its engine and its options, as far as they are known."""
+
+    session_class: Value
+    bind: Located | None
+    options: dict[str, Located]
+    """Keyword arguments in force, but for the engine and the class."""
+    unknown_arguments: bool
+    """Whether `*args` or `**kwargs` may have set anything."""
+    from_factory: bool
+    begins: bool = False
+    """Whether it is `factory.begin()`, which commits on leaving."""
+
+
+def _merged(opening: Opening, call: Call, place: Place, home: Namespace) -> Opening:
+    """Return `opening` with the arguments of a call laid over it."""
+    bind, options = opening.bind, dict(opening.options)
+    arguments = call.arguments
+    if arguments:
+        bind = Located(arguments[0], place, home)
+    for key, value in call.keywords:
+        located = Located(value, place, home)
+        if key == "bind":
+            bind = located
+        elif key not in (None, "class_"):
+            options[key] = located
+    return Opening(
+        opening.session_class,
+        bind,
+        options,
+        opening.unknown_arguments or call.unpacks or len(arguments) > 1,
+        opening.from_factory,
+        opening.begins,
+    )
+
+
+def factory(value: Value) -> Opening | None:
+    """Return how a session factory opens sessions, or None where `value` is no async factory.
+
+    `async_sessionmaker`, `sessionmaker` with an async class, `async_scoped_session` over one of
+    them, `functools.partial` of a session class, and subclasses of these are factories.
+    """
+    if isinstance(value, Partial):
+        target = _opened_by(value.function)
+        if target is None:
+            return None
+        call = Call(
+            value.call.function, value.call.arguments[1:], value.call.keywords, value.call.node
+        )
+        return _merged(target, call, value.place, value.home)
+    if not isinstance(value, Result):
+        return None
+    names = ancestry(value.function)
+    call = value.call
+    if names & SCOPED_SESSION_CLASS:
+        expr = call.arguments[0] if call.arguments else call.keyword("session_factory")
+        if expr is not None:
+            for inner in value.home.evaluate(expr, value.place):
+                found = factory(inner)
+                if found is not None:
+                    return found
+        return Opening(UNKNOWN, None, {}, True, True)
+    if not names & FACTORY_CLASSES:
+        return None
+    given = call.keyword("class_")
+    if given is not None:
+        classes = value.home.evaluate(given, value.place)
+        session_class = next((c for c in classes if is_session_class(c)), None)
+        if session_class is None and ASYNC_FACTORY_CLASS in names:
+            # Whatever it is, `async_sessionmaker` takes nothing but a subclass of this.
+            session_class = External(SQLALCHEMY_SESSION)
+    else:
+        session_class = External(SQLALCHEMY_SESSION) if ASYNC_FACTORY_CLASS in names else None
+    if session_class is None:
+        return None
+    return _merged(Opening(session_class, None, {}, False, True), call, value.place, value.home)
+
+
+def _opened_by(function: Value) -> Opening | None:
+    """Return how calling `function` opens a session, before the call's own arguments."""
+    if is_session_class(function):
+        return Opening(function, None, {}, False, False)
+    found = factory(function)
+    if found is not None:
+        return found
+    if isinstance(function, Method) and function.name == "begin":
+        found = factory(function.owner)
+        if found is not None:
+            return Opening(
+                found.session_class, found.bind, found.options, found.unknown_arguments, True, True
+            )
+    return None
+
+
+def opening(value: Value) -> Opening | None:
+    """Return how the call that `value` is the result of opens a session, or None if it doesn't."""
+    if not isinstance(value, Result):
+        return None
+    found = _opened_by(value.function)
+    if found is None:
+        return None
+    if found.from_factory and value.call.arguments:
+        return None  # a factory takes keywords alone
+    return _merged(found, value.call, value.place, value.home)
+
+
+def is_session_class(value: Value) -> bool:
+    """Return whether `value` is SQLAlchemy's or SQLModel's `AsyncSession` or a subclass."""
+    return derives_from(value, SESSION_CLASSES)
+
+
+def concerns_sessions(value: Value) -> bool:
+    """Return whether `value` is what makes sessions, factories or engines, or came of that."""
+    while True:
+        match value:
+            case Result() | Partial():
+                value = value.function
+            case Method():
+                value = value.owner
+            case _:
+                return bool(ancestry(value) & _ABOUT_SESSIONS)
+
+
+def is_on_another_database(bind: Located | None) -> bool:
+    """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
+    found = [value for value in bind.values() if value != Literal(None)] if bind else []
+    return bool(found) and all(
+        isinstance(value, Result)
+        and is_engine(value)
+        and (scheme := _scheme(value)) is not None
+        and not scheme.startswith("postgres")
+        for value in found
+    )
+
+
+def _scheme(engine: Result) -> str | None:
+    """Return how an engine's URL begins, up to the colon, or None where that is not known."""
+    call = engine.call
+    url = call.arguments[0] if call.arguments else call.keyword("url")
+    if url is None:
+        return None
+    found: set[str | None] = set()
+    for value in engine.home.evaluate(url, engine.place):
+        match value:
+            case Literal(str(text)) | Beginning(text) if ":" in text:
+                found.add(text.split(":", 1)[0])
+            case Result(
+                function=External("sqlalchemy.engine.URL.create" | "sqlalchemy.URL.create")
+            ):
+                name = value.call.arguments[:1] or (value.call.keyword("drivername"),)
+                constant = name[0]
+                found.add(
+                    constant.value
+                    if isinstance(constant, Constant) and isinstance(constant.value, str)
+                    else None
+                )
+            case _:
+                found.add(None)
+    return found.pop() if len(found) == 1 else None
+
+
+def is_engine(value: Value) -> bool:
+    """Return whether `value` is what `create_async_engine` or its kin gave back."""
+    return isinstance(value, Result) and derives_from(value.function, ENGINE_BUILDERS)
