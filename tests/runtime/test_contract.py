@@ -46,7 +46,14 @@ class Item(Base):
 
 
 class ProjectSession(AsyncSession):
-    """A project's own session class."""
+    """A project's own session class, whose closing takes a moment."""
+
+    closed = False
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.1)
+        await super().close()
+        self.closed = True
 
 
 class Database:
@@ -113,8 +120,10 @@ def test_success_is_committed_and_closed(database: Database, open_session: OpenS
         async with open_session() as session:
             session.add(Item(id=1, name="one"))
             await insert(session, 2)
+        assert isinstance(session, ProjectSession)
+        assert session.closed
 
-    database.run(work)
+    database.run(work, session_class=ProjectSession)
     assert database.stored() == [1, 2]
 
 
@@ -124,12 +133,16 @@ def test_error_is_rolled_back_and_raised(
     database: Database, open_session: OpenSession, kind: type[BaseException]
 ) -> None:
     async def work() -> None:
-        async with open_session() as session:
-            await insert(session, 1)
-            raise kind("out of the block")
+        try:
+            async with open_session() as session:
+                await insert(session, 1)
+                raise kind("out of the block")
+        finally:
+            assert isinstance(session, ProjectSession)
+            assert session.closed
 
     with pytest.raises(kind, match="out of the block"):
-        database.run(work)
+        database.run(work, session_class=ProjectSession)
     assert database.stored() == []
 
 
@@ -403,6 +416,32 @@ def test_task_cancelled_over_and_over_still_closes_its_session(database: Databas
 
     database.run(work)
     assert database.stored() == []
+
+
+def test_cancellation_while_closing_waits_for_the_close(database: Database) -> None:
+    sessions: list[AsyncSession] = []
+
+    async def block(leaving: asyncio.Event) -> None:
+        async with get_background_session() as session:
+            sessions.append(session)
+            await insert(session, 1)
+            await session.commit()
+            leaving.set()
+
+    async def work() -> None:
+        leaving = asyncio.Event()
+        task = asyncio.create_task(block(leaving))
+        await leaving.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        [session] = sessions
+        assert isinstance(session, ProjectSession)
+        assert session.closed
+
+    database.run(work, session_class=ProjectSession)
+    assert database.stored() == [1]
 
 
 def test_task_is_not_held_by_a_pooler_that_no_longer_answers(database: Database) -> None:
