@@ -103,7 +103,7 @@ class Settings:
         return tuple(
             prefix
             for pattern, prefixes in self.per_file_ignores
-            if patterns.verdict((pattern,), path)
+            if patterns.covers(pattern, path)
             for prefix in prefixes
         )
 

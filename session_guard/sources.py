@@ -247,7 +247,7 @@ class Finder:
         has_pyproject = "pyproject.toml" in marks
         ignore_files = parent.ignore_files
         if is_git:
-            ignore_files = _with_ignore_file((), path, _git_exclude(path))
+            ignore_files = _with_ignore_file(ignore_files, path, _git_exclude(path))
         if ".gitignore" in marks:
             ignore_files = _with_ignore_file(ignore_files, path, os.path.join(path, ".gitignore"))
         return _Folder(
@@ -302,7 +302,7 @@ _IgnoreFiles = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def _with_ignore_file(files: _IgnoreFiles, folder: str, path: str) -> _IgnoreFiles:
-    lines = re.split(r"\r?\n", _text(path).removeprefix("\ufeff"))
+    lines = re.split(r"\r?\n", _text(path).removeprefix("\ufeff") + "\n")
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     return (*files, (folder, tuple(lines))) if lines else files
 
