@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from click import style
@@ -50,10 +52,10 @@ def _excerpt(finding: Finding) -> Iterator[str]:
 def _marked(finding: Finding) -> tuple[str, str]:
     """Return the source line as it is shown, and the line of carets below it."""
     cells = _cells(finding.source_line)
-    start = finding.column - 1
+    start = min(finding.column - 1, len(cells))
     end = finding.end_column - 1 if finding.end_line == finding.line else len(cells)
     end = max(min(end, len(cells)), start + 1)
-    first, last = _window([width for _, width in cells], start)
+    first, last = _window([width for _, width in cells], start, end)
     shown = "".join(text for text, _ in cells[first:last])
     before = sum(width for _, width in cells[first:start])
     marked = sum(width for _, width in cells[start : min(end, last)])
@@ -83,16 +85,13 @@ def _cell(character: str) -> tuple[str, int]:
     return printable(character), 2 if wide else 1
 
 
-def _window(widths: list[int], start: int) -> tuple[int, int]:
-    """Return the first and last index of the cells to show, so that `start` is among them."""
+def _window(widths: list[int], start: int, end: int) -> tuple[int, int]:
+    """Return the first and last index of the cells to show, so that the spot is among them."""
+    offsets = [0, *accumulate(widths)]
     first = 0
-    if sum(widths) > _WIDTH:
-        while sum(widths[first:start]) > _BEFORE and sum(widths[first:]) > _WIDTH:
-            first += 1
-    last = len(widths)
-    while sum(widths[first:last]) > _WIDTH:
-        last -= 1
-    return first, last
+    if offsets[min(end, len(widths))] > _WIDTH:
+        first = bisect_left(offsets, offsets[start] - _BEFORE)
+    return first, bisect_right(offsets, offsets[first] + _WIDTH) - 1
 
 
 def printable(text: str) -> str:
