@@ -53,6 +53,7 @@ __all__ = [
     "Pooler",
     "SessionSettings",
     "StatementNames",
+    "Tls",
     "TransactionAbortedError",
     "build_connect_args",
     "configure",
@@ -141,6 +142,9 @@ class TransactionAbortedError(InvalidRequestError):
     everything written would be gone without a word. Nothing was stored. `__cause__` is the error
     of the statement that failed first; catch such errors round `session.begin_nested()` instead,
     which rolls back to its savepoint and keeps the transaction alive.
+
+    A `flush()` whose error was caught ends in SQLAlchemy's own `PendingRollbackError` instead.
+    Statements sent through asyncpg's connection itself, past SQLAlchemy, are not seen.
     """
 
 
@@ -247,6 +251,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
     Raises:
         TransactionAbortedError: the block caught the error of a statement that aborted the
             transaction; nothing was stored.
+        sqlalchemy.exc.PendingRollbackError: the same, where it was a flush.
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
     session = get_background_task_session_factory()()
