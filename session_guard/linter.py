@@ -12,19 +12,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    import libcst as cst
+
     from session_guard.module import Module
     from session_guard.project import Project
     from session_guard.rule import Rule, Violation
 
 
-def unreadable(display_path: str, reason: str, line: int = 1) -> Finding:
+def unreadable(display_path: str, reason: str, line: int = 1, column: int = 1) -> Finding:
     """Return the finding for a file that cannot be read, decoded or parsed."""
     return Finding(
         path=display_path,
         line=line,
-        column=1,
+        column=column,
         end_line=line,
-        end_column=1,
+        end_column=column,
         code=UNREADABLE,
         name="unreadable-file",
         message=f"this file was not checked: {reason}",
@@ -76,9 +78,22 @@ def parse(
     try:
         return Module(path, decoded, project, node_types | {"Name", "ImportFrom", "Import"})
     except cst.ParserSyntaxError as error:
-        return unreadable(display_path, f"syntax error: {error.message}", error.raw_line)
+        return unreadable(display_path, *_syntax_error(decoded.text, error))
     except RecursionError:
         return unreadable(display_path, "its expressions are nested too deeply to be parsed")
+
+
+def _syntax_error(text: str, error: cst.ParserSyntaxError) -> tuple[str, int, int]:
+    """Return what is wrong with a text, the line and the column: in Python's own words if it can."""
+    import ast
+
+    try:
+        ast.parse(text)
+    except SyntaxError as own:
+        return f"syntax error: {own.msg}", own.lineno or 1, own.offset or 1
+    except (ValueError, RecursionError):
+        pass
+    return f"syntax error: {error.message}", error.raw_line, error.raw_column + 1
 
 
 def violations(module: Module, rules: Sequence[Rule]) -> list[tuple[Rule, Violation]]:

@@ -48,11 +48,6 @@ class Module:
         """The project's handler, if there is exactly one."""
         return self.project.handler
 
-    @property
-    def is_handler(self) -> bool:
-        """Whether this file is a handler itself, which may build engines and open sessions."""
-        return self.project.is_handler(self.path)
-
     def nodes(self, node_type: str) -> list[cst.CSTNode]:
         """Return the nodes of a type in source order; of the types asked for at the start alone."""
         return self._index.by_type[node_type]

@@ -148,6 +148,8 @@ class Rule(ABC):
     tokens: ClassVar[tuple[bytes, ...]]
     """The gate's fixed part: a file with none of these bytes, and no name of the project's
     that the rule looks at, has no finding of this rule."""
+    in_handler: ClassVar[bool] = False
+    """Whether the handler itself is held to it; most rules forbid what the handler is there for."""
     project_names: ClassVar[bool] = False
     """Whether the names that the project exports open the gate too."""
     only_session_calls: ClassVar[bool] = False

@@ -171,6 +171,8 @@ def _passing(
     passing = [
         rule for rule in rules if settings.is_selected(rule.code) and rule.gate(data, exported)
     ]
+    if project.is_handler(Path(source.path)):
+        passing = [rule for rule in passing if rule.in_handler]
     return tuple(rule for rule in passing if not settings.is_ignored(rule.code, source.relative))
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from session_guard.linter import lint
 from session_guard.registry import load_rules
 from session_guard.runner import Options, Run
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from session_guard.rule import Finding

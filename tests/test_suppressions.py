@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,7 +11,6 @@ from session_guard.config import Settings
 from session_guard.linter import lint
 from session_guard.project import Project
 from session_guard.registry import load_rules
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path

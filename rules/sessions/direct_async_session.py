@@ -247,8 +247,6 @@ async def run():
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
-        if module.is_handler:
-            return
         for value in module.results(node):
             if isinstance(value, values.Partial) and openings.is_session_class(value.function):
                 yield Violation(

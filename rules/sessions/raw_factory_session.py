@@ -191,8 +191,6 @@ async def get_db():
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
-        if module.is_handler:
-            return
         for value in module.results(node):
             opening = openings.opening(value)
             if (

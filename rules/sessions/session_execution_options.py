@@ -56,6 +56,7 @@ Which SQLAlchemy a project runs is set with `sqlalchemy-version`.
         "https://docs.sqlalchemy.org/en/20/core/connections.html#setting-transaction-isolation-levels-including-dbapi-autocommit",
     )
     tokens = (b"execution_options",)
+    in_handler = True
     only_session_calls = True
     node_types = ("Call",)
 

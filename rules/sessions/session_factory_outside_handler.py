@@ -167,8 +167,6 @@ SessionLocal = async_sessionmaker(engine)
         from session_guard.names import openings, values
 
         assert isinstance(node, Call)
-        if module.is_handler:
-            return
         for value in module.results(node):
             factory = openings.factory(value)
             if (
