@@ -84,7 +84,7 @@ def parse(
 
 
 def _syntax_error(text: str, error: cst.ParserSyntaxError) -> tuple[str, int, int]:
-    """Return what is wrong with a text, the line and the column: in Python's own words if it can."""
+    """Return what is wrong with a text, with line and column: in Python's own words if it can."""
     import ast
 
     try:
