@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +69,8 @@ class TextBeginning:
     """A string of which the beginning is known: an f-string, or a literal with something added."""
 
     text: str
+    pieces: tuple[str | Expr, ...] = ()
+    """All of it in order: texts, and the expressions between them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,8 +106,19 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Display:
+    """A dictionary display or `a | b`; what is unpacked into it has no key."""
+
+    items: tuple[tuple[Expr | None, Expr], ...]
+    node: object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
     """Anything else."""
+
+    pieces: tuple[str | Expr, ...] = ()
+    """Of a string that begins with an expression: all of it in order."""
 
 
 Expr = (
@@ -115,16 +131,37 @@ Expr = (
     | Either
     | LambdaExpr
     | Sequence
+    | Display
     | Star
     | Opaque
 )
 
 
-def beginning(value: Expr) -> Expr:
-    """Return what is known of something that has `value` at its beginning."""
+def joined(value: Expr, rest: Expr) -> Expr:
+    """Return what is known of `value` with `rest` added to it."""
+    return formatted((*_pieces(value), *_pieces(rest)))
+
+
+def formatted(pieces: Iterable[str | Expr]) -> Expr:
+    """Return what is known of a string that is put together of `pieces`, as f-strings are."""
+    merged: list[str | Expr] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if isinstance(piece, str) and isinstance(last, str):
+            merged[-1] = last + piece
+        else:
+            merged.append(piece)
+    if merged and isinstance(merged[0], str):
+        return TextBeginning(merged[0], tuple(merged))
+    return Opaque(tuple(merged))
+
+
+def _pieces(value: Expr) -> tuple[str | Expr, ...]:
     if isinstance(value, Constant) and isinstance(value.value, str):
-        return TextBeginning(value.value)
-    return value if isinstance(value, TextBeginning) else Opaque()
+        return (value.value,)
+    if isinstance(value, (TextBeginning, Opaque)) and value.pieces:
+        return value.pieces
+    return (value,)
 
 
 def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:
@@ -145,6 +182,17 @@ class Place:
     scope: Scope
     order: float
     branches: Branches
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """`owner[key] = value`; of `del owner[key]` the value is None."""
+
+    owner: Expr
+    key: Expr
+    value: Expr | None
+    place: Place
+    node: object
 
 
 @dataclass(slots=True, eq=False)
@@ -203,6 +251,8 @@ class Scope:
     star_imports: list[str] = field(default_factory=list)
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
+    stores: list[Store] = field(default_factory=list)
+    """Of a module's scope alone: every assignment to an item."""
 
     @property
     def module(self) -> Scope:

@@ -11,6 +11,7 @@ from session_guard.names.bindings import (
     Call,
     Class,
     Constant,
+    Display,
     Either,
     Expr,
     Function,
@@ -21,8 +22,8 @@ from session_guard.names.bindings import (
     Sequence,
     Star,
     Subscript,
-    TextBeginning,
-    beginning,
+    formatted,
+    joined,
     unpacked,
 )
 from session_guard.names.table import TableBuilder
@@ -75,7 +76,17 @@ class _AstBuilder(TableBuilder):
                     self.target(node.target, value)
             case ast.AugAssign():
                 self.expressions(node.value)
-                self.target(node.target, Opaque())
+                result: Expr = Opaque()
+                if isinstance(node.op, ast.BitOr):
+                    before, added = self.expr(node.target), self.expr(node.value)
+                    result = Display(((None, before), (None, added)), node)
+                self.target(node.target, result)
+            case ast.Delete():
+                for target in node.targets:
+                    self.expressions(target)
+                    if isinstance(target, ast.Subscript):
+                        owner, key = self.expr(target.value), self.expr(target.slice)
+                        self.stored(owner, key, None, target)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef():
@@ -196,6 +207,9 @@ class _AstBuilder(TableBuilder):
                     self.target(element, part)
             case ast.Starred():
                 self.target(node.value, Opaque())
+            case ast.Subscript():
+                self.expressions(node)
+                self.stored(self.expr(node.value), self.expr(node.slice), value, node)
             case _:
                 self.expressions(node)
 
@@ -260,10 +274,22 @@ class _AstBuilder(TableBuilder):
                 return Subscript(self.expr(node.value))
             case ast.Constant():
                 return Constant(node.value)
-            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
-                return TextBeginning(text)
+            case ast.JoinedStr():
+                return formatted(self.piece(value) for value in node.values)
             case ast.BinOp(op=ast.Add()):
-                return beginning(self.expr(node.left))
+                return joined(self.expr(node.left), self.expr(node.right))
+            case ast.BinOp(op=ast.Mod()):
+                return Opaque((self.expr(node.left), self.expr(node.right)))
+            case ast.BinOp(op=ast.BitOr()):
+                return Display(((None, self.expr(node.left)), (None, self.expr(node.right))), node)
+            case ast.Dict():
+                return Display(
+                    tuple(
+                        (self.expr(key) if key is not None else None, self.expr(value))
+                        for key, value in zip(node.keys, node.values, strict=True)
+                    ),
+                    node,
+                )
             case ast.IfExp():
                 return Either((self.expr(node.body), self.expr(node.orelse)))
             case ast.BoolOp(op=ast.Or()):
@@ -283,6 +309,12 @@ class _AstBuilder(TableBuilder):
                 return Sequence(tuple(self.expr(item) for item in node.elts))
             case _:
                 return Opaque()
+
+    def piece(self, node: ast.expr) -> str | Expr:
+        """Return a part of an f-string."""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return node.value
+        return self.expr(node.value) if isinstance(node, ast.FormattedValue) else Opaque()
 
 
 def is_type_checking(test: Expr) -> bool:

@@ -12,6 +12,7 @@ from session_guard.names.bindings import (
     Call,
     Class,
     Constant,
+    Display,
     Either,
     Expr,
     Function,
@@ -23,8 +24,8 @@ from session_guard.names.bindings import (
     Sequence,
     Star,
     Subscript,
-    TextBeginning,
-    beginning,
+    formatted,
+    joined,
     unpacked,
 )
 from session_guard.names.from_ast import is_type_checking
@@ -150,6 +151,7 @@ class _TreeBuilder(TableBuilder):
             cst.Yield: self._yield,
             cst.Call: self._call,
             cst.TypeAlias: self._type_alias,
+            cst.Del: self._delete,
         }
 
     # -- the walk ---------------------------------------------------------------------------
@@ -211,7 +213,23 @@ class _TreeBuilder(TableBuilder):
 
     def _augmented(self, node: cst.AugAssign) -> None:
         self.walk_children(node)
-        self._target(node.target, Opaque())
+        value: Expr = Opaque()
+        if isinstance(node.operator, cst.BitOrAssign):
+            target, added = self.converter.expr(node.target), self.converter.expr(node.value)
+            value = Display(((None, target), (None, added)), node)
+        self._target(node.target, value)
+
+    def _delete(self, node: cst.Del) -> None:
+        self.walk_children(node)
+        target = node.target
+        targets = [e.value for e in target.elements] if isinstance(target, cst.Tuple) else [target]
+        for item in targets:
+            if isinstance(item, cst.Subscript):
+                self._stored(item, None)
+
+    def _stored(self, node: cst.Subscript, value: Expr | None) -> None:
+        owner, key = self.converter.expr(node.value), self.converter.expr(node.slice[0].slice)
+        self.stored(owner, key if len(node.slice) == 1 else Opaque(), value, node)
 
     def _function(self, node: cst.FunctionDef) -> None:
         self.walk_all((*node.decorators, node.name, node.returns), node)
@@ -343,6 +361,8 @@ class _TreeBuilder(TableBuilder):
             parts = unpacked(value, len(node.elements))
             for element, part in zip(node.elements, parts, strict=True):
                 self._target(element.value, part)
+        elif isinstance(node, cst.Subscript):
+            self._stored(node, value)
 
     # -- expressions ------------------------------------------------------------------------
 
@@ -419,12 +439,29 @@ class Converter:
                 return Constant(node.evaluated_value)
             case cst.ConcatenatedString() if node.evaluated_value is not None:
                 return Constant(node.evaluated_value)
-            case cst.FormattedString(parts=[cst.FormattedStringText(value=text), *_]):
-                return TextBeginning(text)
+            case cst.FormattedString():
+                return formatted(self._piece(part) for part in node.parts)
             case cst.ConcatenatedString():
-                return beginning(self.expr(node.left))
+                return joined(self.expr(node.left), self.expr(node.right))
             case cst.BinaryOperation(operator=cst.Add()):
-                return beginning(self.expr(node.left))
+                return joined(self.expr(node.left), self.expr(node.right))
+            case cst.BinaryOperation(operator=cst.Modulo()):
+                return Opaque((self.expr(node.left), self.expr(node.right)))
+            case cst.BinaryOperation(operator=cst.BitOr()):
+                return Display(((None, self.expr(node.left)), (None, self.expr(node.right))), node)
+            case cst.Dict():
+                return Display(
+                    tuple(
+                        (
+                            self.expr(item.key) if isinstance(item, cst.DictElement) else None,
+                            self.expr(item.value),
+                        )
+                        for item in node.elements
+                    ),
+                    node,
+                )
+            case cst.Index():
+                return self.expr(node.value)
             case cst.Integer() | cst.Float():
                 return Constant(node.evaluated_value)
             case cst.Tuple() | cst.List():
@@ -449,6 +486,13 @@ class Converter:
                 return LambdaExpr(body, scope)
             case _:
                 return Opaque()
+
+    def _piece(self, node: cst.BaseFormattedStringContent) -> str | Expr:
+        """Return a part of an f-string."""
+        if isinstance(node, cst.FormattedStringText):
+            return node.value
+        assert isinstance(node, cst.FormattedStringExpression)
+        return self.expr(node.expression)
 
     def bind_lambda_parameters(self, node: cst.Lambda) -> None:
         """Bind a lambda's parameters in the scope that is being walked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from session_guard.names.bindings import Binding, Call, Class, Function, Place, Scope
+from session_guard.names.bindings import Binding, Call, Class, Function, Place, Scope, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -121,6 +121,10 @@ class TableBuilder:
         self.module_scope.calls.append(found)
         if self.functions:
             self.functions[-1].calls.append(found)
+
+    def stored(self, owner: Expr, key: Expr, value: Expr | None, node: object) -> None:
+        """Record an assignment to an item, or its removal."""
+        self.module_scope.stores.append(Store(owner, key, value, self.here(), node))
 
     def yielded(self) -> None:
         """Record that the function that is being walked is a generator."""

@@ -7,7 +7,7 @@ yes nor a no.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -15,6 +15,7 @@ from session_guard.names.bindings import (
     Call,
     Class,
     Constant,
+    Display,
     Either,
     Expr,
     Function,
@@ -127,6 +128,17 @@ class Beginning:
     """A string of which the beginning is known."""
 
     text: str
+    pieces: tuple[str | Expr, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dictionary:
+    """A dictionary as it was made, and the names that it was reached by since."""
+
+    display: Display
+    place: Place
+    home: Namespace
+    names: tuple[tuple[str, Place, Namespace], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ Value = (
     | Method
     | Literal
     | Beginning
+    | Dictionary
     | Unknown
 )
 
@@ -202,7 +215,9 @@ class _Evaluation:
                 case Constant():
                     return (Literal(expr.value),)
                 case TextBeginning():
-                    return (Beginning(expr.text),)
+                    return (Beginning(expr.text, expr.pieces),)
+                case Display():
+                    return (Dictionary(expr, place, home),)
                 case Either():
                     return tuple(
                         value for option in expr.options for value in self.expr(option, place, home)
@@ -239,6 +254,12 @@ class _Evaluation:
                         values.extend(self.expr(binding.value, binding.place, home))
         for name in rest:
             values = list(self._attribute(tuple(values), name, home))
+        if not rest:
+            step = (first, place, home)
+            return tuple(
+                replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v
+                for v in values
+            )
         return tuple(values)
 
     def _starred(self, name: str, home: Namespace) -> Value:
@@ -287,7 +308,7 @@ class _Evaluation:
                         values.extend(self.expr(Ref((name,)), end_of(scope), owner.home))
                     else:
                         values.append(UNKNOWN)
-                case Result() | Partial():
+                case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
                 case _:
                     values.append(UNKNOWN)
@@ -304,6 +325,18 @@ class _Evaluation:
                     )
                 case External("typing.cast") if len(call.arguments) == 2:
                     values.extend(self.expr(call.arguments[1], place, home))
+                case External("dict") if "dict" not in home.scope.bindings:
+                    given = tuple((None, argument) for argument in call.arguments)
+                    named = tuple(
+                        (None if key is None else Constant(key), value)
+                        for key, value in call.keywords
+                    )
+                    display = Display((*given, *named), call.node)
+                    values.append(Dictionary(display, place, home))
+                case Method(Dictionary(), "copy") if isinstance(call.function, Ref):
+                    original = Ref(call.function.parts[:-1])
+                    copied = Display(((None, original),), call.node)
+                    values.append(Dictionary(copied, place, home))
                 case External() | LocalClass() | Partial() | Result() | Method():
                     values.append(Result(function, call, place, home))
                 case LocalFunction():
