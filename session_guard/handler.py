@@ -50,7 +50,7 @@ class Handler:
 
 def _same_engine(one: Value, other: Value) -> bool:
     if isinstance(one, values.Result) and isinstance(other, values.Result):
-        return openings.is_engine(one) and one.call.node is other.call.node
+        return openings.is_engine(one) and one.is_of_the_same_call(other)
     return (
         isinstance(one, External)
         and isinstance(other, External)

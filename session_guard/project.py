@@ -1,4 +1,4 @@
-"""What is known across files: which module is the handler, and what its names stand for."""
+"""What is known across files: which module is the handler, and what names stand for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from session_guard.handler import (
     is_context_manager,
     read_context_manager,
 )
+from session_guard.modules import ModuleIndex
 from session_guard.names import openings, values
-from session_guard.names.bindings import Ref, Scope, end_of
+from session_guard.names.bindings import Class, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.values import Namespace
 
@@ -31,6 +32,9 @@ _NOT_THE_PROJECT = frozenset(
     {"tests", "test", "testing", "examples", "example", "vendor", "vendored", "_vendor"}
     | {"third_party", "fixtures", "docs", "site-packages"}
 )
+# A module with none of these makes no sessions, factories or engines, unless by names of others.
+_MAKING = (b"sessionmaker", b"AsyncSession", b"async_scoped_session", b"create_async_engine")
+_ENGINE_OR_FACTORY = ("SG102", "SG201")
 
 
 class Project:
@@ -40,22 +44,18 @@ class Project:
         self.settings = settings
         self.notices: list[str] = []
         """What concerns the whole run; the command line prints it once."""
-        self._reading_handlers = False
+        self._namespaces: dict[Path, Namespace | None] = {}
 
     # -- the handler ------------------------------------------------------------------------
 
     @cached_property
     def handlers(self) -> tuple[Handler, ...]:
-        """The modules that may build engines and open sessions."""
-        self._reading_handlers = True
-        try:
-            if self.settings.handler:
-                return tuple(self._configured())
-            found = list(self._discovered())
-        finally:
-            self._reading_handlers = False
+        """The modules that may build engines and open sessions, as configured or found."""
+        if self.settings.handler:
+            return tuple(self._configured())
+        found = list(self._discovered())
         if len(found) > 1:
-            names = ", ".join(str(h.path.relative_to(self.settings.root)) for h in found)
+            names = ", ".join(self._shown(handler.path) for handler in found)
             self.notices.append(
                 f"several modules define {CONTEXT_MANAGER}(): {names}; none of them counts as the "
                 'handler and nothing is fixed until [tool.session-guard] says which: handler = "…"'
@@ -70,8 +70,55 @@ class Project:
         return usable[0] if len(usable) == 1 else None
 
     def is_handler(self, path: Path) -> bool:
-        """Return whether the file is a handler."""
-        return any(handler.path == path for handler in self.handlers)
+        """Return whether a file is a handler, or the one that builds engine and factories."""
+        return path == self._lone_builder or any(h.path == path for h in self.handlers)
+
+    @cached_property
+    def _lone_builder(self) -> Path | None:
+        """Where there is no handler: the one module that builds PostgreSQL engines and factories.
+
+        A team that only wants its pooler settings right is not told off for its database module.
+        """
+        if self.settings.handler or self.handlers or self.notices:
+            return None
+        builders = [path for path in self._own_files(*_MAKING) if self._builds(path)]
+        if len(builders) != 1:
+            return None
+        self.notices.append(
+            f"{self._shown(builders[0])} alone builds the project's engine or session factories, "
+            f"and may do so; it defines no {CONTEXT_MANAGER}(), so that nothing is rewritten to "
+            'use one until it does, or [tool.session-guard] names a handler: handler = "…"'
+        )
+        return builders[0]
+
+    def _builds(self, path: Path) -> bool:
+        """Return whether a module builds an engine or a factory that may be PostgreSQL's."""
+        names = self.names_of(path)
+        if names is None:
+            return False
+        for call, place in names.scope.calls:
+            for value in names.evaluate(call, place):
+                if not isinstance(value, values.Result) or value.call.node is not call.node:
+                    continue
+                if openings.is_engine(value) and not openings.is_other_engine(value):
+                    return True
+                factory = openings.factory(value)
+                if factory is not None and not openings.is_on_another_database(factory.bind):
+                    return True
+        return False
+
+    def _own_files(self, *tokens: bytes) -> Iterator[Path]:
+        """Yield the project's own files that have one of `tokens`: no tests, examples or copies."""
+        for path in self.modules.files:
+            folders = path.relative_to(self.settings.root).parts[:-1]
+            if not _NOT_THE_PROJECT.isdisjoint(folders):
+                continue
+            relative = path.relative_to(self.settings.root).as_posix()
+            if all(self.settings.is_ignored(code, relative) for code in _ENGINE_OR_FACTORY):
+                continue
+            data = _data(path)
+            if any(token in data for token in tokens):
+                yield path
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -100,67 +147,80 @@ class Project:
         return _REFERENCE_FILE if name == _REFERENCE else None
 
     def _discovered(self) -> Iterator[Handler]:
-        root = self.settings.root
-        for path in sources.walk(root, self.settings):
-            folders = path.relative_to(root).parts[:-1]
-            if not _NOT_THE_PROJECT.isdisjoint(folders) or path.name.startswith("test_"):
-                continue
-            try:
-                data = path.read_bytes()
-            except OSError:
-                continue
-            if CONTEXT_MANAGER.encode() in data and b"asynccontextmanager" in data:
-                handler = self._read(path, None, data)
-                if handler is not None and is_context_manager(handler.namespace):
-                    yield handler
+        for path in self._own_files(CONTEXT_MANAGER.encode()):
+            handler = self._read(path, None)
+            if handler is not None and is_context_manager(handler.namespace):
+                yield handler
 
-    def _read(self, path: Path, dotted: str | None, data: bytes | None = None) -> Handler | None:
-        try:
-            text = sources.decode(path.read_bytes() if data is None else data).text
-        except (OSError, sources.SourceError):
+    def _read(self, path: Path, dotted: str | None) -> Handler | None:
+        names = self.names_of(path)
+        if names is None:
             return None
-        scope = _table(text)
-        if scope is None:
-            return None
-        namespace = self.namespace(path, scope)
-        function = context_manager(namespace)
-        opened, commits = read_context_manager(namespace, function) if function else (None, False)
-        return Handler(path, dotted or self._dotted(path), namespace, opened, commits)
+        function = context_manager(names)
+        opened, commits = read_context_manager(names, function) if function else (None, False)
+        if dotted is None:
+            dotted = self.modules.likeliest_name(path)
+        return Handler(path, dotted, names, opened, commits)
 
     # -- modules and names ------------------------------------------------------------------
 
+    @cached_property
+    def modules(self) -> ModuleIndex:
+        """The project's modules."""
+        return ModuleIndex(self.settings.root, sources.walk(self.settings.root, self.settings))
+
+    def names_of(self, path: Path) -> Namespace | None:
+        """Return the names of one of the project's modules, or None where it cannot be parsed."""
+        if path not in self._namespaces:
+            scope = _table(path)
+            self._namespaces[path] = None if scope is None else self.namespace(path, scope)
+        return self._namespaces[path]
+
     def namespace(self, path: Path, scope: Scope) -> Namespace:
         """Return a file's names, with the way to the project's other modules."""
-        parts = self._parts(path)
+        parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        return Namespace(scope, package, lambda dotted: self._find_module(dotted, path))
+        return Namespace(scope, package, path, lambda dotted: self._find_module(dotted, path))
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
-        return ".".join(self._parts(path))
+        return ".".join(self.modules.parts(path))
+
+    def _find_module(self, dotted: str, importer: Path) -> tuple[Namespace, tuple[str, ...]] | None:
+        """Return the module that an import names, and what of the name is left."""
+        found = self.modules.find(dotted, importer)
+        if found is None and dotted.startswith(_REFERENCE):
+            rest = dotted.removeprefix(_REFERENCE).split(".")
+            found = (_REFERENCE_FILE, tuple(rest[1:])) if not rest[0] else None
+        if found is None:
+            return None
+        names = self.names_of(found[0])
+        return (names, found[1]) if names is not None else None
 
     def exported_names(self) -> frozenset[bytes]:
-        """Return the names under which files reach the handler's factories and session classes."""
+        """Return the names under which files reach the project's factories and session classes."""
         return self._exported_names
 
     @cached_property
     def _exported_names(self) -> frozenset[bytes]:
-        names: set[str] = set()
-        for handler in self.handlers:
-            scope = handler.namespace.scope
-            for name in scope.bindings:
-                for value in handler.namespace.evaluate(Ref((name,)), end_of(scope)):
-                    if isinstance(value, values.LocalFunction):
-                        returned = values.returned(value)
-                    else:
-                        returned = (value,)
-                    if any(
-                        openings.factory(v)
-                        or (isinstance(v, values.LocalClass) and openings.is_session_class(v))
-                        for v in returned
-                    ):
-                        names.add(name)
-        return frozenset(name.encode() for name in names)
+        """Found to a fixed point: a file that only re-exports has none of the fixed words."""
+        names: set[bytes] = set()
+        done: set[Path] = set()
+        waiting = list(_MAKING)
+        texts = [(path, _data(path)) for path in self.modules.files]
+        if self.handler is not None and self.handler.path == _REFERENCE_FILE:
+            texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
+        while waiting:
+            found: set[bytes] = set()
+            for path, data in texts:
+                if path not in done and any(name in data for name in waiting):
+                    done.add(path)
+                    exporting = self.names_of(path)
+                    if exporting is not None:
+                        found.update(name.encode() for name in _exports(exporting))
+            waiting = list(found - names)
+            names |= found
+        return frozenset(names)
 
     def may_call_sessions(self, path: Path, text: str) -> bool:
         """Return whether a file may call what makes sessions, factories or engines.
@@ -181,60 +241,41 @@ class Project:
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
         wanted = name.encode()
-        for other in sources.walk(self.settings.root, self.settings):
-            if other != path:
-                try:
-                    if wanted in other.read_bytes():
-                        return True
-                except OSError:
-                    return True  # what cannot be read may well mention it
-        return False
+        return any(wanted in _data(other) for other in self.modules.files if other != path)
 
-    def _find_module(self, dotted: str, importer: Path) -> tuple[Namespace, tuple[str, ...]] | None:
-        """Return the handler that an import names, and what of the name is left."""
-        if self._reading_handlers:
-            return None
-        wanted = tuple(dotted.split("."))
-        for handler in self.handlers:
-            if handler.path == _REFERENCE_FILE:
-                reference = tuple(_REFERENCE.split("."))
-                if wanted[: len(reference)] == reference:
-                    return handler.namespace, wanted[len(reference) :]
-            parts = self._parts(handler.path)
-            for length in range(len(parts), 0, -1):
-                if wanted[:length] == parts[-length:] and self._importable_from(
-                    parts[:-length], importer
-                ):
-                    return handler.namespace, wanted[length:]
-        return None
+    def _shown(self, path: Path) -> str:
+        return path.relative_to(self.settings.root).as_posix()
 
-    def _importable_from(self, folder: tuple[str, ...], importer: Path) -> bool:
-        """Return whether a folder can stand on the import path of `importer`.
 
-        The root can, any folder above the importing file, and any folder that is no package.
-        """
-        base = self.settings.root.joinpath(*folder)
-        return not folder or base in importer.parents or not (base / "__init__.py").exists()
+def _exports(names: Namespace) -> Iterator[str]:
+    """Yield the names of a module, and of attributes in it, that lead to sessions."""
+    scope = names.scope
+    for name in scope.bindings:
+        for value in names.evaluate(Ref((name,)), end_of(scope)):
+            if _leads_to_sessions(value):
+                yield name
+    for definition in _classes(scope):
+        for name in (*definition.scope.attributes, *definition.scope.bindings):
+            owner = values.LocalClass(definition, names)
+            if any(_leads_to_sessions(value) for value in values.class_member(owner, name)):
+                yield name
 
-    def _parts(self, path: Path) -> tuple[str, ...]:
-        try:
-            relative = path.relative_to(self.settings.root)
-        except ValueError:
-            relative = Path(path.name)
-        parts = relative.with_suffix("").parts
-        return parts[:-1] if parts[-1] == "__init__" else parts
 
-    def _dotted(self, path: Path) -> str:
-        """Return the likeliest dotted name of a module: from the topmost package that holds it."""
-        if path == _REFERENCE_FILE:
-            return _REFERENCE
-        parts = self._parts(path)
-        root = self.settings.root
-        for start in range(len(parts)):
-            folders = [root.joinpath(*parts[: end + 1]) for end in range(start, len(parts) - 1)]
-            if folders and all((folder / "__init__.py").exists() for folder in folders):
-                return ".".join(parts[start:])
-        return ".".join(parts[1:] if parts[0] == "src" and len(parts) > 1 else parts)
+def _classes(scope: Scope) -> Iterator[Class]:
+    for bindings in scope.bindings.values():
+        for binding in bindings:
+            if isinstance(binding.value, Class):
+                yield binding.value
+
+
+def _leads_to_sessions(value: values.Value) -> bool:
+    found = values.returned(value) if isinstance(value, values.LocalFunction) else (value,)
+    return any(
+        openings.factory(v) is not None
+        or (isinstance(v, values.LocalClass) and openings.is_session_class(v))
+        or (isinstance(value, values.LocalFunction) and openings.opening(v) is not None)
+        for v in found
+    )
 
 
 def _is_path(name: str) -> bool:
@@ -245,8 +286,20 @@ def _folders(root: Path) -> Iterable[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
-def _table(text: str) -> Scope | None:
+def _data(path: Path) -> bytes:
+    """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _table(path: Path) -> Scope | None:
     """Return a module's names; from LibCST where the interpreter is older than the syntax."""
+    try:
+        text = sources.decode(path.read_bytes()).text
+    except (OSError, sources.SourceError):
+        return None
     try:
         return build_table(text)
     except (SyntaxError, ValueError, RecursionError):

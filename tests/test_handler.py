@@ -26,7 +26,7 @@ async def job():
 
 
 def lay_out(root: Path, files: dict[str, str], table: str = "") -> None:
-    (root / "pyproject.toml").write_text(f"[tool.session-guard]\n{table}\n")
+    (root / "pyproject.toml").write_text(f'[tool.session-guard]\nselect = ["SG10"]\n{table}\n')
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,9 +49,38 @@ def test_the_standard_of_2025_as_a_handler_is_clean(tmp_path: Path) -> None:
     assert check(tmp_path) == ([], [])
 
 
-def test_without_a_handler_the_same_module_is_not(tmp_path: Path) -> None:
-    lay_out(tmp_path, {"app/db.py": STANDARD.replace("get_background_session", "open_session")})
-    assert {item.code for item in check(tmp_path)[0]} == {"SG102", "SG103"}
+NO_HANDLER = STANDARD.replace("get_background_session", "open_session")
+
+
+def test_without_a_handler_a_lone_builder_may_build_and_it_is_said(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"app/db.py": NO_HANDLER, "app/jobs.py": JOB.format(module="app.db")})
+    [finding], [notice] = check(tmp_path)
+    assert finding.path.endswith("jobs.py")
+    assert finding.fix is None
+    assert "app/db.py alone builds" in notice
+    assert "handler = " in notice
+
+
+def test_tests_and_migrations_do_not_make_a_builder_less_lone(tmp_path: Path) -> None:
+    files = {"app/db.py": NO_HANDLER, "tests/conftest.py": NO_HANDLER, "alembic/env.py": NO_HANDLER}
+    lay_out(tmp_path, files)
+    assert check(tmp_path)[0] == []
+
+
+def test_sqlite_does_not_make_a_builder_less_lone(tmp_path: Path) -> None:
+    lite = (
+        "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        'engine = create_async_engine("sqlite+aiosqlite://")\n'
+    )
+    lay_out(tmp_path, {"app/db.py": NO_HANDLER, "app/lite.py": lite})
+    assert check(tmp_path)[0] == []
+
+
+def test_two_builders_are_none(tmp_path: Path) -> None:
+    lay_out(tmp_path, {"app/db.py": NO_HANDLER, "lib/db.py": NO_HANDLER})
+    found, notices = check(tmp_path)
+    assert {item.code for item in found} >= {"SG102", "SG103"}
+    assert notices == []
 
 
 @pytest.mark.parametrize(
@@ -127,8 +156,9 @@ def test_only_an_async_context_manager_without_arguments_is_one(
     old: str, new: str, tmp_path: Path
 ) -> None:
     assert old in STANDARD
-    lay_out(tmp_path, {"app/db.py": STANDARD.replace(old, new)})
-    assert check(tmp_path)[0] != []
+    files = {"app/db.py": STANDARD.replace(old, new), "app/jobs.py": JOB.format(module="app.db")}
+    lay_out(tmp_path, files)
+    assert not is_fixable(tmp_path, "app/jobs.py")
 
 
 @pytest.mark.parametrize("folder", ["tests", "examples", "vendor", ".venv", "docs", "build"])

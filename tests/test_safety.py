@@ -17,6 +17,7 @@ from session_guard.project import Project
 from session_guard.registry import load_rules
 from session_guard.rule import Applicability, Finding
 
+RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
 import contextlib
@@ -36,7 +37,7 @@ def found(tmp_path: Path, code: str, handler: str = STANDARD) -> list[Finding]:
     (tmp_path / "app" / "db.py").write_text(handler)
     path = tmp_path / "app" / "jobs.py"
     project = Project(Settings(root=tmp_path))
-    return lint("jobs.py", path, code.encode(), project, load_rules())
+    return lint("jobs.py", path, code.encode(), project, RULES)
 
 
 def verdict(tmp_path: Path, code: str, handler: str = STANDARD) -> tuple[str, str]:
@@ -483,7 +484,7 @@ def test_engine_named_in_the_settings_is_the_handlers(tmp_path: Path) -> None:
     (tmp_path / "app" / "db.py").write_text(STANDARD)
     project = Project(Settings(root=tmp_path, engines=("app.other.engine",)))
     code = BLOCK.replace("from app.db import engine", "from app.other import engine")
-    [finding] = lint("jobs.py", tmp_path / "app" / "jobs.py", code.encode(), project, load_rules())
+    [finding] = lint("jobs.py", tmp_path / "app" / "jobs.py", code.encode(), project, RULES)
     assert finding.fix is not None
     assert finding.fix.applicability is Applicability.SAFE
     assert any("from app.db import get_background_session" in e.text for e in finding.fix.edits)

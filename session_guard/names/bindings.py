@@ -249,6 +249,12 @@ class Scope:
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
     star_imports: list[str] = field(default_factory=list)
+    receiver: str | None = None
+    """Of a method's scope: its first parameter, `self` mostly."""
+    definition: Class | None = None
+    """Of a class's scope: the class."""
+    attributes: dict[str, list[Binding]] = field(default_factory=dict)
+    """Of a class's scope: what its methods assign to attributes of the receiver."""
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
     stores: list[Store] = field(default_factory=list)

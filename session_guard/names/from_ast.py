@@ -69,6 +69,7 @@ class _AstBuilder(TableBuilder):
                 for target in node.targets:
                     self.target(target, value)
             case ast.AnnAssign():
+                self.expressions(node.annotation)
                 if node.value is not None:
                     self.expressions(node.value)
                     value = self.expr(node.value)
@@ -92,14 +93,15 @@ class _AstBuilder(TableBuilder):
             case ast.ClassDef():
                 for decorator in node.decorator_list:
                     self.expressions(decorator)
-                for base in node.bases:
+                for base in (*node.bases, *(keyword.value for keyword in node.keywords)):
                     self.expressions(base)
                 place = self.here()
+                bases = tuple(self.expr(base) for base in node.bases)
                 with self.within("class") as scope:
+                    scope.definition = Class(node.name, bases, place, scope)
                     self.statements(node.body)
                 self.advance()
-                bases = tuple(self.expr(base) for base in node.bases)
-                self.bind(node.name, "class", Class(node.name, bases, place, scope))
+                self.bind(node.name, "class", scope.definition)
             case ast.If():
                 self.expressions(node.test)
                 branching = self.new_branching()
@@ -135,6 +137,8 @@ class _AstBuilder(TableBuilder):
                     self.statements(node.body)
                 for handler in node.handlers:
                     with self.branch(self.new_branching()):
+                        if handler.type is not None:
+                            self.expressions(handler.type)
                         if handler.name is not None:
                             self.bind(handler.name, "other")
                         self.statements(handler.body)
@@ -170,9 +174,9 @@ class _AstBuilder(TableBuilder):
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         arguments = node.args
-        defaults = [*arguments.defaults, *(d for d in arguments.kw_defaults if d is not None)]
-        for expression in (*node.decorator_list, *defaults):
+        for expression in (*node.decorator_list, *([node.returns] if node.returns else ())):
             self.expressions(expression)
+        self.defaults(arguments)
         positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
         place = self.here()
         with self.within("function") as scope:
@@ -185,11 +189,24 @@ class _AstBuilder(TableBuilder):
                 place,
                 node,
             )
+            scope.receiver = self.receiver(a.arg for a in (*arguments.posonlyargs, *arguments.args))
             self.parameters(arguments)
             with self.returning_to(function):
                 self.statements(node.body)
         self.advance()
         self.bind(node.name, "function", function)
+
+    def defaults(self, arguments: ast.arguments) -> None:
+        """Walk the annotations and defaults of parameters, which the outer scope evaluates."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        missing = len(positional) - len(arguments.defaults)
+        defaults = [*[None] * missing, *arguments.defaults, *arguments.kw_defaults]
+        stars = [star for star in (arguments.vararg, arguments.kwarg) if star is not None]
+        every = [*positional, *arguments.kwonlyargs, *stars]
+        for argument, default in zip(every, [*defaults, *[None] * len(stars)], strict=True):
+            for expression in (argument.annotation, default):
+                if expression is not None:
+                    self.expressions(expression)
 
     def parameters(self, arguments: ast.arguments) -> None:
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
@@ -210,6 +227,8 @@ class _AstBuilder(TableBuilder):
             case ast.Subscript():
                 self.expressions(node)
                 self.stored(self.expr(node.value), self.expr(node.slice), value, node)
+            case ast.Attribute(value=ast.Name(id=receiver)):
+                self.bind_attribute(receiver, node.attr, value)
             case _:
                 self.expressions(node)
 
@@ -223,20 +242,22 @@ class _AstBuilder(TableBuilder):
             case ast.Lambda():
                 with self.within("lambda"):
                     self.parameters(node.args)
+                    self.defaults(node.args)
                     self.expressions(node.body)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 with self.within("comprehension"):
                     for generator in node.generators:
-                        self.expressions(generator.iter)
                         self.target(generator.target, Opaque())
-                        for condition in generator.ifs:
-                            self.expressions(condition)
                     self.advance()
                     if isinstance(node, ast.DictComp):
                         self.expressions(node.key)
                         self.expressions(node.value)
                     else:
                         self.expressions(node.elt)
+                    for generator in node.generators:
+                        self.expressions(generator.iter)
+                        for condition in generator.ifs:
+                            self.expressions(condition)
             case ast.Call():
                 self.called(self.expr(node))
                 self.parts(node)
@@ -248,11 +269,15 @@ class _AstBuilder(TableBuilder):
                 self.parts(node)
 
     def parts(self, node: ast.expr) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.expr):
-                self.expressions(child)
-            elif isinstance(child, ast.keyword):
-                self.expressions(child.value)
+        parts = [
+            child.value if isinstance(child, ast.keyword) else child
+            for child in ast.iter_child_nodes(node)
+            if isinstance(child, (ast.expr, ast.keyword))
+        ]
+        if isinstance(node, (ast.Call, ast.Dict)):  # whose fields are not in source order
+            parts.sort(key=lambda part: (part.lineno, part.col_offset))
+        for part in parts:
+            self.expressions(part)
 
     def expr(self, node: ast.expr) -> Expr:
         match node:

@@ -254,6 +254,9 @@ class _TreeBuilder(TableBuilder):
                 place,
                 node,
             )
+            scope.receiver = self.receiver(
+                p.name.value for p in (*parameters.posonly_params, *parameters.params)
+            )
             for parameter in every:
                 self.bind(parameter.name.value, "parameter")
             with self.returning_to(function):
@@ -264,11 +267,12 @@ class _TreeBuilder(TableBuilder):
     def _class(self, node: cst.ClassDef) -> None:
         self.walk_all((*node.decorators, node.name, *node.bases, *node.keywords), node)
         place = self.here()
-        with self.within("class") as scope:
-            self.walk(node.body, node)
         bases = tuple(self.converter.expr(base.value) for base in node.bases)
+        with self.within("class") as scope:
+            scope.definition = Class(node.name.value, bases, place, scope)
+            self.walk(node.body, node)
         self.advance()
-        self.bind(node.name.value, "class", Class(node.name.value, bases, place, scope))
+        self.bind(node.name.value, "class", scope.definition)
 
     def _if(self, node: cst.If) -> None:
         self.walk(node.test, node)
@@ -363,6 +367,8 @@ class _TreeBuilder(TableBuilder):
                 self._target(element.value, part)
         elif isinstance(node, cst.Subscript):
             self._stored(node, value)
+        elif isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
+            self.bind_attribute(node.value.value, node.attr.value, value)
 
     # -- expressions ------------------------------------------------------------------------
 

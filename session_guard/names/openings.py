@@ -220,12 +220,14 @@ def is_on_another_database(bind: Located | None) -> bool:
     """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
     found = [value for value in bind.values() if value != Literal(None)] if bind else []
     return bool(found) and all(
-        isinstance(value, Result)
-        and is_engine(value)
-        and (scheme := _scheme(value)) is not None
-        and not scheme.startswith("postgres")
-        for value in found
+        isinstance(value, Result) and is_engine(value) and is_other_engine(value) for value in found
     )
+
+
+def is_other_engine(engine: Result) -> bool:
+    """Return whether an engine's URL is known, and not PostgreSQL's."""
+    scheme = _scheme(engine)
+    return scheme is not None and not scheme.startswith("postgres")
 
 
 def _scheme(engine: Result) -> str | None:

@@ -43,6 +43,13 @@ class TableBuilder:
         """Bind `name` in the current scope; comprehensions leave walrus targets to their owner."""
         self.scope.bind(name, Binding(kind, self.here(), target, value, self.type_checking))
 
+    def bind_attribute(self, receiver: str, name: str, value: Expr) -> None:
+        """Bind `receiver.name`, where the receiver is that of the method that is being walked."""
+        owner = self.scope.parent
+        if self.scope.receiver == receiver and owner is not None:
+            binding = Binding("assign", self.here(), "", value)
+            owner.attributes.setdefault(name, []).append(binding)
+
     def bind_outside_comprehensions(self, name: str, value: Expr) -> None:
         """Bind the target of a `:=`, which belongs to the scope round the comprehensions."""
         scope = self.scope
@@ -64,6 +71,11 @@ class TableBuilder:
         prefix = module if module.endswith(".") else f"{module}."
         for name, alias in names:
             self.bind(alias or name, "import", target=f"{prefix}{name}")
+
+    def receiver(self, parameters: Iterable[str]) -> str | None:
+        """Return the first of a function's parameters where the function is a method."""
+        is_method = self.scope.parent is not None and self.scope.parent.kind == "class"
+        return next(iter(parameters), None) if is_method else None
 
     def new_branching(self) -> int:
         """Number a statement whose parts may or may not run."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
     Attribute,
+    Binding,
     Call,
     Class,
     Constant,
@@ -23,6 +24,7 @@ from session_guard.names.bindings import (
     Place,
     Ref,
     Scope,
+    Sequence,
     Subscript,
     TextBeginning,
     end_of,
@@ -31,6 +33,7 @@ from session_guard.names.bindings import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Where SQLAlchemy and SQLModel define what they also export from a shorter path.
 _PUBLIC_NAMES = {
@@ -62,7 +65,7 @@ _STAR_EXPORTS = {
     "sqlmodel.ext.asyncio.session": {"AsyncSession"},
 }
 _TRANSPARENT_DECORATORS = frozenset({"functools.lru_cache", "functools.cache", "staticmethod"})
-_MOST_STEPS = 24
+_DEEPEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,13 @@ class Result:
     call: Call
     place: Place
     home: Namespace
+
+    def is_of_the_same_call(self, other: Result) -> bool:
+        """Return whether both are what one and the same call in the source gives back."""
+        if self.call.node is other.call.node:
+            return True
+        number = self.home.ordinal(self.call) if self.home.path == other.home.path else None
+        return number is not None and number == other.home.ordinal(other.call)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,7 +148,7 @@ class Dictionary:
     display: Display
     place: Place
     home: Namespace
-    names: tuple[tuple[str, Place, Namespace], ...] = ()
+    names: tuple[tuple[tuple[str, ...], Place, Namespace], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +178,7 @@ class Namespace:
     scope: Scope
     package: tuple[str, ...]
     """The parts of the package that holds the module, from the project's root down."""
+    path: Path
     find_module: Callable[[str], tuple[Namespace, tuple[str, ...]] | None] = field(
         default=lambda _: None
     )
@@ -182,19 +193,32 @@ class Namespace:
         base = self.package[: len(self.package) - (level - 1)]
         return ".".join((*base, name)) if name else ".".join(base)
 
+    def ordinal(self, call: Call) -> int | None:
+        """Return a call's number among those of its module, the same from either front end."""
+        calls = enumerate(self.scope.calls)
+        return next((number for number, (own, _) in calls if own.node is call.node), None)
+
     def evaluate(self, expr: Expr, place: Place) -> tuple[Value, ...]:
         """Return the values that `expr` may have at `place`; `UNKNOWN` stands for any other."""
         return _Evaluation().expr(expr, place, self)
 
 
 class _Evaluation:
-    """One question; counts its steps, since names can go round in circles."""
+    """One question; what it has found out, since names meet again and can go round in circles."""
 
     def __init__(self) -> None:
         self.depth = 0
+        self.known: dict[object, tuple[Value, ...]] = {}
+        """By binding, function or member. What is being found out is nothing until it is known."""
+
+    def once(self, key: object, find: Callable[[], tuple[Value, ...]]) -> tuple[Value, ...]:
+        if key not in self.known:
+            self.known[key] = ()
+            self.known[key] = tuple(dict.fromkeys(find()))
+        return self.known[key]
 
     def expr(self, expr: Expr, place: Place, home: Namespace) -> tuple[Value, ...]:
-        if self.depth >= _MOST_STEPS:
+        if self.depth >= _DEEPEST:
             return (UNKNOWN,)
         self.depth += 1
         try:
@@ -238,7 +262,7 @@ class _Evaluation:
         bindings = lookup(first, place)
         values: list[Value] = []
         if bindings is None:
-            values.append(self._starred(first, home))
+            values.extend(self._starred(first, home))
         else:
             for binding in bindings:
                 match binding.value:
@@ -248,26 +272,41 @@ class _Evaluation:
                         values.append(LocalClass(binding.value, home))
                     case Function():
                         values.append(LocalFunction(binding.value, home))
+                    case None if binding.kind == "parameter" and rest:
+                        values.append(self._receiver(binding.place.scope, first, home))
                     case None:
                         values.append(UNKNOWN)
                     case _:
-                        values.extend(self.expr(binding.value, binding.place, home))
+                        values.extend(self._bound(binding, home))
         for name in rest:
             values = list(self._attribute(tuple(values), name, home))
-        if not rest:
-            step = (first, place, home)
-            return tuple(
-                replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v
-                for v in values
-            )
-        return tuple(values)
+        step = (ref.parts, place, home)
+        return tuple(
+            replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in values
+        )
 
-    def _starred(self, name: str, home: Namespace) -> Value:
+    def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
+        value = binding.value
+        assert value is not None
+        assert not isinstance(value, (Function, Class))
+        return self.once(binding, lambda: self.expr(value, binding.place, home))
+
+    def _receiver(self, scope: Scope, name: str, home: Namespace) -> Value:
+        """Return what `self` (or `cls`) stands for: its class, in a method of one."""
+        if scope.receiver != name or scope.parent is None or scope.parent.definition is None:
+            return UNKNOWN
+        return LocalClass(scope.parent.definition, home)
+
+    def _starred(self, name: str, home: Namespace) -> tuple[Value, ...]:
+        """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
         for target in home.scope.star_imports:
             module = home.absolute(target)
             if name in _STAR_EXPORTS.get(module, ()):
-                return External(f"{module}.{name}")
-        return External(name)
+                return (External(f"{module}.{name}"),)
+            found = home.find_module(module)
+            if found is not None and not found[1] and _exports_by_star(found[0], name):
+                return self._member(found[0], name) or (UNKNOWN,)
+        return (External(name),)
 
     def _follow(self, dotted: str, home: Namespace) -> tuple[Value, ...]:
         """Return what an absolute dotted name stands for, inside the project where it is there."""
@@ -278,20 +317,24 @@ class _Evaluation:
         if not rest:
             return (External(dotted),)
         first, *attributes = rest
-        values = self._member(module, first, dotted)
+        values = self._member(module, first)
+        if values is None:
+            return (External(dotted),)
         for name in attributes:
             values = self._attribute(values, name, module)
         return values
 
-    def _member(self, module: Namespace, name: str, dotted: str) -> tuple[Value, ...]:
-        """Return what a known module holds under `name`."""
+    def _member(self, module: Namespace, name: str) -> tuple[Value, ...] | None:
+        """Return what a known module holds under `name`, or None where it binds no such name."""
         at = end_of(module.scope)
-        if name in module.scope.bindings:
-            return self.expr(Ref((name,)), at, module)
+        if name in module.scope.bindings or module.scope.star_imports:
+            values = self.expr(Ref((name,)), at, module)
+            if values != (External(name),):
+                return values
         getter = module.scope.bindings.get("__getattr__")
         if getter and isinstance(getter[-1].value, Function):
             return self.returned(LocalFunction(getter[-1].value, module))
-        return (External(dotted),)
+        return None
 
     def _attribute(
         self, owners: tuple[Value, ...], name: str, home: Namespace
@@ -302,16 +345,43 @@ class _Evaluation:
                 case External():
                     values.extend(self._follow(f"{owner.dotted}.{name}", home))
                 case LocalClass():
-                    scope = owner.definition.scope
-                    found = scope.bindings.get(name)
-                    if found and found[-1].kind == "assign" and found[-1].value is not None:
-                        values.extend(self.expr(Ref((name,)), end_of(scope), owner.home))
-                    else:
-                        values.append(UNKNOWN)
+                    values.extend(self.class_member(owner, name))
+                case Result(function=LocalClass() as definition):
+                    found = self.class_member(definition, name)
+                    values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
                 case _:
                     values.append(UNKNOWN)
+        return tuple(values)
+
+    def class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
+        """Return what a class, or an instance of it, holds under `name`; bases are asked too."""
+        key = owner.definition, name
+        return self.once(key, lambda: self._class_member(owner, name)) or (UNKNOWN,)
+
+    def _class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
+        scope = owner.definition.scope
+        values: list[Value] = []
+        for binding in scope.bindings.get(name, ()):
+            match binding.value:
+                case Function() if _is_property(binding.value):
+                    values.extend(self.returned(LocalFunction(binding.value, owner.home)))
+                case Function():
+                    values.append(LocalFunction(binding.value, owner.home))
+                case Class():
+                    values.append(LocalClass(binding.value, owner.home))
+                case None:
+                    values.append(UNKNOWN)
+                case _:
+                    values.extend(self._bound(binding, owner.home))
+        for binding in scope.attributes.get(name, ()):
+            values.extend(self._bound(binding, owner.home))
+        if not values:
+            for base in owner.definition.bases:
+                for value in self.expr(base, owner.definition.place, owner.home):
+                    if isinstance(value, LocalClass):
+                        values.extend(v for v in self.class_member(value, name) if v != UNKNOWN)
         return tuple(values)
 
     def _call(self, call: Call, place: Place, home: Namespace) -> tuple[Value, ...]:
@@ -349,16 +419,44 @@ class _Evaluation:
         definition = function.definition
         if definition.is_async or definition.is_generator or not definition.returns:
             return (UNKNOWN,)
-        for decorator in definition.decorators:
+        for decorator in () if _is_property(definition) else definition.decorators:
             target = decorator.function if isinstance(decorator, Call) else decorator
             for value in self.expr(target, definition.place, function.home):
                 if not (isinstance(value, External) and value.dotted in _TRANSPARENT_DECORATORS):
                     return (UNKNOWN,)
-        return tuple(
-            value
-            for expr, place in definition.returns
-            for value in self.expr(expr, place, function.home)
+        return self.once(
+            definition,
+            lambda: tuple(
+                value
+                for expr, place in definition.returns
+                for value in self.expr(expr, place, function.home)
+            ),
         )
+
+
+def _is_property(function: Function) -> bool:
+    """Return whether a method is read like an attribute."""
+    return any(
+        isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
+        for decorator in function.decorators
+    )
+
+
+def _exports_by_star(module: Namespace, name: str) -> bool:
+    """Return whether `import *` brings a name of a module along."""
+    exported = module.scope.bindings.get("__all__")
+    if exported and isinstance(exported[-1].value, Sequence):
+        return any(
+            isinstance(item, Constant) and item.value == name for item in exported[-1].value.items
+        )
+    return not name.startswith("_") and (
+        name in module.scope.bindings or bool(module.scope.star_imports)
+    )
+
+
+def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:
+    """Return what a class, or an instance of it, holds under `name`."""
+    return _Evaluation().class_member(owner, name)
 
 
 def returned(function: LocalFunction) -> tuple[Value, ...]:

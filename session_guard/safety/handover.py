@@ -10,7 +10,7 @@ from session_guard.arguments import NotFixableError
 from session_guard.handler import CONTEXT_MANAGER, same_dotted_name
 from session_guard.imports import has_comment, is_use
 from session_guard.names import openings, values
-from session_guard.names.bindings import Constant, Ref, lookup
+from session_guard.names.bindings import Constant, Ref, end_of, lookup
 from session_guard.names.from_libcst import children, walk
 from session_guard.rule import Applicability, Import, Rewrite, Violation
 from session_guard.safety.block import Terms, reasons_against
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from session_guard.names.bindings import Binding
     from session_guard.names.from_libcst import ImportStatement
     from session_guard.names.openings import Located, Opening
+    from session_guard.names.values import Namespace
 
 _ROUTE_METHODS = frozenset(
     "get post put patch delete head options route websocket api_route trace".split()
@@ -300,11 +301,12 @@ def _reference(
             target = module.names.absolute(binding.target)
             for end in range(1, len(root)):
                 dotted = ".".join((target, *root[1:end]))
-                if module.names.find_module(dotted) == (handler.namespace, ()):
+                found = module.names.find_module(dotted)
+                if found is not None and not found[1] and _has_it(found[0], handler):
                     # The module itself: `db.engine` becomes `db.get_background_session()`.
                     return _attribute((*root[:end], CONTEXT_MANAGER)), ()
             found = module.names.find_module(target)
-            if found is None or found[0] is not handler.namespace or not found[1]:
+            if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
                 continue
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
@@ -342,7 +344,15 @@ def _is_handlers(binding: Binding, handler: Handler, module: Module) -> bool:
     if binding.kind != "import" or binding.type_checking:
         return False
     found = module.names.find_module(module.names.absolute(binding.target))
-    return found is not None and found[0] is handler.namespace and found[1] == (CONTEXT_MANAGER,)
+    return found is not None and found[1] == (CONTEXT_MANAGER,) and _has_it(found[0], handler)
+
+
+def _has_it(names: Namespace, handler: Handler) -> bool:
+    """Return whether a module has the handler's context manager, its own or passed on."""
+    return any(
+        isinstance(value, values.LocalFunction) and value.home is handler.namespace
+        for value in names.evaluate(Ref((CONTEXT_MANAGER,)), end_of(names.scope))
+    )
 
 
 def _check_free(module: Module) -> None:

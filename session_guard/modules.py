@@ -1,0 +1,90 @@
+"""Which file of a project a dotted name means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Libraries whose names are known by themselves; a folder of the project with such a name is not it.
+_LIBRARIES = frozenset({"sqlalchemy", "sqlmodel", "asyncpg"})
+
+
+class ModuleIndex:
+    """A project's modules, by the dotted names that its files may import them under."""
+
+    def __init__(self, root: Path, files: Iterable[Path]) -> None:
+        self._root = root
+        self.files = tuple(files)
+        self._by_last_part: dict[str, list[tuple[tuple[str, ...], Path]]] = {}
+        self._packages: set[tuple[str, ...]] = set()
+        self._found: dict[tuple[str, Path], tuple[Path, tuple[str, ...]] | None] = {}
+        for path in self.files:
+            parts = self.parts(path)
+            if path.name == "__init__.py":
+                self._packages.add(parts)
+            if parts:
+                self._by_last_part.setdefault(parts[-1], []).append((parts, path))
+
+    def parts(self, path: Path) -> tuple[str, ...]:
+        """Return a module's dotted name as counted from the root; of a package, the package's."""
+        try:
+            relative = path.relative_to(self._root)
+        except ValueError:
+            relative = Path(path.name)
+        parts = relative.with_suffix("").parts
+        return parts[:-1] if parts[-1] == "__init__" else parts
+
+    def find(self, dotted: str, importer: Path) -> tuple[Path, tuple[str, ...]] | None:
+        """Return the module that an absolute import in `importer` names, and what of it is left.
+
+        A name may be counted from the root, from any folder above the importing file, and from any
+        folder that is no package; of several modules the one nearest to the importing file is it.
+        """
+        key = dotted, importer.parent
+        if key not in self._found:
+            self._found[key] = self._find(tuple(dotted.split(".")), self.parts(importer))
+        return self._found[key]
+
+    def _find(
+        self, wanted: tuple[str, ...], importer: tuple[str, ...]
+    ) -> tuple[Path, tuple[str, ...]] | None:
+        if wanted[0] in _LIBRARIES:
+            return None
+        for length in range(len(wanted), 0, -1):
+            candidates = [
+                (parts, path)
+                for parts, path in self._by_last_part.get(wanted[length - 1], ())
+                if parts[-length:] == wanted[:length]
+                and self._is_import_path(parts[:-length], importer)
+            ]
+            if candidates:
+                _, path = max(candidates, key=lambda item: _shared(item[0], importer))
+                return path, wanted[length:]
+        return None
+
+    def _is_import_path(self, folder: tuple[str, ...], importer: tuple[str, ...]) -> bool:
+        return folder not in self._packages or folder == importer[: len(folder)]
+
+    def likeliest_name(self, path: Path) -> str:
+        """Return the dotted name under which others most likely import a module.
+
+        That is the name from the topmost package that holds it, or from below `src`.
+        """
+        parts = self.parts(path)
+        for start in range(len(parts) - 1):
+            if all(parts[: end + 1] in self._packages for end in range(start, len(parts) - 1)):
+                return ".".join(parts[start:])
+        return ".".join(parts[1:] if parts[0] == "src" and len(parts) > 1 else parts)
+
+
+def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    """Return how many folders two modules have in common, from the root down."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
