@@ -52,6 +52,9 @@ DEFAULT_EXCLUDE = frozenset(
 )
 """Names of folders that are passed by; plain names, so that matching them costs nothing."""
 
+POOLERS = ("auto", "supavisor", "pgbouncer", "direct")
+"""What may stand between the program and PostgreSQL."""
+
 _OUTSIDE_THE_STANDARD = ("SG1", "SG2")
 DEFAULT_PER_FILE_IGNORES: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
     (pattern, _OUTSIDE_THE_STANDARD)
@@ -90,7 +93,9 @@ class Settings:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = DEFAULT_PER_FILE_IGNORES
+    pooler: str = "auto"
     sqlalchemy_version: str | None = None
+    asyncpg_version: str | None = None
 
     def is_selected(self, code: str) -> bool:
         """Return whether `code` is reported at all: the longer of two prefixes decides."""
@@ -292,6 +297,15 @@ def _patterns_to_codes(
     return tuple(pairs)
 
 
+def _pooler(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise _InvalidError(f"must be a string, not {_kind(value)}")
+    if value not in POOLERS:
+        choices = ", ".join(f'"{name}"' for name in POOLERS)
+        raise _InvalidError(f"`{value}` is none of {choices}{_nearest(value, POOLERS)}")
+    return value
+
+
 def _version(value: object, _: object) -> str:
     if not isinstance(value, str):
         raise _InvalidError(f'must be a string such as "2.0", not {_kind(value)}')
@@ -307,7 +321,9 @@ _KEYS: dict[str, Callable[[Any, KnownCodes], Any]] = {
     "ignore": _ignored_codes,
     "exclude": _patterns,
     "per-file-ignores": _patterns_to_codes,
+    "pooler": _pooler,
     "sqlalchemy-version": _version,
+    "asyncpg-version": _version,
 }
 
 

@@ -23,7 +23,9 @@ def test_defaults(tmp_path: Path) -> None:
     assert settings == Settings(root=tmp_path)
     assert settings.is_selected("SG101")
     assert settings.is_selected("ACME1")
+    assert settings.pooler == "auto"
     assert settings.sqlalchemy_version is None
+    assert settings.asyncpg_version is None
 
 
 def test_every_key(tmp_path: Path) -> None:
@@ -36,7 +38,9 @@ def test_every_key(tmp_path: Path) -> None:
         ignore = ["SG2"]
         exclude = ["gen/"]
         per-file-ignores = { "scripts/*.py" = ["SG101"] }
+        pooler = "pgbouncer"
         sqlalchemy-version = "2.1.9"
+        asyncpg-version = "0.30"
         """,
     )
     assert settings.handler == ("app.db",)
@@ -45,7 +49,9 @@ def test_every_key(tmp_path: Path) -> None:
     assert settings.ignore == ("SG2",)
     assert settings.exclude == ("gen/",)
     assert settings.per_file_ignores[-1] == ("scripts/*.py", ("SG101",))
+    assert settings.pooler == "pgbouncer"
     assert settings.sqlalchemy_version == "2.1.9"
+    assert settings.asyncpg_version == "0.30"
 
 
 def test_several_handlers(tmp_path: Path) -> None:
@@ -148,6 +154,9 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
         ("per-file-ignores.'a' = 'SG1'", "`per-file-ignores`: `a`: must be a list of strings"),
         ("per-file-ignores.'a' = ['SX']", "`per-file-ignores`: `a`: no rule has the code `SX`"),
         ("per-file-ignores.'!a' = ['SG1']", "`per-file-ignores`: `!a` would match nothing"),
+        ("pooler = 1", "`pooler`: must be a string, not an integer"),
+        ("pooler = 'pgbouncr'", '`pooler`: `pgbouncr` is none of "auto", "supavisor", "pgbouncer"'),
+        ("asyncpg-version = '0'", "`asyncpg-version`: `0` is not a version"),
         ("sqlalchemy-version = 2.0", '`sqlalchemy-version`: must be a string such as "2.0"'),
         ("sqlalchemy-version = '2'", "`sqlalchemy-version`: `2` is not a version"),
     ],

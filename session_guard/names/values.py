@@ -21,6 +21,7 @@ from session_guard.names.bindings import (
     Expr,
     Function,
     LambdaExpr,
+    Opaque,
     Place,
     Ref,
     Scope,
@@ -240,6 +241,8 @@ class _Evaluation:
                     return (Literal(expr.value),)
                 case TextBeginning():
                     return (Beginning(expr.text, expr.pieces),)
+                case Opaque() if any(isinstance(piece, str) for piece in expr.pieces):
+                    return (Beginning("", expr.pieces),)
                 case Display():
                     return (Dictionary(expr, place, home),)
                 case Either():

@@ -1,0 +1,1 @@
+"""SG2xx: how engines are built, and what a transaction pooler needs of them."""

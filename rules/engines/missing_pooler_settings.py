@@ -1,0 +1,297 @@
+"""SG202: an asyncpg engine without the settings that its pooler and versions need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Invalid, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.module import Module
+
+
+class MissingPoolerSettings(Rule):
+    code = "SG202"
+    name = "missing-pooler-settings"
+    summary = "an asyncpg engine without, or with only some of, the settings that a pooler needs"
+    why = """\
+asyncpg prepares every statement under a name, and a transaction pooler gives each transaction
+another server connection. The name is then unknown there (`prepared statement "__asyncpg_…__" does
+not exist`) or is another process's, and the rows that come back belong to another query.
+
+Three keys of `connect_args` together are right on every version and pooler that was measured:
+`prepared_statement_name_func=lambda: ""`, `statement_cache_size=0` and
+`prepared_statement_cache_size=0`. Some of them are not enough: `statement_cache_size=0` alone gives
+rows of other queries on asyncpg 0.29 and 0.30, and from `stream()` on 0.31; unique names alone fail
+as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone is right.
+
+With `pooler = "direct"` nothing is reported; where the pooler is not known, an engine with none of
+the settings is reported as not safe behind one. An engine on another driver, or whose settings
+cannot be followed, is no finding; anonymous names with a cache left on are SG205's.
+
+Other answers in circulation and their worth: `async_creator` bypasses `connect_args`, and
+SQLAlchemy's own cache stays on; a `connection_class` that overrides `_get_unique_id` is unique
+names by way of a private method; `DEALLOCATE ALL` when a transaction begins drops other clients'
+statements; `NullPool` alone changes nothing, and neither does removing the dialect's `do_ping`."""
+    fix_safety = """\
+What is missing is added to `connect_args`: where it stands inline, in the dictionary that a name
+stands for if the engine alone uses it, unpacked into a new one otherwise.
+
+- *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
+  SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.
+- *Unsafe* where either is not known.
+- *Absent* where `connect_args` comes with `**`, with `async_creator`, or SQLAlchemy is older."""
+    since = "0.1.0"
+    references = (
+        "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
+        "https://magicstack.github.io/asyncpg/current/faq.html",
+        "https://github.com/sqlalchemy/sqlalchemy/issues/6467",
+    )
+    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    project_names = True
+    in_handler = True
+    only_session_calls = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+"""),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app")
+""",
+            config='pooler = "direct"',
+        ),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("sqlite+aiosqlite:///app.db")
+other = create_async_engine("postgresql+psycopg://db/app")
+"""),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app", connect_args={"statement_cache_size": 0}
+)
+""",
+            config='asyncpg-version = "0.32.0"',
+        ),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+options = {"pool_size": 5, **settings.engine_options}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", **options)
+"""),
+        Valid("""\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+NO_CACHES = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+connect_args = {"ssl": True, **NO_CACHES}
+connect_args["prepared_statement_name_func"] = lambda: f"__asyncpg_{uuid4()}__"
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def build(url: str, connect_args: dict):
+    return create_async_engine(f"postgresql+asyncpg://{url}", connect_args=connect_args)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+URL = "postgresql+asyncpg://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:5432/postgres"
+engine = create_async_engine(URL)
+"""),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app")
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args={\
+"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
+"prepared_statement_cache_size": 0})
+""",
+            unsafe=True,
+            because='behind a transaction pooler; set `pooler = "direct"` if there is none',
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "ssl": True,  # verified
+        "statement_cache_size": 0,
+    },
+    pool_size=5,
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "ssl": True,  # verified
+        "statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
+        "prepared_statement_cache_size": 0,
+    },
+    pool_size=5,
+)
+""",
+            config='sqlalchemy-version = "2.0.46"\nasyncpg-version = "0.30.0"',
+            because="asyncpg 0.30.0, as `asyncpg-version` says",
+        ),
+        Invalid(
+            """\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+connect_args = {"prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__"}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
+""",
+            fixed="""\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+connect_args = {"prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__", \
+"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
+""",
+        ),
+        Invalid(
+            """\
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+URL = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+engine = create_async_engine(URL, poolclass=NullPool)
+""",
+            fixed="""\
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+URL = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
+engine = create_async_engine(URL, poolclass=NullPool, connect_args={\
+"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
+"prepared_statement_cache_size": 0})
+""",
+            config='pooler = "supavisor"\nsqlalchemy-version = "2.1"',
+            because="`NullPool` alone does not help",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = {"timeout": 10}
+reader = create_async_engine("postgresql+asyncpg://app@reader:6432/app", connect_args=ARGS)
+print(ARGS)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = {"timeout": 10}
+reader = create_async_engine("postgresql+asyncpg://app@reader:6432/app", connect_args={**ARGS, \
+"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
+"prepared_statement_cache_size": 0})
+print(ARGS)
+""",
+            unsafe=True,
+            because="needs SQLAlchemy 2.0.10, and which one this project runs is not known",
+        ),
+        Invalid(
+            """\
+import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
+
+async def connect():
+    return await asyncpg.connect("postgresql://app@db/app", statement_cache_size=0)
+
+engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
+""",
+            because="`async_creator` bypasses `connect_args`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0")
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0", \
+connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0})
+""",
+            config='sqlalchemy-version = "2.0.46"',
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db:6543/app")
+""",
+            config='sqlalchemy-version = "2.0.9"',
+            because="needs SQLAlchemy 2.0.10 or later (SQLAlchemy 2.0.9, as `sqlalchemy-version`",
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard.advice import behind, completion, other_answers, verdict
+        from session_guard.arguments import NotFixableError
+        from session_guard.engines import engine_of
+        from session_guard.standard import Names
+
+        assert isinstance(node, Call)
+        engine = engine_of(node, module)
+        if engine is None or not engine.is_on_asyncpg or engine.needs_no_settings:
+            return
+        if "async_creator" in engine.arguments.entries:
+            yield Violation(
+                node,
+                "`async_creator` bypasses `connect_args`: SQLAlchemy's own statement cache stays "
+                f"on, and statements have names that other processes use too{behind(engine)}",
+                "let SQLAlchemy connect, and give the settings in `connect_args`; not fixed: what "
+                "the function does beside connecting is to be moved first",
+            )
+            return
+        said = verdict(engine)
+        if said is None or engine.names in (Names.ANONYMOUS, Names.CONSTANT, Names.COUNTED):
+            return  # such names are SG205's
+        advice = ("give the standard's settings in `connect_args`", *other_answers(engine))
+        try:
+            yield Violation(node, said, "; ".join(advice), completion(engine, module))
+        except NotFixableError as error:
+            yield Violation(node, said, f"{'; '.join(advice)}; not fixed: {error}")

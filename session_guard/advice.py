@@ -1,0 +1,127 @@
+"""What to say of an engine's pooler settings, and how to complete them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard import connect_args, standard
+from session_guard.arguments import NotFixableError
+from session_guard.names.values import External, LocalClass
+from session_guard.rule import Applicability, Rewrite
+from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE, NAME_FUNC, Names
+
+if TYPE_CHECKING:
+    from session_guard.engines import Engine
+    from session_guard.module import Module
+
+_NULL_POOL = frozenset({"sqlalchemy.pool.NullPool", "sqlalchemy.NullPool"})
+
+
+def settings_given(engine: Engine) -> list[str]:
+    """Return which of the pooler's settings an engine has, with their values where it matters."""
+    given = []
+    if engine.names not in (Names.DEFAULT, None):
+        given.append(f"`{NAME_FUNC}`")
+    for key in (DRIVER_CACHE, DIALECT_CACHE):
+        if engine.is_off(key):
+            given.append(f"`{key}=0`")
+        elif key in engine.connect_args.entries:
+            given.append(f"`{key}` other than 0")
+    return given
+
+
+def missing(engine: Engine) -> dict[str, str]:
+    """Return the settings that complete what an engine has, as code by key."""
+    wanted = {}
+    if engine.names in (Names.DEFAULT, Names.CONSTANT, Names.COUNTED):
+        wanted[NAME_FUNC] = ANONYMOUS_NAMES
+    wanted |= {key: "0" for key in (DRIVER_CACHE, DIALECT_CACHE) if not engine.is_off(key)}
+    return wanted
+
+
+def other_answers(engine: Engine) -> list[str]:
+    """Return what other answers are worth that an engine has in the place of the settings."""
+    said = []
+    pool = engine.arguments.values("poolclass") or ()
+    if any(isinstance(v, External) and v.dotted in _NULL_POOL for v in pool):
+        said.append(
+            "`NullPool` alone does not help: the pooler gives every transaction another server "
+            "connection all the same"
+        )
+    classes = engine.connect_args.values("connection_class") or ()
+    if any(
+        isinstance(v, LocalClass) and "_get_unique_id" in v.definition.scope.bindings
+        for v in classes
+    ):
+        said.append(
+            "`_get_unique_id` is private to asyncpg; overriding it names statements as "
+            f"`{NAME_FUNC}` does, and leaves both caches on"
+        )
+    if "DEALLOCATE ALL" in engine.text.upper():
+        said.append(
+            "`DEALLOCATE ALL` drops other clients' statements on the server connection and none of "
+            "those that this client left on others"
+        )
+    if "do_ping" in engine.text:
+        said.append("doing without the dialect's `do_ping` mends the pool's ping alone")
+    return said
+
+
+def completion(engine: Engine, module: Module) -> Rewrite:
+    """Return the fix that completes an engine's settings.
+
+    Raises NotFixableError.
+    """
+    wanted = missing(engine)
+    known = engine.versions.sqlalchemy
+    too_old = known is not None and known.is_surely_below(*standard.NAME_FUNC_SINCE)
+    if NAME_FUNC in wanted and too_old:
+        raise NotFixableError(f"`{NAME_FUNC}` needs SQLAlchemy 2.0.10 or later ({known})")
+    replacements = connect_args.setting(engine, module, wanted)
+    names = " and ".join(f"`{key}`" for key in wanted)
+    doubts = []
+    if NAME_FUNC in wanted and not (
+        known is not None and known.is_surely_at_least(*standard.NAME_FUNC_SINCE)
+    ):
+        doubts.append(
+            f"`{NAME_FUNC}` needs SQLAlchemy 2.0.10, and which one this project runs is not known"
+        )
+    if engine.pooler == "auto" and not settings_given(engine):
+        doubts.append("where there is no pooler it costs a third of the throughput")
+    doubt = f"; {'; '.join(doubts)}" if doubts else ""
+    return Rewrite(
+        Applicability.UNSAFE if doubts else Applicability.SAFE,
+        f"set {names} in `connect_args`{doubt}",
+        replacements,
+    )
+
+
+def verdict(engine: Engine) -> str | None:
+    """Return what is wrong with an engine's settings, or None where nothing is known to be."""
+    names = engine.names
+    driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
+    if names is None or driver_off is None or dialect_off is None:
+        return None
+    value = standard.worth(
+        names, driver_off=driver_off, dialect_off=dialect_off, versions=engine.versions
+    )
+    if value.is_right:
+        return None
+    given = settings_given(engine)
+    if given:
+        return f"{' with '.join(given)} alone {value.verdict}{behind(engine)}"
+    if engine.pooler == "auto":
+        return (
+            "this engine has none of a pooler's settings: not safe behind a transaction pooler; "
+            'set `pooler = "direct"` if there is none'
+        )
+    return f"this engine has none of a pooler's settings and {value.verdict}{behind(engine)}"
+
+
+def behind(engine: Engine) -> str:
+    """Name an engine's pooler, and say how it is known."""
+    if engine.pooler == "auto":
+        return ", behind a transaction pooler"
+    title = {"supavisor": "Supavisor", "pgbouncer": "PgBouncer"}[engine.pooler]
+    how = "`pooler`" if engine.project.settings.pooler != "auto" else "the URL"
+    return f", behind {title} (as {how} says)"

@@ -1,0 +1,171 @@
+"""Edits of an engine's `connect_args`: keys set or taken out, and the rest kept as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.arguments import NotFixableError, argument, with_argument
+from session_guard.imports import has_comment
+from session_guard.names.values import Dictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from session_guard.dictionaries import Contents, Entry
+    from session_guard.engines import Engine
+    from session_guard.module import Module
+
+Replacements = tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]
+
+
+def node_of(contents: Contents, key: str, module: Module) -> cst.CSTNode | None:
+    """Return the node that sets a key, or None where that is not in this file."""
+    entries = contents.entries.get(key, [])
+    return _node(entries[0], key, module) if len(entries) == 1 else None
+
+
+def _node(entry: Entry, key: str, module: Module) -> cst.CSTNode | None:
+    node = entry.node
+    if not isinstance(node, cst.CSTNode) or module.parent(node) is None:
+        return None
+    if isinstance(node, cst.Dict):
+        return element(node, key)
+    if isinstance(node, cst.Call):
+        return argument(node, key) or node
+    return node
+
+
+def element(node: cst.Dict, key: str) -> cst.DictElement | None:
+    """Return the last item of a dictionary display with a key, or None."""
+    found = None
+    for item in node.elements:
+        if isinstance(item, cst.DictElement) and _text(item.key) == key:
+            found = item
+    return found
+
+
+def _text(node: cst.BaseExpression) -> str | None:
+    if isinstance(node, (cst.SimpleString, cst.ConcatenatedString)):
+        value = node.evaluated_value
+        return value if isinstance(value, str) else None
+    return None
+
+
+def setting(engine: Engine, module: Module, wanted: Mapping[str, str]) -> Replacements:
+    """Return the edits that give keys of `connect_args` new values, written as code.
+
+    A display is edited where it stands, if this engine alone uses it; otherwise what is given is
+    unpacked into a new one, which leaves it alone.
+
+    Raises NotFixableError.
+    """
+    call = engine.call
+    given = argument(call, "connect_args")
+    items = {key: cst.parse_expression(code) for key, code in wanted.items()}
+    if given is None:
+        if not engine.arguments.is_absent("connect_args"):
+            raise NotFixableError("its `connect_args` come with `**`")
+        display = cst.Dict([_item(key, value) for key, value in items.items()])
+        return ((call, with_argument(call, "connect_args", display)),)
+    if isinstance(given.value, cst.Dict):
+        return ((given.value, with_items(given.value, items)),)
+    own = _own_display(engine, given.value, module)
+    if own is not None:
+        return ((own, with_items(own, items)),)
+    unpacked = cst.StarredDictElement(given.value, comma=_COMMA)
+    display = cst.Dict([unpacked, *(_item(key, value) for key, value in items.items())])
+    return ((given.value, display),)
+
+
+def removal(contents: Contents, key: str, module: Module) -> Replacements:
+    """Return the edits that take a key out of the dictionary display it stands in.
+
+    Raises NotFixableError.
+    """
+    item = node_of(contents, key, module)
+    display = module.parent(item) if item is not None else None
+    if not isinstance(item, cst.DictElement) or not isinstance(display, cst.Dict):
+        raise NotFixableError("it is not an item of a dictionary display in this file")
+    if has_comment(item):
+        raise NotFixableError("a comment stands beside it")
+    return ((display, without_item(display, item)),)
+
+
+def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> cst.Dict | None:
+    """Return the display that a name stands for, if nothing but this engine uses the name."""
+    if not isinstance(given, cst.Name):
+        return None
+    entries = engine.arguments.entries["connect_args"]
+    found = entries[0].value.values() if entries[0].value is not None else ()
+    if len(found) != 1 or not isinstance(found[0], Dictionary) or len(found[0].names) != 1:
+        return None
+    node = found[0].display.node
+    if not isinstance(node, cst.Dict) or module.parent(node) is None:
+        return None
+    uses = (
+        module.parent(name)
+        for name in module.nodes("Name")
+        if isinstance(name, cst.Name) and name.value == given.value and name is not given
+    )
+    # The name of a keyword argument is no use; what binds the name is none either.
+    own = all(
+        isinstance(use, (cst.AssignTarget, cst.AnnAssign))
+        or (isinstance(use, cst.Arg) and (use.value is given or _is_keyword(use, given.value)))
+        for use in uses
+    )
+    return node if own else None
+
+
+def _is_keyword(use: cst.Arg, name: str) -> bool:
+    """Return whether an argument has a name as its keyword, and another expression as its value."""
+    is_value = isinstance(use.value, cst.Name) and use.value.value == name
+    return use.keyword is not None and use.keyword.value == name and not is_value
+
+
+_COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+
+
+def _item(key: str, value: cst.BaseExpression) -> cst.DictElement:
+    return cst.DictElement(cst.SimpleString(f'"{key}"'), value)
+
+
+def with_items(node: cst.Dict, items: Mapping[str, cst.BaseExpression]) -> cst.Dict:
+    """Return a dictionary display with keys set, in the layout of what is there."""
+    elements = list(node.elements)
+    for key, value in items.items():
+        old = element(node, key)
+        if old is not None:
+            index = next(i for i, item in enumerate(elements) if item is old)
+            elements[index] = old.with_changes(value=value)
+        elif not elements:
+            elements = [_item(key, value)]
+        else:
+            last = elements[-1]
+            new = _item(key, value).with_changes(comma=last.comma)
+            elements[-1:] = [last.with_changes(comma=_between(node)), new]
+    return node.with_changes(elements=elements)
+
+
+def _between(node: cst.Dict) -> cst.Comma:
+    """Return the comma that separates items of a display."""
+    if len(node.elements) > 1:
+        comma = node.elements[0].comma
+        if isinstance(comma, cst.Comma) and not has_comment(comma):
+            return comma
+    whitespace = node.lbrace.whitespace_after
+    if isinstance(whitespace, cst.ParenthesizedWhitespace) and not has_comment(whitespace):
+        return cst.Comma(whitespace_after=whitespace)
+    return _COMMA
+
+
+def without_item(node: cst.Dict, gone: cst.BaseDictElement) -> cst.Dict:
+    """Return a dictionary display without one of its items."""
+    elements = [item for item in node.elements if item is not gone]
+    if elements and gone is node.elements[-1]:
+        elements[-1] = elements[-1].with_changes(comma=gone.comma)
+    if not elements:
+        empty = cst.LeftCurlyBrace()
+        return node.with_changes(elements=[], lbrace=empty, rbrace=cst.RightCurlyBrace())
+    return node.with_changes(elements=elements)

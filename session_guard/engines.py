@@ -1,0 +1,268 @@
+"""What is known of one engine: where it leads, on which driver, and with which settings.
+
+What cannot be followed is neither "missing" nor "there": rules then say nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from session_guard import database_url, dictionaries, standard, versions
+from session_guard.dictionaries import Contents
+from session_guard.names import openings, values
+from session_guard.names.bindings import Constant, Display
+from session_guard.names.openings import Located
+from session_guard.statement_names import names_of
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+    from session_guard.database_url import DatabaseUrl
+    from session_guard.module import Module
+    from session_guard.names.values import Result, Value
+    from session_guard.project import Project
+    from session_guard.standard import Names
+    from session_guard.versions import Versions
+
+_OTHER_ASYNC_DRIVERS = (
+    "+aiosqlite",
+    "+psycopg",
+    "+aiomysql",
+    "+asyncmy",
+    "+aioodbc",
+    "+oracledb",
+    "sqlite://",
+)
+TRANSACTION_POOLERS = frozenset({"supavisor", "pgbouncer"})
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, by the call that builds it."""
+
+    result: Result
+    project: Project
+    text: str
+    """The text of the module that builds it."""
+
+    @property
+    def call(self) -> cst.Call:
+        """The call, as the node of its front end."""
+        return self.result.call.node  # type: ignore[return-value]
+
+    @cached_property
+    def arguments(self) -> Contents:
+        """The keyword arguments of the call; those of `**options` where these can be followed."""
+        call = self.result.call
+        items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
+        return dictionaries.of_display(
+            Display(items, call.node), self.result.place, self.result.home
+        )
+
+    @cached_property
+    def is_from_config(self) -> bool:
+        """Whether `async_engine_from_config` builds it, whose settings are not looked into."""
+        return openings.derives_from(
+            self.result.function, frozenset({"sqlalchemy.ext.asyncio.async_engine_from_config"})
+        )
+
+    @cached_property
+    def connect_args(self) -> Contents:
+        """What is in `connect_args`."""
+        if self.is_from_config or self.arguments.is_absent("connect_args"):
+            return Contents(is_open=self.is_from_config)
+        found = Contents()
+        options = [
+            dictionaries.contents(entry.value)
+            if entry.value is not None
+            else Contents(is_open=True)
+            for entry in self.arguments.entries.get("connect_args", ())
+        ]
+        if not self.arguments.is_present("connect_args"):
+            options.append(Contents(is_open=self.arguments.is_open))
+        found.merge(options, None, is_certain=True)
+        return found
+
+    @cached_property
+    def url(self) -> DatabaseUrl:
+        """What can be read of its URL."""
+        given = self.result.call.arguments
+        if self.is_from_config:
+            return database_url.UNREAD
+        if given:
+            return database_url.read(Located(given[0], self.result.place, self.result.home))
+        entries = self.arguments.entries.get("url", ())
+        if len(entries) == 1 and entries[0].value is not None:
+            return database_url.read(entries[0].value)
+        return database_url.UNREAD
+
+    @cached_property
+    def is_another_database(self) -> bool:
+        """Whether it is known not to be PostgreSQL's."""
+        scheme = self.url.scheme
+        if scheme is not None:
+            return not scheme.startswith("postgres")
+        return "check_same_thread" in self.connect_args.entries
+
+    @cached_property
+    def is_on_asyncpg(self) -> bool:
+        """Whether it is known to be PostgreSQL's, on asyncpg.
+
+        Where the URL does not tell, a setting does that only asyncpg has, or the module, or the
+        project, that knows of no other driver for async engines.
+        """
+        if self.url.scheme is not None:
+            return self.url.scheme in ("postgresql+asyncpg", "postgres+asyncpg")
+        if self.is_from_config or self.is_another_database:
+            return False
+        if standard.ONLY_ASYNCPG & (self.connect_args.entries.keys() | self.arguments.entries):
+            return True
+        if any(driver in self.text for driver in _OTHER_ASYNC_DRIVERS):
+            return False
+        return "+asyncpg" in self.text or self.versions.only_driver_is_asyncpg
+
+    @cached_property
+    def versions(self) -> Versions:
+        """What the project runs on."""
+        return versions.of(self.project)
+
+    @cached_property
+    def pooler(self) -> str:
+        """`supavisor`, `pgbouncer`, `direct` or `auto`: as configured, or as the URL tells."""
+        configured = self.project.settings.pooler
+        return configured if configured != "auto" else _told(self.url)
+
+    @cached_property
+    def is_in_session_mode(self) -> bool:
+        """Whether the URL tells that Supavisor gives each client one connection for its life."""
+        return (
+            self.project.settings.pooler == "auto"
+            and _is_supavisor_host(self.url.host)
+            and (self.url.port == 5432 or self.url.has_default_port)
+        )
+
+    @cached_property
+    def needs_no_settings(self) -> bool:
+        """Whether no transaction pooler stands before its database."""
+        return self.pooler == "direct" or self.is_in_session_mode
+
+    # -- its settings -----------------------------------------------------------------------
+
+    def is_off(self, key: str) -> bool | None:
+        """Return whether the cache that `key` sizes is off, or None where that is not known."""
+        if key == standard.DIALECT_CACHE and key in self.url.query:
+            return self.url.query[key] == "0"
+        if self.connect_args.is_absent(key):
+            return False
+        found = self.connect_args.values(key)
+        if found is None or not all(isinstance(value, values.Literal) for value in found):
+            return None
+        off = {value == values.Literal(0) for value in found}
+        return off.pop() if len(off) == 1 else None
+
+    @cached_property
+    def names(self) -> Names | None:
+        """What its statements are called, or None where it is not known whether that is set."""
+        key = standard.NAME_FUNC
+        if self.connect_args.is_absent(key):
+            return standard.Names.DEFAULT
+        found = self.connect_args.values(key)
+        if found is None:
+            return None
+        kinds = {
+            standard.Names.DEFAULT if value == values.Literal(None) else names_of(value)
+            for value in found
+        }
+        return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
+
+    @cached_property
+    def server_settings(self) -> Contents:
+        """What is in `connect_args["server_settings"]`."""
+        found = Contents(is_open=not self.connect_args.is_absent(standard.SERVER_SETTINGS))
+        entries = self.connect_args.entries.get(standard.SERVER_SETTINGS, [])
+        if len(entries) == 1 and entries[0].value is not None:
+            found = dictionaries.contents(entries[0].value)
+        return found
+
+    @cached_property
+    def isolation_level(self) -> object | None:
+        """The isolation level that is set on the engine, where it is a literal."""
+        level = self.arguments.literal("isolation_level")
+        if level is None:
+            for entry in self.arguments.entries.get("execution_options", ()):
+                if entry.value is not None:
+                    level = dictionaries.contents(entry.value).literal("isolation_level")
+        return level
+
+
+_engines: WeakKeyDictionary[Module, dict[int, Engine | None]] = WeakKeyDictionary()
+
+
+def engine_of(call: cst.Call, module: Module) -> Engine | None:
+    """Return the engine that this very call builds, or None where it builds none."""
+    known = _engines.setdefault(module, {})
+    if id(call) not in known:
+        known[id(call)] = _engine_of(call, module)
+    return known[id(call)]
+
+
+def _engine_of(call: cst.Call, module: Module) -> Engine | None:
+    if _is_migration_environment(module):
+        return None
+    for value in module.results(call):
+        if isinstance(value, values.Result) and openings.is_engine(value):
+            # Lambdas in the arguments are only followed in the form that the table of names has.
+            own = next((c for c, _ in module.names.scope.calls if c.node is call), value.call)
+            result = values.Result(value.function, own, value.place, value.home)
+            return Engine(result, module.project, module.text)
+    return None
+
+
+def engine_behind(value: Value, module: Module) -> Engine | None:
+    """Return the engine that an engine, a connection or a method of one comes from."""
+    while True:
+        if isinstance(value, values.Result) and openings.is_engine(value):
+            return Engine(value, module.project, module.text)
+        if isinstance(value, values.Result):
+            value = value.function
+        elif isinstance(value, values.Method):
+            value = value.owner
+        else:
+            return None
+
+
+def _is_migration_environment(module: Module) -> bool:
+    """Return whether a file is an Alembic environment, wherever it is kept."""
+    return module.path.name == "env.py" and any(
+        binding.kind == "import" and binding.target == "alembic.context"
+        for bindings in module.names.scope.bindings.values()
+        for binding in bindings
+    )
+
+
+def _is_supavisor_host(host: str | None) -> bool:
+    return host is not None and host.endswith(".pooler.supabase.com")
+
+
+def _told(url: DatabaseUrl) -> str:
+    """Return the pooler that a URL's host and port tell of, `auto` where they tell of none."""
+    if _is_supavisor_host(url.host):
+        return "supavisor"
+    host = url.host or ""
+    if host.endswith(".neon.tech") and "-pooler" in host:
+        return "pgbouncer"
+    if url.port == 6432 or (url.port == 6543 and host.endswith(".supabase.co")):
+        return "pgbouncer"
+    return "supavisor" if url.port == 6543 else "auto"
+
+
+def builds_partially(call: cst.Call, module: Module) -> bool:
+    """Return whether a call is `functools.partial` of what builds engines."""
+    return any(
+        isinstance(value, values.Partial)
+        and openings.derives_from(value.function, openings.ENGINE_BUILDERS)
+        for value in module.results(call)
+    )
