@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from session_guard.names.from_ast import build_table
 from session_guard.names.values import Namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
 
@@ -33,8 +35,16 @@ _NOT_THE_PROJECT = frozenset(
     | {"third_party", "fixtures", "docs", "site-packages"}
 )
 # A module with none of these makes no sessions, factories or engines, unless by names of others.
-_MAKING = (b"sessionmaker", b"AsyncSession", b"async_scoped_session", b"create_async_engine")
-_ENGINE_OR_FACTORY = ("SG102", "SG201")
+_MAKING = (b"sessionmaker", b"async_scoped_session", b"create_async_engine", b"async_engine_from")
+_SESSION_CLASS = b"AsyncSession"
+# Where the class is only imported or annotated with; most files that name it do nothing else.
+_NO_USE = re.compile(
+    rb"^[ \t]*from\b[^\n#]*\bimport\b[^\n#(]*\bAsyncSession\b(?!\s+as\b)"
+    rb"|^[ \t]*AsyncSession,?[ \t]*\r?$"
+    rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
+    re.MULTILINE,
+)
+_MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
 class Project:
@@ -45,6 +55,8 @@ class Project:
         self.notices: list[str] = []
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
+        self._read_texts: dict[Path, int] = {}
+        """The hash of the text that a namespace was made of."""
 
     # -- the handler ------------------------------------------------------------------------
 
@@ -81,7 +93,7 @@ class Project:
         """
         if self.settings.handler or self.handlers or self.notices:
             return None
-        builders = [path for path in self._own_files(*_MAKING) if self._builds(path)]
+        builders = [path for path in self._own_files(_may_make) if self._builds(path)]
         if len(builders) != 1:
             return None
         self.notices.append(
@@ -107,18 +119,19 @@ class Project:
                     return True
         return False
 
-    def _own_files(self, *tokens: bytes) -> Iterator[Path]:
-        """Yield the project's own files that have one of `tokens`: no tests, examples or copies."""
+    def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
+        """Yield the project's own files whose bytes matter: no tests, examples or copies."""
         for path in self.modules.files:
             folders = path.relative_to(self.settings.root).parts[:-1]
             if not _NOT_THE_PROJECT.isdisjoint(folders):
                 continue
-            relative = path.relative_to(self.settings.root).as_posix()
-            if all(self.settings.is_ignored(code, relative) for code in _ENGINE_OR_FACTORY):
-                continue
-            data = _data(path)
-            if any(token in data for token in tokens):
+            if self._is_held(path) and matter(_data(path)):
                 yield path
+
+    def _is_held(self, path: Path) -> bool:
+        """Return whether a file may not make sessions, factories and engines as it likes."""
+        relative = self._shown(path)
+        return not all(self.settings.is_ignored(code, relative) for code in _MAKING_CODES)
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -147,7 +160,8 @@ class Project:
         return _REFERENCE_FILE if name == _REFERENCE else None
 
     def _discovered(self) -> Iterator[Handler]:
-        for path in self._own_files(CONTEXT_MANAGER.encode()):
+        name = CONTEXT_MANAGER.encode()
+        for path in self._own_files(lambda data: name in data and b"contextmanager" in data):
             handler = self._read(path, None)
             if handler is not None and is_context_manager(handler.namespace):
                 yield handler
@@ -172,8 +186,10 @@ class Project:
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""
         if path not in self._namespaces:
-            scope = _table(path)
+            text = _text(path)
+            scope = None if text is None else _table(text)
             self._namespaces[path] = None if scope is None else self.namespace(path, scope)
+            self._read_texts[path] = hash(text)
         return self._namespaces[path]
 
     def namespace(self, path: Path, scope: Scope) -> Namespace:
@@ -205,36 +221,40 @@ class Project:
     def _exported_names(self) -> frozenset[bytes]:
         """Found to a fixed point: a file that only re-exports has none of the fixed words."""
         names: set[bytes] = set()
-        done: set[Path] = set()
-        waiting = list(_MAKING)
-        texts = [(path, _data(path)) for path in self.modules.files]
+        # What tests and migrations make is nobody else's.
+        texts = [(path, _data(path)) for path in self.modules.files if self._is_held(path)]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
-        while waiting:
+        matters = _may_make
+        while True:
             found: set[bytes] = set()
             for path, data in texts:
-                if path not in done and any(name in data for name in waiting):
-                    done.add(path)
+                if matters(data):
                     exporting = self.names_of(path)
                     if exporting is not None:
-                        found.update(name.encode() for name in _exports(exporting))
-            waiting = list(found - names)
-            names |= found
-        return frozenset(names)
+                        known = frozenset(name.decode() for name in names)
+                        found.update(name.encode() for name in _exports(exporting, known))
+            fresh = found - names
+            if not fresh:
+                return frozenset(names)
+            names |= fresh
+            matters = functools.partial(_has_one, tuple(fresh))
 
     def may_call_sessions(self, path: Path, text: str) -> bool:
         """Return whether a file may call what makes sessions, factories or engines.
 
         Where this interpreter cannot parse the text the answer is yes.
         """
-        try:
-            scope = build_table(text)
-        except (SyntaxError, ValueError, RecursionError):
-            return True
-        names = self.namespace(path, scope)
-        return any(
+        if self._read_texts.get(path) == hash(text):
+            names = self._namespaces[path]
+        else:
+            try:
+                names = self.namespace(path, build_table(text))
+            except (SyntaxError, ValueError, RecursionError):
+                names = None
+        return names is None or any(
             openings.concerns_sessions(value)
-            for call, place in scope.calls
+            for call, place in names.scope.calls
             for value in names.evaluate(call, place)
         )
 
@@ -247,13 +267,23 @@ class Project:
         return path.relative_to(self.settings.root).as_posix()
 
 
-def _exports(names: Namespace) -> Iterator[str]:
-    """Yield the names of a module, and of attributes in it, that lead to sessions."""
+def _exports(names: Namespace, known: frozenset[str]) -> Iterator[str]:
+    """Yield the names of a module, and of attributes in it, that lead to sessions.
+
+    `known` are such names of other modules.
+    """
     scope = names.scope
-    for name in scope.bindings:
-        for value in names.evaluate(Ref((name,)), end_of(scope)):
-            if _leads_to_sessions(value):
-                yield name
+    for name, bindings in scope.bindings.items():
+        for binding in bindings:
+            if binding.kind == "import":
+                # Under its own name it opens the gate already; another name is to be known too.
+                imported = binding.target.rpartition(".")[2]
+                if imported != name and imported in known:
+                    yield name
+        if any(binding.kind != "import" for binding in bindings) and any(
+            _leads_to_sessions(value) for value in names.evaluate(Ref((name,)), end_of(scope))
+        ):
+            yield name
     for definition in _classes(scope):
         for name in (*definition.scope.attributes, *definition.scope.bindings):
             owner = values.LocalClass(definition, names)
@@ -278,6 +308,20 @@ def _leads_to_sessions(value: values.Value) -> bool:
     )
 
 
+def _may_make(data: bytes) -> bool:
+    """Return whether a module may make sessions, factories or engines, or classes of sessions."""
+    if _has_one(_MAKING, data):
+        return True
+    count = data.count(_SESSION_CLASS)
+    return (
+        count > 0 and sum(m.group().count(_SESSION_CLASS) for m in _NO_USE.finditer(data)) < count
+    )
+
+
+def _has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
+    return any(token in data for token in tokens)
+
+
 def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name
 
@@ -294,12 +338,16 @@ def _data(path: Path) -> bytes:
         return b""
 
 
-def _table(path: Path) -> Scope | None:
-    """Return a module's names; from LibCST where the interpreter is older than the syntax."""
+def _text(path: Path) -> str | None:
+    """Return a file's text, or None where it cannot be read or is no text."""
     try:
-        text = sources.decode(path.read_bytes()).text
+        return sources.decode(path.read_bytes()).text
     except (OSError, sources.SourceError):
         return None
+
+
+def _table(text: str) -> Scope | None:
+    """Return a module's names; from LibCST where the interpreter is older than the syntax."""
     try:
         return build_table(text)
     except (SyntaxError, ValueError, RecursionError):

@@ -46,6 +46,10 @@ def build_table(text: str) -> Scope:
 
 
 class _AstBuilder(TableBuilder):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: dict[ast.expr, Expr] = {}
+
     def statements(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
             self.advance()
@@ -280,6 +284,13 @@ class _AstBuilder(TableBuilder):
             self.expressions(part)
 
     def expr(self, node: ast.expr) -> Expr:
+        """Return the form of an expression, the same each time it is asked for."""
+        form = self.forms.get(node)
+        if form is None:
+            form = self.forms[node] = self.form(node)
+        return form
+
+    def form(self, node: ast.expr) -> Expr:
         match node:
             case ast.Name():
                 return Ref((node.id,))
