@@ -169,3 +169,38 @@ def without_item(node: cst.Dict, gone: cst.BaseDictElement) -> cst.Dict:
         empty = cst.LeftCurlyBrace()
         return node.with_changes(elements=[], lbrace=empty, rbrace=cst.RightCurlyBrace())
     return node.with_changes(elements=elements)
+
+
+def renamed(contents: Contents, key: str, new: str, module: Module) -> Replacements:
+    """Return the edits that give a key another name.
+
+    Raises NotFixableError.
+    """
+    if not contents.is_absent(new):
+        raise NotFixableError(f"`{new}` is there as well, or may be")
+    item = node_of(contents, key, module)
+    if isinstance(item, cst.DictElement):
+        return ((item.key, cst.SimpleString(f'"{new}"')),)
+    if isinstance(item, cst.Arg) and item.keyword is not None:
+        return ((item.keyword, cst.Name(new)),)
+    raise NotFixableError("it is not set in this file")
+
+
+def number_without_quotes(node: cst.CSTNode | None) -> Replacements | None:
+    """Return the edits that turn the string that an item has into the number in it."""
+    value = _value(node)
+    if isinstance(value, cst.SimpleString) and str(value.evaluated_value).isdecimal():
+        return ((value, cst.Integer(str(int(value.evaluated_value)))),)
+    return None
+
+
+def number_in_quotes(node: cst.CSTNode | None) -> Replacements | None:
+    """Return the edits that turn the number that an item has into a string."""
+    value = _value(node)
+    if isinstance(value, (cst.Integer, cst.Float)):
+        return ((value, cst.SimpleString(f'"{value.value}"')),)
+    return None
+
+
+def _value(node: cst.CSTNode | None) -> cst.BaseExpression | None:
+    return node.value if isinstance(node, (cst.DictElement, cst.Arg)) else None

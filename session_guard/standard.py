@@ -9,7 +9,12 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from session_guard.names.values import Literal
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from session_guard.names.values import Value
     from session_guard.versions import Version, Versions
 
 NAME_FUNC = "prepared_statement_name_func"
@@ -72,6 +77,7 @@ DIALECT_ARGUMENTS = {
     "prepared_statement_cache_size": Argument((int,)),
     "prepared_statement_name_func": Argument((type(None),), NAME_FUNC_SINCE),
     "async_creator_fn": Argument(()),
+    "async_fallback": Argument(),
 }
 """What SQLAlchemy's asyncpg dialect takes out of `connect_args` for itself."""
 
@@ -207,3 +213,29 @@ def _one_cache_left(names: Names, asyncpg: Version | None, *, dialect_off: bool)
         wrong = "still gives statements names that another process uses too before asyncpg 0.32"
     known = str(asyncpg) if asyncpg is not None else "which asyncpg this project runs is not known"
     return f"{wrong} ({known})"
+
+
+def near_argument(name: str) -> str | None:
+    """Return the argument of `asyncpg.connect` that was most likely meant, or None."""
+    import difflib
+
+    if name in OTHER_NAMES:
+        return OTHER_NAMES[name]
+    near = difflib.get_close_matches(name, CONNECT_ARGUMENTS, n=1, cutoff=0.8)
+    return near[0] if near else None
+
+
+def wrong_type(types: tuple[type, ...] | None, found: Iterable[Value]) -> str | None:
+    """Return what kind of literal stands where `types` are taken, or None where it fits.
+
+    What is no literal fits.
+    """
+    values = [value.value for value in found if isinstance(value, Literal)]
+    if types is None or not values or len(values) != len(tuple(found)):
+        return None
+    if any(isinstance(value, (*types, *((bool,) if int in types else ()))) for value in values):
+        return None
+    kind = type(values[0]).__name__
+    return {"str": "a string", "int": "a number", "float": "a number", "NoneType": "`None`"}.get(
+        kind, f"a `{kind}`"
+    )

@@ -1,0 +1,338 @@
+"""SG204: what asyncpg does not know in `connect_args`, or not in that type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.engines import Engine
+    from session_guard.module import Module
+
+
+class InvalidConnectArg(Rule):
+    code = "SG204"
+    name = "invalid-connect-arg"
+    summary = "a name in `connect_args` that asyncpg does not know, or a value of the wrong type"
+    why = """\
+SQLAlchemy hands `connect_args`, and the parameters of the URL's query, to `asyncpg.connect()` as
+keyword arguments. One that it does not know makes every connect fail with `TypeError: connect() got
+an unexpected keyword argument`, and so do names that circulate as settings for poolers (`raw_sql`,
+`no_prepare`) and those of other drivers (`sslmode`, `connect_timeout`). A number written as a string
+fails as well, and all values in a URL are strings. `server_settings` takes strings alone.
+
+Which names are known depends on the versions of asyncpg and SQLAlchemy; where these are not known,
+every name that some version knows passes. Engines on other drivers are no findings."""
+    fix_safety = """\
+- *Safe*: `raw_sql` and `no_prepare` are removed, a number in quotes loses them, and a number in
+  `server_settings` gets them; no connection was made before.
+- *Unsafe*: a name is replaced by the one that was most likely meant.
+- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file."""
+    since = "0.1.0"
+    references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
+    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    project_names = True
+    in_handler = True
+    only_session_calls = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app?ssl=require&prepared_statement_cache_size=0",
+    connect_args={"timeout": 10, "command_timeout": 60.5, "server_settings": {"jit": "off"}},
+)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+psycopg://app@db/app", connect_args={"sslmode": "require", "connect_timeout": 5}
+)
+other = create_async_engine("sqlite+aiosqlite:///a.db", connect_args={"check_same_thread": False})
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+engine = create_async_engine(settings.url, connect_args={"sslmode": "require"})
+"""),
+        Valid("""\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {"ssl": ssl.create_default_context(), **settings.extra}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def build(url: str, is_sqlite: bool):
+    connect_args = {"check_same_thread": False} if is_sqlite else {"statement_cache_size": 0}
+    return create_async_engine(url, connect_args=connect_args)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "timeout": settings.timeout,
+        "server_settings": {"application_name": settings.name, "timezone": "UTC"},
+        "gsslib": "sspi",
+    },
+)
+"""),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "raw_sql": True,
+        "no_prepare": True,
+        "statement_cache_size": 0,
+    },
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "statement_cache_size": 0,
+    },
+)
+""",
+            count=2,
+            because="`raw_sql`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"sslmode": "require"})
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"ssl": "require"})
+""",
+            unsafe=True,
+            because="asyncpg calls it `ssl`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = dict(statement_cachesize=0)
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = dict(statement_cache_size=0)
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            unsafe=True,
+            because="did you mean `statement_cache_size`?",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={"statement_cache_size": "0", "server_settings": {"statement_timeout": 5000}},
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={"statement_cache_size": 0, "server_settings": {"statement_timeout": "5000"}},
+)
+""",
+            count=2,
+            because="takes strings alone",
+        ),
+        Invalid(
+            """\
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+
+HOST = os.environ["DB_HOST"]
+engine = create_async_engine(f"postgresql+asyncpg://app@{HOST}/app?sslmode=require&timeout=5")
+""",
+            count=2,
+            because="values in a URL are strings",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+connect_args = {"statement_cache_size": 0}
+connect_args["application_name"] = "worker"
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=connect_args)
+""",
+            because="belongs in `server_settings`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": lambda: ""}
+)
+""",
+            config='sqlalchemy-version = "2.0.9"',
+            because="SQLAlchemy 2.0.9, as `sqlalchemy-version` says",
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard.engines import engine_of
+        from session_guard.standard import SERVER_SETTINGS
+
+        assert isinstance(node, Call)
+        engine = engine_of(node, module)
+        if engine is None or not engine.is_on_asyncpg:
+            return
+        yield from _names(engine, module)
+        yield from _types(engine, module)
+        if engine.connect_args.is_present(SERVER_SETTINGS):
+            yield from _startup_parameters(engine, module)
+        yield from _url_parameters(engine, module)
+
+
+_FAILS = "every connect fails with a `TypeError`"
+
+
+def _names(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard import standard
+    from session_guard.arguments import NotFixableError
+    from session_guard.connect_args import node_of, removal, renamed
+
+    given = engine.connect_args
+    for key in sorted(given.entries):
+        argument = standard.CONNECT_ARGUMENTS.get(key)
+        node = node_of(given, key, module) or engine.call
+        if argument is not None:
+            is_dialects = key in standard.DIALECT_ARGUMENTS
+            known = engine.versions.sqlalchemy if is_dialects else engine.versions.asyncpg
+            if argument.since and known is not None and known.is_surely_below(*argument.since):
+                since = ".".join(map(str, argument.since))
+                yield Violation(
+                    node,
+                    f"`{key}` is only known from {known.title} {since} on: {_FAILS} ({known})",
+                    f"upgrade {known.title}, or do without it",
+                )
+            continue
+        is_never = key in standard.NEVER_ARGUMENTS
+        if not given.is_present(key) and not is_never:
+            continue
+        meant = standard.near_argument(key)
+        message = f"`connect_args` has `{key}`, which asyncpg does not know: {_FAILS}"
+        try:
+            if is_never:
+                help_text = "remove it: no version of asyncpg or SQLAlchemy has such a setting"
+                rewrite = Rewrite(
+                    Applicability.SAFE, f"remove `{key}`", removal(given, key, module)
+                )
+            elif key in standard.STARTUP_PARAMETERS:
+                help_text = f"`{key}` belongs in `server_settings`, as a string"
+                raise NotFixableError("whether the pooler takes it there is to be seen first")
+            elif meant is None:
+                help_text = "remove it, or write the name that asyncpg has for it"
+                raise NotFixableError("no name of asyncpg's is near it")
+            else:
+                is_other = key in standard.OTHER_NAMES
+                help_text = (
+                    f"asyncpg calls it `{meant}`" if is_other else f"did you mean `{meant}`?"
+                )
+                rewrite = Rewrite(
+                    Applicability.UNSAFE,
+                    f"write `{meant}` for `{key}`, which is a guess",
+                    renamed(given, key, meant, module),
+                )
+            yield Violation(node, message, help_text, rewrite)
+        except NotFixableError as error:
+            yield Violation(node, message, f"{help_text}; not fixed: {error}")
+
+
+def _types(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard import standard
+    from session_guard.connect_args import node_of, number_without_quotes
+
+    for key in sorted(engine.connect_args.certain & standard.CONNECT_ARGUMENTS.keys()):
+        types = standard.CONNECT_ARGUMENTS[key].types
+        found = engine.connect_args.values(key) or ()
+        wrong = standard.wrong_type(types, found)
+        if wrong is None:
+            continue
+        node = node_of(engine.connect_args, key, module)
+        replacements = number_without_quotes(node) if types and int in types else None
+        yield Violation(
+            node or engine.call,
+            f"`{key}` is {wrong}, which asyncpg does not take: connects fail",
+            "write it as a number" if types and int in types else "see asyncpg's documentation",
+            Rewrite(Applicability.SAFE, "take the quotes away", replacements)
+            if replacements
+            else None,
+        )
+
+
+def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard import standard
+    from session_guard.connect_args import node_of, number_in_quotes
+
+    settings = engine.server_settings
+    for key in sorted(settings.certain):
+        wrong = standard.wrong_type((str,), settings.values(key) or ())
+        if wrong is None:
+            continue
+        node = node_of(settings, key, module)
+        replacements = number_in_quotes(node)
+        yield Violation(
+            node or engine.call,
+            f"`{key}` in `server_settings` is {wrong}; it takes strings alone: connects fail",
+            "write it as a string",
+            Rewrite(Applicability.SAFE, "put it in quotes", replacements) if replacements else None,
+        )
+
+
+def _url_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard import standard
+
+    elsewhere = {standard.DRIVER_CACHE, standard.NAME_FUNC, standard.SERVER_SETTINGS}  # SG203's
+    for key in sorted(engine.url.query.keys() - elsewhere):
+        argument = standard.CONNECT_ARGUMENTS.get(key)
+        if argument is None:
+            meant = standard.near_argument(key)
+            yield Violation(
+                engine.call,
+                f"the URL has the parameter `{key}`, which asyncpg does not know: {_FAILS}",
+                f"asyncpg calls it `{meant}`" if meant else "take it out of the URL",
+            )
+        elif argument.types and int in argument.types and key != standard.DIALECT_CACHE:
+            yield Violation(
+                engine.call,
+                f"the URL has the parameter `{key}`, and values in a URL are strings: {_FAILS}",
+                f"give `{key}` in `connect_args`, as a number",
+            )
