@@ -23,6 +23,7 @@ class TenantSession(AsyncSession):
 """
 # A second builder, so that none of them is alone in building and everything is reported.
 OTHER = DB.replace("SessionLocal", "OtherLocal").replace("TenantSession", "OtherSession")
+BLOCK = "\nasync def job():\n    async with {}() as s:\n        pass\n"
 USE = (
     "from {module} import {name}\n\nasync def job():\n    async with {name}() as s:\n        pass\n"
 )
