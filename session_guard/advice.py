@@ -123,5 +123,10 @@ def behind(engine: Engine) -> str:
     if engine.pooler == "auto":
         return ", behind a transaction pooler"
     title = {"supavisor": "Supavisor", "pgbouncer": "PgBouncer"}[engine.pooler]
+    return f", behind {title}{known_by(engine)}"
+
+
+def known_by(engine: Engine) -> str:
+    """Say how an engine's pooler is known."""
     how = "`pooler`" if engine.project.settings.pooler != "auto" else "the URL"
-    return f", behind {title} (as {how} says)"
+    return f" (as {how} says)"

@@ -21,10 +21,11 @@ class InvalidConnectArg(Rule):
     summary = "a name in `connect_args` that asyncpg does not know, or a value of the wrong type"
     why = """\
 SQLAlchemy hands `connect_args`, and the parameters of the URL's query, to `asyncpg.connect()` as
-keyword arguments. One that it does not know makes every connect fail with `TypeError: connect() got
-an unexpected keyword argument`, and so do names that circulate as settings for poolers (`raw_sql`,
-`no_prepare`) and those of other drivers (`sslmode`, `connect_timeout`). A number written as a string
-fails as well, and all values in a URL are strings. `server_settings` takes strings alone.
+keyword arguments. One that it does not know makes every connect fail with `TypeError: connect()
+got an unexpected keyword argument`, and so do names that circulate as settings for poolers
+(`raw_sql`, `no_prepare`) and those of other drivers (`sslmode`, `connect_timeout`). A number
+written as a string fails as well, and all values in a URL are strings. `server_settings` takes
+strings alone.
 
 Which names are known depends on the versions of asyncpg and SQLAlchemy; where these are not known,
 every name that some version knows passes. Engines on other drivers are no findings."""
