@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError, argument, with_argument
+from session_guard.arguments import (
+    NotFixableError,
+    argument,
+    with_argument,
+    without_argument,
+)
 from session_guard.imports import has_comment
 from session_guard.names.values import Dictionary
 
@@ -204,3 +209,69 @@ def number_in_quotes(node: cst.CSTNode | None) -> Replacements | None:
 
 def _value(node: cst.CSTNode | None) -> cst.BaseExpression | None:
     return node.value if isinstance(node, (cst.DictElement, cst.Arg)) else None
+
+
+def moved(engine: Engine, call: cst.Call, values: Mapping[str, cst.BaseExpression]) -> Replacements:
+    """Return the edit that gives an engine's call with `values` in its `connect_args`.
+
+    `call` is the engine's call as it is without what is moved. Raises NotFixableError.
+    """
+    given = argument(call, "connect_args")
+    if given is None:
+        if not engine.arguments.is_absent("connect_args"):
+            raise NotFixableError("its `connect_args` come with `**`")
+        display = cst.Dict([_item(key, value) for key, value in values.items()])
+        return ((engine.call, with_argument(call, "connect_args", display)),)
+    if isinstance(given.value, cst.Dict):
+        display = with_items(given.value, values)
+    else:
+        unpacked = cst.StarredDictElement(given.value, comma=_COMMA)
+        display = cst.Dict([unpacked, *(_item(key, value) for key, value in values.items())])
+    return ((engine.call, cst.ensure_type(call.with_deep_changes(given, value=display), cst.Call)),)
+
+
+def without_option(call: cst.Call, given: cst.Arg, key: str) -> cst.Call:
+    """Return a call without `key` in the dictionary display that its argument `given` is.
+
+    Raises NotFixableError.
+    """
+    assert isinstance(given.value, cst.Dict)
+    item = element(given.value, key)
+    assert item is not None
+    if has_comment(given):
+        raise NotFixableError("a comment stands in the dictionary")
+    if len(given.value.elements) == 1:
+        return without_argument(call, given)
+    display = without_item(given.value, item)
+    return cst.ensure_type(call.with_deep_changes(given, value=display), cst.Call)
+
+
+def without_method_option(call: cst.Call, gone: cst.Arg, *, is_awaited: bool) -> cst.BaseExpression:
+    """Return `x.execution_options(…)` without one option; `x` where it was the only one."""
+    if len(call.args) == 1 and not is_awaited:
+        assert isinstance(call.func, cst.Attribute)
+        return call.func.value
+    return without_argument(call, gone)
+
+
+def out_of_url(engine: Engine, key: str, value: str) -> Replacements:
+    """Return the edit that moves a number from a literal URL's query to `connect_args`.
+
+    Raises NotFixableError.
+    """
+    first = engine.call.args[0] if engine.call.args else None
+    if first is None or first.keyword is not None or not isinstance(first.value, cst.SimpleString):
+        raise NotFixableError("its URL is not a literal in the call")
+    if not value.isdecimal():
+        raise NotFixableError("its value is no number")
+    text = first.value.value
+    pair = f"{key}={value}"
+    for found, instead in ((f"?{pair}&", "?"), (f"&{pair}", ""), (f"?{pair}", "")):
+        if found in text:
+            literal = first.value.with_changes(value=text.replace(found, instead, 1))
+            call = engine.call.with_deep_changes(first, value=literal)
+            bare = cst.ensure_type(call, cst.Call)
+            if engine.connect_args.is_present(key):
+                return ((engine.call, bare),)
+            return moved(engine, bare, {key: cst.Integer(str(int(value)))})
+    raise NotFixableError("it is not written plainly in the URL")

@@ -1,0 +1,337 @@
+"""SG203: a setting of the driver where it does nothing, or makes every connect fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.connect_args import Replacements
+    from session_guard.engines import Engine
+    from session_guard.module import Module
+
+
+class MisplacedPoolerSetting(Rule):
+    code = "SG203"
+    name = "misplaced-pooler-setting"
+    summary = "a setting of asyncpg's that stands elsewhere than in `connect_args`"
+    why = """\
+Settings of asyncpg and of its dialect have one place, the engine's `connect_args`.
+
+- As an argument of `create_async_engine` they raise `TypeError: Invalid argument(s) … sent to
+  create_engine()`.
+- In the URL `statement_cache_size` is a string, and every connect fails; only
+  `prepared_statement_cache_size` works there, and covers SQLAlchemy's cache alone.
+- As execution options, of an engine, a connection, a statement or a session's call, they are
+  accepted and do nothing: the engine looks safe, and is not.
+
+Options of factories and sessions themselves are SG104's."""
+    fix_safety = """\
+- Moving an argument of the call, or a `statement_cache_size` of a literal URL, to `connect_args`
+  is *safe*: nothing worked before.
+- Removing an execution option that does nothing is *safe*. Where it is an engine's, and
+  `connect_args` has no such key, it moves there, which is *unsafe*: it then takes effect.
+- *Absent* where what is to be changed is not written in the call itself."""
+    since = "0.1.0"
+    references = (
+        "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
+    )
+    tokens = (
+        b"create_async_engine",
+        b"sqlalchemy.ext.asyncio",
+        b"statement_cache_size",
+        b"prepared_statement_name_func",
+        b"server_settings",
+        b"max_cached_statement_lifetime",
+        b"max_cacheable_statement_size",
+    )
+    project_names = True
+    in_handler = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app?prepared_statement_cache_size=0",
+    connect_args={"statement_cache_size": 0},
+    execution_options={"isolation_level": "READ COMMITTED"},
+)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("mysql+asyncmy://db/app?charset=utf8mb4", pool_size=5)
+"""),
+        Valid("""\
+import asyncpg
+
+async def pool(url):
+    return await asyncpg.create_pool(url, statement_cache_size=0, server_settings={"jit": "off"})
+"""),
+        Valid("""\
+from sqlalchemy import select
+
+async def rows(session, table):
+    statement = select(table).execution_options(yield_per=100, populate_existing=True)
+    return await session.stream(statement, execution_options={"stream_results": True})
+"""),
+        Valid("""\
+def connect(url, **options):
+    return Connector(url, **options)
+
+connector = connect("db", statement_cache_size=0)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import options
+
+engine = create_async_engine("postgresql+asyncpg://db/app", execution_options=options)
+"""),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    statement_cache_size=0,
+    pool_size=5,
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    pool_size=5,
+    connect_args={"statement_cache_size": 0},
+)
+""",
+            because="raises a `TypeError`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import ARGS
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args=ARGS, prepared_statement_name_func=lambda: ""
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import ARGS
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={**ARGS, "prepared_statement_name_func": lambda: ""}
+)
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app?ssl=require&statement_cache_size=0",
+    connect_args={"timeout": 5},
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app?ssl=require",
+    connect_args={"timeout": 5, "statement_cache_size": 0},
+)
+""",
+            because="is a string in the URL",
+        ),
+        Invalid(
+            """\
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+
+URL = f"{os.environ['DATABASE_URL']}?statement_cache_size=0"
+engine = create_async_engine(URL, connect_args={"prepared_statement_cache_size": 0})
+""",
+            because="its URL is not a literal in the call",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    execution_options={"isolation_level": "READ COMMITTED", "statement_cache_size": 0},
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    execution_options={"isolation_level": "READ COMMITTED"},
+    connect_args={"statement_cache_size": 0},
+)
+""",
+            unsafe=True,
+            because="does nothing",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"statement_cache_size": 0},
+    execution_options={"no_prepare": True, "statement_cache_size": 0},
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"statement_cache_size": 0},
+)
+""",
+            count=2,
+        ),
+        Invalid(
+            """\
+from sqlalchemy import text
+
+async def load(session):
+    statement = text("SELECT 1").execution_options(prepared_statement_cache_size=0)
+    await session.execute(statement, execution_options={"statement_cache_size": 0})
+""",
+            fixed="""\
+from sqlalchemy import text
+
+async def load(session):
+    statement = text("SELECT 1")
+    await session.execute(statement)
+""",
+            count=2,
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard.engines import engine_of
+        from session_guard.session_options import takes_session_options
+
+        assert isinstance(node, Call)
+        engine = engine_of(node, module)
+        if engine is not None and not engine.is_another_database:
+            yield from _arguments(engine, module)
+            yield from _url(engine)
+        if (engine is None or engine.is_on_asyncpg) and not takes_session_options(node, module):
+            yield from _options(node, engine, module)
+
+
+_HELP = "give it in the engine's `connect_args`"
+
+
+def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard.arguments import NotFixableError, argument, without_argument
+    from session_guard.connect_args import moved
+    from session_guard.standard import ONLY_ASYNCPG
+
+    for key in sorted(ONLY_ASYNCPG):
+        given = argument(engine.call, key)
+        if given is None:
+            continue
+        message = f"`{key}` is no argument of `{module.code(engine.call.func)}`, which raises a "
+        message += "`TypeError`"
+        try:
+            bare = without_argument(engine.call, given)
+            if engine.connect_args.is_present(key):
+                edits: Replacements = ((engine.call, bare),)
+            else:
+                edits = moved(engine, bare, {key: given.value})
+        except NotFixableError as error:
+            yield Violation(given, message, f"{_HELP}; not fixed: {error}")
+        else:
+            rewrite = Rewrite(Applicability.SAFE, f"move `{key}` to `connect_args`", edits)
+            yield Violation(given, message, _HELP, rewrite)
+
+
+def _url(engine: Engine) -> Iterator[Violation]:
+    from session_guard.arguments import NotFixableError
+    from session_guard.connect_args import out_of_url
+    from session_guard.standard import DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS
+
+    if not engine.is_on_asyncpg:
+        return
+    for key in (DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS):
+        if key not in engine.url.query:
+            continue
+        where = engine.call.args[0] if engine.call.args else engine.call
+        message = f"`{key}` is a string in the URL: every connect fails with a `TypeError`"
+        try:
+            edits = out_of_url(engine, key, engine.url.query[key])
+        except NotFixableError as error:
+            yield Violation(where, message, f"{_HELP}; not fixed: {error}")
+        else:
+            rewrite = Rewrite(Applicability.SAFE, f"move `{key}` to `connect_args`", edits)
+            yield Violation(where, message, _HELP, rewrite)
+
+
+def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[Violation]:
+    import libcst as cst
+
+    from session_guard.arguments import NotFixableError, argument
+    from session_guard.connect_args import element, moved, without_option
+    from session_guard.connect_args import without_method_option as without
+    from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
+
+    known = ONLY_ASYNCPG | (NEVER_ARGUMENTS if engine is not None else frozenset())
+    message = "as an execution option `{}` does nothing"
+    if isinstance(call.func, cst.Attribute) and call.func.attr.value == "execution_options":
+        for arg in call.args:
+            if arg.keyword is not None and arg.keyword.value in known:
+                key = arg.keyword.value
+                shorter = without(call, arg, is_awaited=_is_awaited(call, module))
+                rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", ((call, shorter),))
+                yield Violation(arg, message.format(key), _HELP, rewrite)
+    given = argument(call, "execution_options")
+    if given is None or not isinstance(given.value, cst.Dict):
+        return
+    for key in sorted(known):
+        item = element(given.value, key)
+        if item is None:
+            continue
+        help_text = _HELP if key in ONLY_ASYNCPG else "remove it: nothing has such a setting"
+        what, applicability = f"remove `{key}`", Applicability.SAFE
+        try:
+            bare = without_option(call, given, key)
+            edits: Replacements = ((call, bare),)
+            if (
+                engine is not None
+                and key in ONLY_ASYNCPG
+                and not engine.connect_args.is_present(key)
+            ):
+                edits = moved(engine, bare, {key: item.value})
+                what = f"move `{key}` to `connect_args`, where it takes effect"
+                applicability = Applicability.UNSAFE
+        except NotFixableError as error:
+            yield Violation(item, message.format(key), f"{help_text}; not fixed: {error}")
+        else:
+            rewrite = Rewrite(applicability, what, edits)
+            yield Violation(item, message.format(key), help_text, rewrite)
+
+
+def _is_awaited(call: cst.Call, module: Module) -> bool:
+    from libcst import Await
+
+    return isinstance(module.parent(call), Await)
