@@ -80,7 +80,7 @@ def completion(engine: Engine, module: Module) -> Rewrite:
     replacements = connect_args.setting(engine, module, wanted)
     names = " and ".join(f"`{key}`" for key in wanted)
     doubts = []
-    if NAME_FUNC in wanted and not (
+    if engine.names is Names.DEFAULT and not (
         known is not None and known.is_surely_at_least(*standard.NAME_FUNC_SINCE)
     ):
         doubts.append(

@@ -1,0 +1,307 @@
+"""SG205: a name function that gives statements of two connections, or of two cursors, one name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Invalid, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.engines import Engine
+    from session_guard.module import Module
+
+
+class UnsafeStatementNames(Rule):
+    code = "SG205"
+    name = "unsafe-statement-names"
+    summary = "a `prepared_statement_name_func` whose names meet those of other statements"
+    why = """\
+- A constant other than `""` names every statement alike: the second that is prepared on a
+  connection fails, or the rows of the first come back. A name that the module makes once, with
+  `uuid4()` or without, is a constant too.
+- A counter is unique in one process. Behind a pooler the next process counts from one as well,
+  and its statement of the same name may be the one that runs.
+- `""`, the unnamed statement, is right where nothing remembers it: with `statement_cache_size=0`
+  and `prepared_statement_cache_size=0`. With asyncpg's cache on it fails (`unnamed prepared
+  statement does not exist`); with SQLAlchemy's alone, a statement that is run while another's
+  `stream()` is open takes its place, and rows of the wrong query come back, without any pooler
+  too. From asyncpg 0.32 on that is right.
+
+A name function that cannot be followed is no finding."""
+    fix_safety = """\
+The standard's settings are completed in `connect_args`, as for SG202, which is *safe*: anonymous
+names with both caches off were right wherever it was measured. *Absent* where `connect_args` comes
+with `**`."""
+    since = "0.1.0"
+    references = (
+        "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
+    )
+    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    project_names = True
+    in_handler = True
+    only_session_calls = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__"},
+)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def anonymous() -> str:
+    return ""
+
+connect_args = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+connect_args["prepared_statement_name_func"] = anonymous
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=connect_args)
+"""),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0},
+)
+""",
+            config='asyncpg-version = "0.32.0"',
+        ),
+        Valid("""\
+import uuid
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def unique_name() -> str:
+    suffix = uuid.uuid4().hex
+    return "stmt_" + suffix
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": unique_name}
+)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.naming import statement_name
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": statement_name}
+)
+"""),
+        Valid(
+            """\
+from itertools import count
+from sqlalchemy.ext.asyncio import create_async_engine
+
+numbers = count()
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"prepared_statement_name_func": lambda: f"s{next(numbers)}"},
+)
+""",
+            config='pooler = "direct"',
+        ),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"prepared_statement_name_func": lambda: "", **settings.caches},
+)
+"""),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+    },
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            because="which asyncpg this project runs is not known",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def nameless():
+    return ""
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": nameless}
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def nameless():
+    return ""
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": nameless, \
+"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+)
+""",
+            config='pooler = "direct"',
+            because="unnamed prepared statement does not exist",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "stmt",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            because="one name",
+        ),
+        Invalid(
+            """\
+import itertools
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_numbers = itertools.count()
+
+def numbered() -> str:
+    return f"__asyncpg_stmt_{next(_numbers)}__"
+
+ARGS = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": numbered,
+}
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            fixed="""\
+import itertools
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_numbers = itertools.count()
+
+def numbered() -> str:
+    return f"__asyncpg_stmt_{next(_numbers)}__"
+
+ARGS = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            because="counts in one process alone",
+        ),
+        Invalid(
+            """\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+NAME = f"__asyncpg_{uuid4()}__"
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": lambda: NAME}
+)
+""",
+            fixed="""\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+
+NAME = f"__asyncpg_{uuid4()}__"
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": lambda: "", \
+"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+)
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+options = {"connect_args": {"prepared_statement_name_func": lambda: "", "statement_cache_size": 0}}
+engine = create_async_engine("postgresql+asyncpg://db/app", **options)
+""",
+            config='asyncpg-version = "0.31"',
+            because="its `connect_args` come with `**`",
+        ),
+    )
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard.advice import completion
+        from session_guard.arguments import NotFixableError
+        from session_guard.connect_args import node_of
+        from session_guard.engines import engine_of
+        from session_guard.standard import NAME_FUNC
+
+        assert isinstance(node, Call)
+        engine = engine_of(node, module)
+        said = _verdict(engine) if engine is not None and engine.is_on_asyncpg else None
+        if engine is None or said is None:
+            return
+        where = node_of(engine.connect_args, NAME_FUNC, module) or node
+        help_text = 'name no statement (`lambda: ""`) and turn both caches off'
+        try:
+            yield Violation(where, said, help_text, completion(engine, module))
+        except NotFixableError as error:
+            yield Violation(where, said, f"{help_text}; not fixed: {error}")
+
+
+def _verdict(engine: Engine) -> str | None:
+    """Return what is wrong with an engine's statement names, or None where nothing is known."""
+    from session_guard.standard import DIALECT_CACHE, DRIVER_CACHE, Names, worth
+
+    names = engine.names
+    if names is Names.CONSTANT:
+        return "this name function gives every statement one name"
+    if names is Names.COUNTED and not engine.needs_no_settings:
+        return "this name function counts in one process alone: another gives the same names"
+    driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
+    if names is not Names.ANONYMOUS or driver_off is None or dialect_off is None:
+        return None
+    value = worth(names, driver_off=driver_off, dialect_off=dialect_off, versions=engine.versions)
+    if value.is_right:
+        return None
+    return f"the unnamed statement with a cache left on {value.verdict}"
