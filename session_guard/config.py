@@ -22,6 +22,8 @@ ALL = "ALL"
 UNREADABLE = "SG001"
 """A file that cannot be read or parsed: reported whatever is selected."""
 
+DEFAULT_BASELINE = ".session-guard-baseline"
+
 DEFAULT_EXCLUDE = frozenset(
     {
         ".bzr",
@@ -93,6 +95,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = DEFAULT_PER_FILE_IGNORES
+    baseline: str = DEFAULT_BASELINE
     pooler: str = "auto"
     sqlalchemy_version: str | None = None
     asyncpg_version: str | None = None
@@ -306,6 +309,15 @@ def _pooler(value: object, _: object) -> str:
     return value
 
 
+def _path_within(value: object, _: object) -> str:
+    if not isinstance(value, str):
+        raise _InvalidError(f"must be a string, not {_kind(value)}")
+    parts = value.replace("\\", "/").split("/")
+    if not value.strip() or os.path.isabs(value) or ".." in parts:
+        raise _InvalidError(f"`{value}` is not the path of a file within the project")
+    return value
+
+
 def _version(value: object, _: object) -> str:
     if not isinstance(value, str):
         raise _InvalidError(f'must be a string such as "2.0", not {_kind(value)}')
@@ -321,6 +333,7 @@ _KEYS: dict[str, Callable[[Any, KnownCodes], Any]] = {
     "ignore": _ignored_codes,
     "exclude": _patterns,
     "per-file-ignores": _patterns_to_codes,
+    "baseline": _path_within,
     "pooler": _pooler,
     "sqlalchemy-version": _version,
     "asyncpg-version": _version,

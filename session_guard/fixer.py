@@ -40,32 +40,47 @@ def fix(
     rules: Sequence[Rule],
     *,
     unsafe: bool,
+    fingerprints: bool = False,
 ) -> FixResult:
     """Apply the safe fixes, and the unsafe ones if `unsafe`, until there are none left.
 
     A file whose fixed form could not be parsed, or would still have the findings, is given back as
     it came.
     """
-    original, applied, before = data, list[Finding](), 0
+
+    def found_in(data: bytes) -> list[Finding]:
+        return lint(display_path, path, data, project, rules, fingerprints=fingerprints)
+
+    original, applied, before = data, list[Finding](), (0, 0)
     for _ in range(_MOST_PASSES):
         module = parse(display_path, path, data, project, rules)
         if module is None:
             return FixResult(data, applied, [])
         if isinstance(module, Finding):
             if not applied:
-                return FixResult(data, [], lint(display_path, path, data, project, rules))
-            return _given_up(display_path, path, original, project, rules, "parse")
+                return FixResult(data, [], found_in(data))
+            return _given_up(original, found_in(original), "parse")
         found = violations(module, rules)
-        if applied and len(found) >= before:
-            return _given_up(display_path, path, original, project, rules, "be free of it")
+        if applied and _size(found) >= before:
+            return _given_up(original, found_in(original), "be free of it")
         chosen = _chosen(module, found, unsafe=unsafe)
         if not chosen:
-            remaining = [finding(display_path, module, *item) for item in found]
+            remaining = [
+                finding(display_path, module, *item, fingerprints=fingerprints) for item in found
+            ]
             return FixResult(data, applied, remaining)
-        before = len(found)
-        applied.extend(finding(display_path, module, *item) for item in chosen)
+        before = _size(found)
+        applied.extend(
+            finding(display_path, module, *item, fingerprints=fingerprints) for item in chosen
+        )
         data = _applied(module, data, chosen)
-    return _given_up(display_path, path, original, project, rules, "settle")
+    return _given_up(original, found_in(original), "settle")
+
+
+def _size(found: Sequence[tuple[Rule, Violation]]) -> tuple[int, int]:
+    """Return what each pass makes smaller; what is mended may leave a suppression of no use."""
+    unused = sum(rule.judges_suppressions for rule, _ in found)
+    return len(found) - unused, unused
 
 
 def _chosen(
@@ -95,14 +110,7 @@ def _applied(module: Module, data: bytes, chosen: Sequence[tuple[Rule, Violation
     return apply(data, render(module, rewrites), module.decoded.encoding)
 
 
-def _given_up(
-    display_path: str,
-    path: Path,
-    data: bytes,
-    project: Project,
-    rules: Sequence[Rule],
-    what: str,
-) -> FixResult:
+def _given_up(data: bytes, found: Sequence[Finding], what: str) -> FixResult:
     """Return the file as it came, its findings without the fixes that did not work."""
     remaining = [
         replace(
@@ -110,6 +118,6 @@ def _given_up(
             fix=None,
             help=f"{item.help}; not fixed: the fixed file would not {what}; please report this",
         )
-        for item in lint(display_path, path, data, project, rules)
+        for item in found
     ]
     return FixResult(data, [], remaining)

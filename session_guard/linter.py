@@ -36,11 +36,17 @@ def unreadable(display_path: str, reason: str, line: int = 1, column: int = 1) -
 
 
 def lint(
-    display_path: str, path: Path, data: bytes, project: Project, rules: Sequence[Rule]
+    display_path: str,
+    path: Path,
+    data: bytes,
+    project: Project,
+    rules: Sequence[Rule],
+    *,
+    fingerprints: bool = False,
 ) -> list[Finding]:
     """Return what `rules` find in a file, in the order of lines; what is suppressed is left out.
 
-    `data` are the file's bytes, `path` its absolute path.
+    `data` are the file's bytes, `path` its absolute path; `fingerprints` asks for those too.
     """
     module = parse(display_path, path, data, project, rules)
     if module is None:
@@ -48,7 +54,7 @@ def lint(
     if isinstance(module, Finding):
         return [module]
     return [
-        finding(display_path, module, rule, violation)
+        finding(display_path, module, rule, violation, fingerprints=fingerprints)
         for rule, violation in violations(module, rules)
     ]
 
@@ -100,11 +106,19 @@ def violations(module: Module, rules: Sequence[Rule]) -> list[tuple[Rule, Violat
     """Return what `rules` find in a parsed file and no comment silences, in the order of lines."""
     from session_guard.suppressions import Suppressions
 
+    judges = [rule for rule in rules if rule.judges_suppressions]
     found = list(_violations(module, rules))
-    if not found:
+    if not found and not judges:
         return []
     suppressions = Suppressions(module)
     found = [item for item in found if not suppressions.silences(item[0].code, item[1].node)]
+    asked = {rule.code for rule in rules if not rule.judges_suppressions}
+    found.extend(
+        (rule, violation)
+        for rule in judges
+        for violation in suppressions.unused(asked)
+        if not suppressions.silences(rule.code, violation.node)
+    )
 
     def order(item: tuple[Rule, Violation]) -> tuple[int, int, str]:
         start = module.position(item[1].node).start
@@ -121,7 +135,14 @@ def _violations(module: Module, rules: Sequence[Rule]) -> Iterator[tuple[Rule, V
                     yield rule, violation
 
 
-def finding(display_path: str, module: Module, rule: Rule, violation: Violation) -> Finding:
+def finding(
+    display_path: str,
+    module: Module,
+    rule: Rule,
+    violation: Violation,
+    *,
+    fingerprints: bool = False,
+) -> Finding:
     """Return a violation as plain data, its fix as edits."""
     from session_guard.edits import render
     from session_guard.spans import Lines
@@ -147,7 +168,14 @@ def finding(display_path: str, module: Module, rule: Rule, violation: Violation)
         help=help_text,
         source_line=Lines(module.text).text(position.start.line),
         fix=fix,
+        fingerprint=_fingerprint(module, violation) if fingerprints else "",
     )
+
+
+def _fingerprint(module: Module, violation: Violation) -> str:
+    from session_guard.fingerprint import fingerprint
+
+    return fingerprint(module, violation.node)
 
 
 def unfixable(module: Module) -> str | None:

@@ -66,6 +66,8 @@ class Finding:
     """What to do; where there is no fix, why not."""
     source_line: str
     fix: Fix | None = None
+    fingerprint: str = ""
+    """A hash of the statement it is in, where that was asked for; empty where it is in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,9 @@ class Rule(ABC):
     only_session_calls: ClassVar[bool] = False
     """Whether every finding is a call of what makes sessions, factories or engines, or has such a
     call in it; a file without one is then not parsed by LibCST."""
+    judges_suppressions: ClassVar[bool] = False
+    """Whether it stands for suppressions that suppress nothing: every other rule is then asked,
+    whatever its gate says, and the core finds what this one reports."""
     node_types: ClassVar[tuple[str, ...]]
     """Names of the LibCST node classes that `check` is called with."""
     valid: ClassVar[tuple[Valid, ...]]

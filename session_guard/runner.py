@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_guard import registry
+from session_guard.baseline import Baseline
 from session_guard.config import ConfigError, Configuration
 from session_guard.linter import lint, unreadable
 from session_guard.project import Project
@@ -74,18 +76,26 @@ class Run:
         self._rules = registry.load_rules()
         self._configuration = Configuration(options.overrides, registry.known_codes)
         self._projects: dict[Path, Project] = {}
+        self._baselines: dict[Path, Baseline] = {}
+        self._baseline_notices: list[str] = []
         self.checked = 0
 
     @property
     def notices(self) -> list[str]:
         """What the projects have to say about the run as a whole, each thing once."""
         notices = (notice for project in self._projects.values() for notice in project.notices)
-        return list(dict.fromkeys(notices))
+        return [*dict.fromkeys(notices), *self._baseline_notices]
 
-    def check(self) -> Iterator[list[Finding]]:
-        """Yield the findings of one file after the other.
+    @property
+    def known(self) -> int:
+        """How many findings were not reported, since they are in a baseline."""
+        return sum(baseline.silenced for baseline in self._baselines.values())
 
-        Raises ConfigError, PathError and FileError.
+    def check(self, *, freeze: bool = False) -> Iterator[list[Finding]]:
+        """Yield the findings of one file after the other that are not in its baseline.
+
+        Where `freeze` is true, the baselines are written at the end, and all that is found is in
+        them. Raises ConfigError, PathError and FileError.
         """
         for file in self._inputs():
             if file.refusal is not None:
@@ -93,8 +103,22 @@ class Run:
             elif file.source is not None:
                 with _naming(file.shown):
                     project = self._project(file.source)
-                    findings = check_file(file.source, file.data, project, self._rules)
+                    baseline = self._baseline(file.source, freeze=freeze)
+                    findings = check_file(
+                        file.source,
+                        file.data,
+                        project,
+                        self._rules,
+                        fingerprints=baseline.is_used,
+                    )
+                    findings = baseline.unknown(file.source.relative, findings)
                 yield findings
+        if freeze:
+            folders = self._folders()
+            for baseline in self._baselines.values():
+                self._baseline_notices.append(baseline.write(folders))
+        elif self._options.paths != (STANDARD_INPUT,):
+            self._note_stale_entries()
 
     def fix(self, *, unsafe: bool, write: bool) -> Iterator[Fixed]:
         """Yield what became of one file after the other, written back where `write` is true.
@@ -109,10 +133,21 @@ class Run:
             else:
                 with _naming(file.shown):
                     project = self._project(file.source)
-                    fixed = fix_file(file.source, file.data, project, self._rules, unsafe=unsafe)
+                    baseline = self._baseline(file.source)
+                    fixed = fix_file(
+                        file.source,
+                        file.data,
+                        project,
+                        self._rules,
+                        unsafe=unsafe,
+                        fingerprints=baseline.is_used,
+                    )
                     if write:
                         fixed = _written(Path(file.source.path), fixed)
-                yield fixed
+                    remaining = baseline.unknown(file.source.relative, fixed.remaining)
+                yield replace(fixed, remaining=tuple(remaining))
+        if write:
+            self._note_stale_entries()
 
     def _inputs(self) -> Iterator[_Input]:
         finder = Finder(self._configuration.settings, force_exclude=self._options.force_exclude)
@@ -140,17 +175,49 @@ class Run:
             self._projects[root] = Project(source.settings)
         return self._projects[root]
 
+    def _baseline(self, source: Source, *, freeze: bool = False) -> Baseline:
+        root = source.settings.root
+        if root not in self._baselines:
+            codes = {rule.code for rule in self._rules}
+            self._baselines[root] = Baseline(source.settings, codes, freeze=freeze)
+        return self._baselines[root]
+
+    def _folders(self) -> list[str]:
+        """Return the folders that were named: what is not found in them is not there."""
+        return [os.path.realpath(path) for path in self._options.paths if os.path.isdir(path)]
+
+    def _note_stale_entries(self) -> None:
+        folders = self._folders()
+        for baseline in self._baselines.values():
+            notice = baseline.stale_notice(folders)
+            if notice is not None:
+                self._baseline_notices.append(notice)
+
 
 def check_file(
-    source: Source, data: bytes, project: Project, rules: Sequence[Rule]
+    source: Source,
+    data: bytes,
+    project: Project,
+    rules: Sequence[Rule],
+    *,
+    fingerprints: bool = False,
 ) -> list[Finding]:
     """Return what `rules` find in a file that holds `data`."""
     passing = _passing(source, data, project, rules)
-    return lint(source.shown, Path(source.path), data, project, passing) if passing else []
+    if not passing:
+        return []
+    path = Path(source.path)
+    return lint(source.shown, path, data, project, passing, fingerprints=fingerprints)
 
 
 def fix_file(
-    source: Source, data: bytes, project: Project, rules: Sequence[Rule], *, unsafe: bool
+    source: Source,
+    data: bytes,
+    project: Project,
+    rules: Sequence[Rule],
+    *,
+    unsafe: bool,
+    fingerprints: bool = False,
 ) -> Fixed:
     """Return what `rules` make of a file that holds `data`; nothing is written."""
     passing = _passing(source, data, project, rules)
@@ -158,7 +225,15 @@ def fix_file(
         return Fixed(source.shown, data, data, (), ())
     from session_guard.fixer import fix
 
-    result = fix(source.shown, Path(source.path), data, project, passing, unsafe=unsafe)
+    result = fix(
+        source.shown,
+        Path(source.path),
+        data,
+        project,
+        passing,
+        unsafe=unsafe,
+        fingerprints=fingerprints,
+    )
     return Fixed(source.shown, data, result.data, tuple(result.applied), tuple(result.remaining))
 
 
@@ -168,9 +243,11 @@ def _passing(
     """Return the rules that may find something; dear questions are asked last."""
     settings = source.settings
     exported = project.exported_names()
-    passing = [
-        rule for rule in rules if settings.is_selected(rule.code) and rule.gate(data, exported)
-    ]
+    selected = [rule for rule in rules if settings.is_selected(rule.code)]
+    passing = [rule for rule in selected if rule.gate(data, exported)]
+    if any(rule.judges_suppressions for rule in passing):
+        # What a suppression was of use for is known of the rules that were asked.
+        passing = selected
     if project.is_handler(Path(source.path)):
         passing = [rule for rule in passing if rule.in_handler]
     return tuple(rule for rule in passing if not settings.is_ignored(rule.code, source.relative))

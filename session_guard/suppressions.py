@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.rule import Applicability, Rewrite, Violation
+
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from session_guard.module import Module
 
 # As flake8 and ruff read it; a list of other tools' codes silences nothing here.
@@ -15,6 +20,19 @@ _NOQA = re.compile(
     r"#\s*noqa\b(?P<codes>\s*:\s*(?P<list>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?(?!\s*:)",
     re.IGNORECASE,
 )
+_CODE = re.compile(r"[A-Z]+[0-9]+", re.IGNORECASE)
+_DASH = re.compile(r"^\s*(?:[-\N{EN DASH}\N{EM DASH}:,;]+\s+)?")
+"""What stands between the codes and the reason that is given for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Suppression:
+    comment: cst.Comment
+    holder: cst.TrailingWhitespace | cst.EmptyLine
+    match: re.Match[str]
+    codes: tuple[str, ...]
+    """In capitals; empty where every code is meant."""
+    used: set[str] = field(default_factory=set)
 
 
 class Suppressions:
@@ -22,20 +40,17 @@ class Suppressions:
 
     def __init__(self, module: Module) -> None:
         self._module = module
-        self._by_line: dict[int, frozenset[str] | None] = {}
+        self._by_line: dict[int, _Suppression] = {}
         if "noqa" in module.text.lower():
             collector = _Comments()
             module.tree.visit(collector)
-            for comment in collector.found:
-                match = _NOQA.search(comment.value)
-                if match is not None:
+            for holder in collector.holders:
+                comment = holder.comment
+                match = _NOQA.search(comment.value) if comment is not None else None
+                if comment is not None and match is not None:
                     line = module.position(comment).start.line
-                    codes = match["list"]
-                    self._by_line[line] = (
-                        None
-                        if codes is None
-                        else frozenset(code.upper() for code in re.split(r"[\s,]+", codes))
-                    )
+                    codes = tuple(code.upper() for code in _CODE.findall(match["list"] or ""))
+                    self._by_line[line] = _Suppression(comment, holder, match, codes)
 
     def silences(self, code: str, node: cst.CSTNode) -> bool:
         """Return whether a comment on the statement of `node`, or on its header, silences `code`.
@@ -46,10 +61,38 @@ class Suppressions:
         if not self._by_line:
             return False
         first, last = self._lines(node)
-        return any(
-            line in self._by_line and ((codes := self._by_line[line]) is None or code in codes)
+        silencing = [
+            found
             for line in range(first, last + 1)
-        )
+            if (found := self._by_line.get(line)) and (not found.codes or code in found.codes)
+        ]
+        for suppression in silencing:
+            suppression.used.add(code)
+        return bool(silencing)
+
+    def unused(self, codes: Collection[str]) -> Iterator[Violation]:
+        """Yield the comments that name one of `codes` and silenced nothing of it so far.
+
+        A comment without codes may be meant for another tool and is never among them.
+        """
+        for suppression in self._by_line.values():
+            unused = [
+                code
+                for code in dict.fromkeys(suppression.codes)
+                if code in codes and code not in suppression.used
+            ]
+            if unused:
+                listed = ", ".join(unused)
+                yield Violation(
+                    suppression.comment,
+                    f"`# noqa: {listed}` suppresses nothing",
+                    "remove it, or a finding that comes back here will not be seen",
+                    Rewrite(
+                        Applicability.SAFE,
+                        f"remove the suppression of {listed}",
+                        tuple(_without(suppression, unused)),
+                    ),
+                )
 
     def _lines(self, node: cst.CSTNode) -> tuple[int, int]:
         position = self._module.position
@@ -71,9 +114,44 @@ class Suppressions:
         return span.start.line, span.end.line
 
 
+def _without(
+    suppression: _Suppression, codes: Collection[str]
+) -> Iterator[tuple[cst.CSTNode, cst.CSTNode | None]]:
+    """Yield what takes `codes` out of a comment, and the comment away if nothing is left of it."""
+    text = _text_without(suppression.match, codes)
+    holder = suppression.holder
+    if text:
+        yield suppression.comment, cst.Comment(text)
+    elif isinstance(holder, cst.EmptyLine):
+        yield suppression.comment, None
+    else:
+        yield holder.whitespace, cst.SimpleWhitespace("")
+        yield suppression.comment, cst.SimpleWhitespace("")
+
+
+def _text_without(match: re.Match[str], codes: Collection[str]) -> str:
+    text, start, end = match.string, *match.span("list")
+    listed, done = "", start
+    for code in _CODE.finditer(text, start, end):
+        if code[0].upper() not in codes:
+            listed += text[done : code.start()] + code[0] if listed else code[0]
+        done = code.end()
+    if listed:
+        return text[:start] + listed + text[end:]
+    before, reason = text[: match.start()], _DASH.sub("", text[end:])
+    if reason:
+        return before + (reason if reason.startswith("#") else f"# {reason}")
+    return before.rstrip().rstrip("#").rstrip()
+
+
 class _Comments(cst.CSTVisitor):
     def __init__(self) -> None:
-        self.found: list[cst.Comment] = []
+        self.holders: list[cst.TrailingWhitespace | cst.EmptyLine] = []
 
-    def visit_Comment(self, node: cst.Comment) -> None:  # noqa: N802 - LibCST's name
-        self.found.append(node)
+    def visit_TrailingWhitespace(  # noqa: N802 - LibCST's name
+        self, node: cst.TrailingWhitespace
+    ) -> None:
+        self.holders.append(node)
+
+    def visit_EmptyLine(self, node: cst.EmptyLine) -> None:  # noqa: N802 - LibCST's name
+        self.holders.append(node)

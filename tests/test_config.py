@@ -38,6 +38,7 @@ def test_every_key(tmp_path: Path) -> None:
         ignore = ["SG2"]
         exclude = ["gen/"]
         per-file-ignores = { "scripts/*.py" = ["SG101"] }
+        baseline = "ci/known"
         pooler = "pgbouncer"
         sqlalchemy-version = "2.1.9"
         asyncpg-version = "0.30"
@@ -49,6 +50,7 @@ def test_every_key(tmp_path: Path) -> None:
     assert settings.ignore == ("SG2",)
     assert settings.exclude == ("gen/",)
     assert settings.per_file_ignores[-1] == ("scripts/*.py", ("SG101",))
+    assert settings.baseline == "ci/known"
     assert settings.pooler == "pgbouncer"
     assert settings.sqlalchemy_version == "2.1.9"
     assert settings.asyncpg_version == "0.30"
@@ -154,6 +156,10 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
         ("per-file-ignores.'a' = 'SG1'", "`per-file-ignores`: `a`: must be a list of strings"),
         ("per-file-ignores.'a' = ['SX']", "`per-file-ignores`: `a`: no rule has the code `SX`"),
         ("per-file-ignores.'!a' = ['SG1']", "`per-file-ignores`: `!a` would match nothing"),
+        ("baseline = []", "`baseline`: must be a string, not an array"),
+        ("baseline = ''", "`baseline`: `` is not the path of a file within the project"),
+        ("baseline = '/a'", "`baseline`: `/a` is not the path of a file within"),
+        ("baseline = '../a'", "`baseline`: `../a` is not the path of a file within"),
         ("pooler = 1", "`pooler`: must be a string, not an integer"),
         ("pooler = 'pgbouncr'", '`pooler`: `pgbouncr` is none of "auto", "supavisor", "pgbouncer"'),
         ("asyncpg-version = '0'", "`asyncpg-version`: `0` is not a version"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,11 @@ def project(folder: Path, rule: Rule, example: Valid | Invalid) -> Path:
     (folder / "app" / "__init__.py").write_text("")
     handler = STANDARD.read_text() if example.handler is None else example.handler
     (folder / "app" / "db.py").write_text(handler)
+    # A suppression is judged by what the rules that it names find.
+    suppressed = re.findall(r"noqa: .*", example.code)
+    codes = sorted({rule.code, *re.findall(r"\bSG\d{3}\b", "".join(suppressed))})
     (folder / "pyproject.toml").write_text(
-        f'[tool.session-guard]\nselect = ["{rule.code}"]\n{example.config}\n'
+        f"[tool.session-guard]\nselect = {codes}\n{example.config}\n"
     )
     file = folder / "app" / "jobs.py"
     file.write_text(example.code)

@@ -9,6 +9,7 @@ import click
 from session_guard import output
 from session_guard.cli.files import arguments, counted, options, running
 from session_guard.rule import Applicability
+from session_guard.runner import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,14 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
+@click.option(
+    "--write-baseline",
+    is_flag=True,
+    help="Freeze what is found: it is in the baseline from now on, and not reported.",
+)
 @arguments
 def command(
+    write_baseline: bool,
     paths: tuple[str, ...],
     output_format: str,
     overrides: tuple[str, ...],
@@ -31,24 +38,28 @@ def command(
     PATHS are files and folders, `.` by default; `-` is standard input.
     """
     given = options(paths, overrides, force_exclude=force_exclude, stdin_filename=stdin_filename)
+    if write_baseline and given.paths == (STANDARD_INPUT,):
+        raise click.UsageError("--write-baseline needs files; `-` is standard input.")
     found: list[Finding] = []
     with running(given) as run:
-        for text in output.render(output_format, _collected(run, found)):
+        findings = _collected(run, found, freeze=write_baseline)
+        for text in output.render(output_format, findings):
             click.echo(text, nl=False)
         if output_format == "text":
-            click.echo(_summary(run.checked, found))
+            click.echo(_summary(run.checked, found, run.known))
     return 1 if found else 0
 
 
-def _collected(run: Run, into: list[Finding]) -> Iterator[Finding]:
-    for findings in run.check():
+def _collected(run: Run, into: list[Finding], *, freeze: bool) -> Iterator[Finding]:
+    for findings in run.check(freeze=freeze):
         into.extend(findings)
         yield from findings
 
 
-def _summary(checked: int, found: list[Finding]) -> str:
+def _summary(checked: int, found: list[Finding], known: int) -> str:
+    in_baseline = f"; {counted(known, 'violation')} in the baseline" if known else ""
     if not found:
-        return f"All checks passed: {counted(checked, 'file')}."
+        return f"All checks passed: {counted(checked, 'file')}{in_baseline}."
     files = len({finding.path for finding in found})
     fixes = [finding.fix.applicability for finding in found if finding.fix]
     safe, unsafe = fixes.count(Applicability.SAFE), fixes.count(Applicability.UNSAFE)
@@ -56,7 +67,7 @@ def _summary(checked: int, found: list[Finding]) -> str:
     if safe:
         fixable.append(f"{safe} can be fixed with `session-guard fix`")
     if unsafe:
-        more = f"{unsafe} more with" if safe else f"{unsafe} can be fixed with `session-guard fix"
-        fixable.append(f"{more} `--unsafe-fixes`")
+        more = "more with `" if safe else "can be fixed with `session-guard fix "
+        fixable.append(f"{unsafe} {more}--unsafe-fixes`")
     summary = f"Found {counted(len(found), 'violation')} in {files} of {counted(checked, 'file')}"
-    return f"{summary}{'; ' if fixable else ''}{', '.join(fixable)}."
+    return f"{summary}{'; ' if fixable else ''}{', '.join(fixable)}{in_baseline}."
