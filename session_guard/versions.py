@@ -170,10 +170,8 @@ def _bounds(clause: str) -> tuple[Numbers, Numbers] | None:
         return None
     numbers = _numbers(match[2])
     match match[1]:
-        case ">=":
+        case ">=" | ">":  # `>0.31` allows 0.31.1
             return numbers, _ENDLESS
-        case ">":
-            return _next(numbers), _ENDLESS
         case "<":
             return (0,), numbers
         case "<=":

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.names.bindings import Place
+    from session_guard.versions import Version
 
 # Arguments of asyncpg and of its dialect: as execution options they do nothing.
 _DRIVER_SETTINGS = frozenset(
@@ -42,7 +43,8 @@ SQLAlchemy 2.1 accepts it: `isolation_level` then holds for this factory's sessi
 
 The handler's own factory is held to this too."""
     fix_safety = """\
-Which SQLAlchemy a project runs is set with `sqlalchemy-version`.
+Which SQLAlchemy a project runs is read from its lock file, its requirements or `pyproject.toml`, or
+set with `sqlalchemy-version`.
 
 - On 2.0: removing the argument is *safe*, since every call raised. Where it sets `isolation_level`
   and the engine is built in the same file without one, the level moves to the engine instead, which
@@ -214,13 +216,15 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
+        from session_guard import versions
         from session_guard.arguments import NotFixableError, argument
+        from session_guard.session_options import takes_session_options
 
         assert isinstance(node, Call)
         given = argument(node, "execution_options")
-        if given is None or not _takes_session_options(node, module):
+        if given is None or not takes_session_options(node, module):
             return
-        version = module.project.settings.sqlalchemy_version
+        version = versions.of(module.project).sqlalchemy
         message = f"`execution_options` on `{module.code(node.func)}(…)` {_consequence(version)}"
         help_text = (
             "settings of the driver belong in the engine's `connect_args`, `isolation_level` in "
@@ -234,34 +238,23 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
             yield Violation(given, message, help_text, rewrite)
 
 
-def _takes_session_options(call: cst.Call, module: Module) -> bool:
-    """Return whether a call makes or configures async sessions or a factory of them."""
-    from session_guard.names import openings, values
-
-    for function in module.evaluate(call.func):
-        if isinstance(function, values.Method) and function.name == "configure":
-            if openings.factory(function.owner) is not None:
-                return True
-        elif openings.is_session_class(function) or openings.factory(function) is not None:
-            return True
-    return any(openings.factory(value) is not None for value in module.results(call))
-
-
-def _is_2_0(version: str | None) -> bool:
-    return version is not None and version.split(".")[:2] == ["2", "0"]
-
-
-def _consequence(version: str | None) -> str:
-    if version is None:
-        return (
-            "raises a TypeError when a session is made on SQLAlchemy 2.0; 2.1 takes it, but the "
-            "standard keeps it to the engine (set `sqlalchemy-version` to hear of yours alone)"
-        )
-    source = f"SQLAlchemy {version}, as `sqlalchemy-version` says"
-    if _is_2_0(version):
-        return f"raises a TypeError when a session is made ({source})"
+def _is_2_0(version: Version | None) -> bool:
     return (
-        f"sets options for these sessions alone, and settings of the driver do nothing ({source})"
+        version is not None and version.is_surely_at_least(2, 0) and version.is_surely_below(2, 1)
+    )
+
+
+def _consequence(version: Version | None) -> str:
+    if version is not None and _is_2_0(version):
+        return f"raises a TypeError when a session is made ({version})"
+    if version is not None and version.is_surely_at_least(2, 1):
+        return (
+            "sets options for these sessions alone, and settings of the driver do nothing "
+            f"({version})"
+        )
+    return (
+        "raises a TypeError when a session is made on SQLAlchemy 2.0; 2.1 takes it, but the "
+        "standard keeps it to the engine (set `sqlalchemy-version` to hear of yours alone)"
     )
 
 

@@ -1,0 +1,348 @@
+"""What is known of an engine: its URL, its driver, its pooler and what is in `connect_args`."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import libcst as cst
+import pytest
+
+from session_guard import sources
+from session_guard.config import Settings
+from session_guard.engines import Engine, engine_of
+from session_guard.module import Module
+from session_guard.names.bindings import Display, Scope
+from session_guard.names.from_ast import build_table
+from session_guard.names.from_libcst import index_tree
+from session_guard.project import Project
+from session_guard.standard import Names
+
+HEAD = "from sqlalchemy.ext.asyncio import create_async_engine, async_engine_from_config\n"
+ASYNCPG = '"postgresql+asyncpg://db/app"'
+FIXTURE = Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py"
+
+
+def engine_in(root: Path, code: str, **settings: str) -> Engine:
+    """Return the last engine that a file `jobs.py` builds."""
+    text = HEAD + textwrap.dedent(code)
+    project = Project(Settings(root=root, **settings))  # type: ignore[arg-type]
+    decoded = sources.decode(text.encode())
+    module = Module(root / "jobs.py", decoded, project, frozenset({"Call", "Name"}))
+    calls = [call for call in module.nodes("Call") if isinstance(call, cst.Call)]
+    engines = [engine for call in calls if (engine := engine_of(call, module)) is not None]
+    return engines[-1]
+
+
+OFF = [
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": 0}})',
+    f"create_async_engine({ASYNCPG}, connect_args=dict(statement_cache_size=0))",
+    f'A = {{"statement_cache_size": 0}}\ncreate_async_engine({ASYNCPG}, connect_args=A)',
+    f'A: dict = {{}}\nA["statement_cache_size"] = 0\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f"A = {{}}\nA.update(statement_cache_size=0)\ncreate_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{}}\nA.update({{"statement_cache_size": 0}})\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{}}\nA |= {{"statement_cache_size": 0}}\ncreate_async_engine({ASYNCPG}, connect_args=A)',
+    f'A = {{}}\nA.setdefault("statement_cache_size", 0)\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{"statement_cache_size": 0}}\n'
+    f'create_async_engine({ASYNCPG}, connect_args={{"ssl": True, **A}})',
+    f'A = {{"statement_cache_size": 0}}\ncreate_async_engine({ASYNCPG}, connect_args=A | {{}})',
+    f'A = {{"statement_cache_size": 9}}\nB = A.copy()\nB["statement_cache_size"] = 0\n'
+    f"create_async_engine({ASYNCPG}, connect_args=B)",
+    f'A = {{"statement_cache_size": 9}}\nB = A\nB["statement_cache_size"] = 0\n'
+    f"create_async_engine({ASYNCPG}, connect_args=B)",
+    f'K = "statement_cache_size"\ncreate_async_engine({ASYNCPG}, connect_args={{K: 0}})',
+    f"ZERO = 0\ncreate_async_engine({ASYNCPG}, connect_args=dict(statement_cache_size=ZERO))",
+    f'def f():\n    a = {{"ssl": True}}\n    a["statement_cache_size"] = 0\n    return a\n'
+    f"create_async_engine({ASYNCPG}, connect_args=f())",
+    f'O = {{"connect_args": {{"statement_cache_size": 0}}}}\ncreate_async_engine({ASYNCPG}, **O)',
+    f'O = {{"pool_size": 5}}\nO["connect_args"] = {{"statement_cache_size": 0}}\n'
+    f"create_async_engine({ASYNCPG}, **O)",
+    f'A = {{"statement_cache_size": 0}}\ndef f():\n'
+    f"    return create_async_engine({ASYNCPG}, connect_args=A)",
+    f'class C:\n    args = {{"statement_cache_size": 0}}\n'
+    f"create_async_engine({ASYNCPG}, connect_args=C.args)",
+    f'if x:\n    A = {{"statement_cache_size": 0}}\nelse:\n'
+    f'    A = {{"ssl": True, "statement_cache_size": 0}}\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+]
+
+
+@pytest.mark.parametrize("code", OFF)
+def test_a_key_that_is_there(code: str, tmp_path: Path) -> None:
+    engine = engine_in(tmp_path, code)
+    assert engine.is_off("statement_cache_size") is True
+    assert engine.is_off("prepared_statement_cache_size") is False
+    assert engine.names is Names.DEFAULT
+
+
+UNKNOWN = [
+    f"create_async_engine({ASYNCPG}, connect_args=other())",
+    f"create_async_engine({ASYNCPG}, **options)",
+    f"create_async_engine({ASYNCPG}, connect_args={{**options}})",
+    f"create_async_engine({ASYNCPG}, connect_args={{key: 0}})",
+    f"def f(a):\n    return create_async_engine({ASYNCPG}, connect_args=a)",
+    f"def f(a=None):\n    return create_async_engine({ASYNCPG}, connect_args=a or {{}})",
+    f'A = {{}}\nif x:\n    A["statement_cache_size"] = 0\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f"A = {{}}\nfor k in y:\n    A[k] = 0\ncreate_async_engine({ASYNCPG}, connect_args=A)",
+    f"A = {{}}\nfill(A)\ncreate_async_engine({ASYNCPG}, connect_args=A)",
+    f"A = {{}}\nA.update(other())\ncreate_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{"statement_cache_size": 0}}\nA.pop(key)\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{"statement_cache_size": 0}} if x else {{}}\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": size}})',
+    f'A = {{}}\ndef fill():\n    A["statement_cache_size"] = 0\nfill()\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'class C:\n    args = {{}}\nC.args["statement_cache_size"] = 0\n'
+    f"create_async_engine({ASYNCPG}, connect_args=C.args)",
+    'async_engine_from_config({"sqlalchemy.url": "postgresql+asyncpg://db/app"})',
+]
+
+
+@pytest.mark.parametrize("code", UNKNOWN)
+def test_a_key_that_is_neither_there_nor_missing(code: str, tmp_path: Path) -> None:
+    assert engine_in(tmp_path, code).is_off("statement_cache_size") is None
+
+
+MISSING = [
+    f"create_async_engine({ASYNCPG})",
+    f"create_async_engine({ASYNCPG}, connect_args={{}})",
+    f"create_async_engine({ASYNCPG}, connect_args=None)",
+    f'create_async_engine({ASYNCPG}, **{{"pool_size": 5}})',
+    f'A = {{"statement_cache_size": 0}}\ndel A["statement_cache_size"]\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f'A = {{"statement_cache_size": 0}}\nA.pop("statement_cache_size")\n'
+    f"create_async_engine({ASYNCPG}, connect_args=A)",
+    f"A = {{}}\nlog(len(A), dict(A))\ncreate_async_engine({ASYNCPG}, connect_args={{**A}})",
+    f'A = {{}}\ncreate_async_engine({ASYNCPG}, connect_args=A)\nA["statement_cache_size"] = 0',
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": 100}})',
+]
+
+
+@pytest.mark.parametrize("code", MISSING)
+def test_a_key_that_is_missing(code: str, tmp_path: Path) -> None:
+    assert engine_in(tmp_path, code).is_off("statement_cache_size") is False
+
+
+def test_settings_from_another_module(tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text(
+        'ARGS = {"statement_cache_size": 0}\nARGS["prepared_statement_cache_size"] = 0\n'
+        'def name() -> str:\n    return ""\n'
+    )
+    code = f"""
+    from settings import ARGS, name
+    ARGS["prepared_statement_name_func"] = name
+    create_async_engine({ASYNCPG}, connect_args=ARGS)
+    """
+    engine = engine_in(tmp_path, code)
+    assert engine.is_off("statement_cache_size") is True
+    assert engine.is_off("prepared_statement_cache_size") is True
+    assert engine.names is Names.ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    ("url", "scheme", "host", "port"),
+    [
+        ('"postgresql+asyncpg://u:p@db.example:6543/a"', "postgresql+asyncpg", "db.example", 6543),
+        ('"postgresql+asyncpg:///app"', "postgresql+asyncpg", None, None),
+        ('"sqlite+aiosqlite:///:memory:"', "sqlite+aiosqlite", None, None),
+        ('"POSTGRESQL+asyncpg://DB/a"', "postgresql+asyncpg", "db", None),
+        ('f"postgresql+asyncpg://{u}:{p}@{h}:6432/{d}"', "postgresql+asyncpg", "\0", 6432),
+        ('"postgresql+asyncpg://" + rest', "postgresql+asyncpg", "\0", None),
+        ('f"{scheme}://db:6432/a"', None, "db", 6432),
+        ('os.getenv("U", "sqlite+aiosqlite:///a.db")', "sqlite+aiosqlite", None, None),
+        ('os.environ["U"].replace("x", "postgresql+asyncpg")', "postgresql+asyncpg", None, None),
+        ('make_url("mysql+asyncmy://db/a")', "mysql+asyncmy", "db", None),
+        ('str(make_url("mysql+asyncmy://db/a"))', "mysql+asyncmy", "db", None),
+        ('URL.create("postgresql+asyncpg", host="h", port=6432)', "postgresql+asyncpg", "h", 6432),
+        ("URL.create(drivername=driver, host=h)", None, None, None),
+        ("settings.url", None, None, None),
+        (
+            '"postgresql+asyncpg://a/b" if x else "postgresql+asyncpg://c/d"',
+            "postgresql+asyncpg",
+            None,
+            None,
+        ),
+        ('os.environ["U"]', None, None, None),
+    ],
+)
+def test_urls(
+    url: str, scheme: str | None, host: str | None, port: int | None, tmp_path: Path
+) -> None:
+    code = f"import os\nfrom sqlalchemy import URL, make_url\ncreate_async_engine({url})"
+    found = engine_in(tmp_path, code).url
+    assert (found.scheme, found.host, found.port) == (scheme, host, port)
+
+
+def test_a_url_is_read_by_keyword_and_from_a_class(tmp_path: Path) -> None:
+    code = """
+    class Settings:
+        url: str = "sqlite+aiosqlite:///app.db"
+    settings = Settings()
+    create_async_engine(url=settings.url)
+    """
+    assert engine_in(tmp_path, code).is_another_database
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ('"postgresql+asyncpg://db/a?ssl=require&x=1"', {"ssl": "require", "x": "1"}),
+        ('f"{base}?statement_cache_size=0"', {"statement_cache_size": "0"}),
+        ('base + "&timeout=5"', {"timeout": "5"}),
+        ('f"postgresql+asyncpg://db/a?ssl={mode}"', {"ssl": "\0"}),
+        ('f"postgresql+asyncpg://db/a?{query}"', {}),
+        ('"postgresql+asyncpg://db/a"', {}),
+    ],
+)
+def test_queries(query: str, expected: dict[str, str], tmp_path: Path) -> None:
+    assert engine_in(tmp_path, f"create_async_engine({query})").url.query == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "pooler", "session_mode"),
+    [
+        ("postgresql+asyncpg://u.r:p@aws-0-eu.pooler.supabase.com:6543/p", "supavisor", False),
+        ("postgresql+asyncpg://u.r:p@aws-0-eu.pooler.supabase.com:5432/p", "supavisor", True),
+        ("postgresql+asyncpg://u.r:p@aws-0-eu.pooler.supabase.com/p", "supavisor", True),
+        ("postgresql+asyncpg://u:p@db.ref.supabase.co:6543/p", "pgbouncer", False),
+        ("postgresql+asyncpg://u:p@db.ref.supabase.co:5432/p", "auto", False),
+        ("postgresql+asyncpg://u:p@ep-x-pooler.eu.aws.neon.tech/p", "pgbouncer", False),
+        ("postgresql+asyncpg://u:p@localhost:6543/p", "supavisor", False),
+        ("postgresql+asyncpg://u:p@10.0.0.1:6432/p", "pgbouncer", False),
+        ("postgresql+asyncpg://u:p@localhost/p", "auto", False),
+    ],
+)
+def test_the_pooler_is_told_from_the_url(
+    url: str, pooler: str, session_mode: bool, tmp_path: Path
+) -> None:
+    code = f'create_async_engine("{url}")'
+    engine = engine_in(tmp_path, code)
+    assert (engine.pooler, engine.is_in_session_mode) == (pooler, session_mode)
+    configured = engine_in(tmp_path, code, pooler="direct")
+    assert (configured.pooler, configured.is_in_session_mode) == ("direct", False)
+
+
+@pytest.mark.parametrize(
+    ("code", "on_asyncpg", "another"),
+    [
+        (f"create_async_engine({ASYNCPG})", True, False),
+        ('create_async_engine("postgresql+psycopg://db/a")', False, False),
+        ('create_async_engine("postgresql://db/a")', False, False),
+        ('create_async_engine("sqlite+aiosqlite://")', False, True),
+        ("create_async_engine(url)", False, False),
+        ('create_async_engine(url, connect_args={"statement_cache_size": 0})', True, False),
+        ('create_async_engine(url, connect_args={"check_same_thread": False})', False, True),
+        ('create_async_engine(url)\nX = "postgresql+asyncpg"', True, False),
+        ('create_async_engine(url)\nX = "postgresql+asyncpg", "sqlite+aiosqlite"', False, False),
+    ],
+)
+def test_the_driver(code: str, on_asyncpg: bool, another: bool, tmp_path: Path) -> None:
+    engine = engine_in(tmp_path, code)
+    assert (engine.is_on_asyncpg, engine.is_another_database) == (on_asyncpg, another)
+
+
+def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("asyncpg==0.30.0\n")
+    assert engine_in(tmp_path, "create_async_engine(url)").is_on_asyncpg
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        ('lambda: ""', Names.ANONYMOUS),
+        ('lambda: "x"', Names.CONSTANT),
+        ('lambda: f"__asyncpg_{uuid4()}__"', Names.UNIQUE),
+        ('lambda: f"{uuid4()}"', Names.UNIQUE),
+        ("lambda: str(uuid4())", Names.UNIQUE),
+        ("lambda: uuid4().hex", Names.UNIQUE),
+        ('lambda: "p_%s" % uuid4()', Names.UNIQUE),
+        ('lambda: "p_" + uuid4().hex', Names.UNIQUE),
+        ('lambda: "p_{}".format(uuid4())', Names.UNIQUE),
+        ("by_def", Names.UNIQUE),
+        ("by_local_name", Names.UNIQUE),
+        ("empty", Names.ANONYMOUS),
+        ("lambda: ONCE", Names.CONSTANT),
+        ('lambda: f"s{next(counter)}"', Names.COUNTED),
+        ("numbered", Names.COUNTED),
+        ("lambda: other()", Names.UNKNOWN),
+        ("other", Names.UNKNOWN),
+        ('lambda: "" if x else f"{uuid4()}"', Names.UNKNOWN),
+        ("None", Names.DEFAULT),
+    ],
+)
+def test_name_functions(function: str, names: Names, tmp_path: Path) -> None:
+    code = f"""
+    from itertools import count
+    from uuid import uuid4
+    ONCE = f"s{{uuid4()}}"
+    counter = count()
+    def by_def():
+        return f"__{{uuid4()}}__"
+    def by_local_name():
+        suffix = uuid4().hex
+        return "s" + suffix
+    def numbered():
+        return f"s{{next(counter)}}"
+    empty = lambda: ""
+    create_async_engine({ASYNCPG}, connect_args={{"prepared_statement_name_func": {function}}})
+    """
+    assert engine_in(tmp_path, code).names is names
+
+
+def test_the_standard_of_2025(tmp_path: Path) -> None:
+    engine = engine_in(tmp_path, FIXTURE.read_text())
+    assert engine.is_on_asyncpg
+    assert engine.names is Names.UNIQUE
+    assert engine.is_off("statement_cache_size") is True
+    assert engine.is_off("prepared_statement_cache_size") is True
+    assert engine.server_settings.literal("statement_cache_size") == "0"
+    assert engine.isolation_level == "READ COMMITTED"
+
+
+def test_alembics_environment_has_no_engine_of_ours(tmp_path: Path) -> None:
+    text = f"from alembic import context\n{HEAD}create_async_engine({ASYNCPG})\n"
+    decoded = sources.decode(text.encode())
+    project = Project(Settings(root=tmp_path))
+    for name, expected in (("env.py", True), ("db.py", False)):
+        module = Module(tmp_path / name, decoded, project, frozenset({"Call"}))
+        (call,) = module.nodes("Call")
+        assert isinstance(call, cst.Call)
+        assert (engine_of(call, module) is None) is expected
+
+
+BOTH = """
+A = {"a": 1, **b, c: {}}
+A["x"] = A["y"] = f"{u}-{v}" + "w"
+A["z"] += 1
+del A["x"], A[key]
+B = A | {"q": "%s" % r}
+B |= dict(a=1)
+C = "x" f"y{z}" + t
+"""
+
+
+def described(scope: Scope) -> list[object]:
+    found: list[object] = []
+    for name, bindings in sorted(scope.bindings.items()):
+        for binding in bindings:
+            value = binding.value
+            pieces = getattr(value, "pieces", ())
+            text = [p if isinstance(p, str) else type(p).__name__ for p in pieces]
+            found.append((name, type(value).__name__, text))
+            if isinstance(value, Display):
+                found.extend((type(k).__name__, type(v).__name__) for k, v in value.items)
+    for store in scope.stores:
+        parts = [type(x).__name__ for x in (store.owner, store.key, store.value)]
+        found.append((*parts, store.place.order > 0))
+    return found
+
+
+def test_both_front_ends_see_the_same_dictionaries() -> None:
+    one = described(build_table(BOTH))
+    assert one == described(index_tree(cst.parse_module(BOTH), frozenset()).scope)
+    assert len([item for item in one if isinstance(item, tuple) and len(item) == 4]) == 5
