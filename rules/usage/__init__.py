@@ -1,0 +1,1 @@
+"""SG3xx: what code does with the sessions it has."""
