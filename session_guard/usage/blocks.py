@@ -1,0 +1,127 @@
+"""Blocks whose session comes from the handler: what is in them, and what the handler does after."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.names.bindings import Ref
+from session_guard.names.from_libcst import children, walk
+from session_guard.names.values import LocalFunction
+from session_guard.safety.loaded import READS
+from session_guard.safety.statements import statement_kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from session_guard.handler import Handler
+    from session_guard.module import Module
+    from session_guard.names.bindings import Function
+
+_CONTEXT_MANAGERS = frozenset({"get_background_session", "get_session"})
+_INNER = (cst.FunctionDef, cst.ClassDef, cst.Lambda)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An `async with get_background_session() as name:`."""
+
+    statement: cst.With
+    item: cst.WithItem
+    name: str
+    handler: Handler
+    manager: Function
+
+    @property
+    def is_innermost(self) -> bool:
+        """Whether nothing is left between the end of the block and the handler's commit."""
+        return self.item is self.statement.items[-1]
+
+
+def handler_blocks(statement: cst.With, module: Module) -> Iterator[Block]:
+    """Yield the sessions that a `with` has from the handler, where they have a name."""
+    if statement.asynchronous is None:
+        return
+    for item in statement.items:
+        if (
+            not isinstance(item.item, cst.Call)
+            or item.asname is None
+            or not isinstance(item.asname.name, cst.Name)
+        ):
+            continue
+        for value in module.evaluate(item.item.func):
+            if isinstance(value, LocalFunction) and value.definition.name in _CONTEXT_MANAGERS:
+                for handler in module.project.handlers:
+                    if value.home is handler.namespace:
+                        yield Block(
+                            statement, item, item.asname.name.value, handler, value.definition
+                        )
+                        return
+
+
+def method_call(node: cst.CSTNode, name: str) -> str | None:
+    """Return the method that `node` calls on the session `name`, awaited or not, or None."""
+    if isinstance(node, cst.Await):
+        node = node.expression
+    if (
+        isinstance(node, cst.Call)
+        and isinstance(node.func, cst.Attribute)
+        and isinstance(node.func.value, cst.Name)
+        and node.func.value.value == name
+    ):
+        return node.func.attr.value
+    return None
+
+
+def within(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield what runs when `node` runs: all in it but the bodies of functions defined there."""
+    yield node
+    for child in children(node):
+        if not isinstance(child, _INNER):
+            yield from within(child)
+
+
+def mentions(node: cst.CSTNode, names: frozenset[str]) -> bool:
+    """Return whether an expression or a statement has one of some names in it."""
+    return any(isinstance(part, cst.Name) and part.value in names for part in walk(node))
+
+
+def surely_only_reads(module: Module, block: Block, tracked: frozenset[str]) -> bool:
+    """Return whether every use of the block's session is a known read, and no object is changed."""
+    body = block.statement.body
+    reads = 0
+    for part in within(body):
+        match part:
+            case cst.Call() if (method := method_call(part, block.name)) is not None:
+                is_read = method in ("get", "get_one", "in_transaction") or (
+                    method in READS
+                    and bool(part.args)
+                    and statement_kind(module, part.args[0].value) in ("read", "plain read")
+                )
+                if not is_read:
+                    return False
+                reads += 1
+            case cst.AssignTarget(target=cst.Attribute(value=owner)) if mentions(owner, tracked):
+                return False
+            case cst.AugAssign(target=cst.Attribute(value=owner)) if mentions(owner, tracked):
+                return False
+    uses = sum(isinstance(part, cst.Name) and part.value == block.name for part in walk(body))
+    return uses == reads
+
+
+def discards_on_error(manager: Function, handler: Handler) -> bool:
+    """Return whether the handler rolls back or closes, so that an error leaves nothing open."""
+    if handler.opening is not None and handler.opening.begins:
+        return True
+    called = {
+        call.function.parts[-1] for call, _ in manager.calls if isinstance(call.function, Ref)
+    }
+    if called & {"rollback", "close", "aclose"}:
+        return True
+    node = manager.node
+    return isinstance(node, ast.AST) and any(
+        isinstance(part, ast.AsyncWith) for part in ast.walk(node)
+    )
