@@ -118,7 +118,10 @@ class Engine:
             return self.url.scheme in ("postgresql+asyncpg", "postgres+asyncpg")
         if self.is_from_config or self.is_another_database:
             return False
-        if standard.ONLY_ASYNCPG & (self.connect_args.entries.keys() | self.arguments.entries):
+        given = self.connect_args.certain | self.arguments.certain
+        # What may be there is for the asyncpg arm of a project that knows other drivers as well.
+        perhaps = self.connect_args.entries.keys() & set(standard.POOLER_SETTINGS)
+        if perhaps or standard.ONLY_ASYNCPG & given:
             return True
         if any(driver in self.text for driver in _OTHER_ASYNC_DRIVERS):
             return False

@@ -9,6 +9,7 @@ from session_guard.names.bindings import (
     Call,
     Opaque,
     Ref,
+    Subscript,
     TextBeginning,
     lookup,
 )
@@ -81,7 +82,7 @@ def _calls(expr: Expr, place: Place, depth: int = 0) -> Iterator[Call]:
         parts = [expr.function, *expr.arguments, *(value for _, value in expr.keywords)]
     elif isinstance(expr, (TextBeginning, Opaque)):
         parts = [piece for piece in expr.pieces if not isinstance(piece, str)]
-    elif isinstance(expr, Attribute):
+    elif isinstance(expr, (Attribute, Subscript)):
         parts = [expr.value]
     elif isinstance(expr, Ref):
         for binding in lookup(expr.parts[0], place) or ():

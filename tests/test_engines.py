@@ -236,6 +236,12 @@ def test_the_pooler_is_told_from_the_url(
         ('create_async_engine("sqlite+aiosqlite://")', False, True),
         ("create_async_engine(url)", False, False),
         ('create_async_engine(url, connect_args={"statement_cache_size": 0})', True, False),
+        (
+            'A = {}\nif x:\n    A["server_settings"] = {}\n'
+            "create_async_engine(url, connect_args=A)",
+            False,
+            False,
+        ),
         ('create_async_engine(url, connect_args={"check_same_thread": False})', False, True),
         ('create_async_engine(url)\nX = "postgresql+asyncpg"', True, False),
         ('create_async_engine(url)\nX = "postgresql+asyncpg", "sqlite+aiosqlite"', False, False),
@@ -260,6 +266,7 @@ def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
         ('lambda: f"{uuid4()}"', Names.UNIQUE),
         ("lambda: str(uuid4())", Names.UNIQUE),
         ("lambda: uuid4().hex", Names.UNIQUE),
+        ('lambda: f"stmt_{uuid4().hex[:8]}"', Names.UNIQUE),
         ('lambda: "p_%s" % uuid4()', Names.UNIQUE),
         ('lambda: "p_" + uuid4().hex', Names.UNIQUE),
         ('lambda: "p_{}".format(uuid4())', Names.UNIQUE),

@@ -16,7 +16,14 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-engine = create_async_engine("postgresql+asyncpg://db/app")
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
 factory = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
 
 
