@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 from session_guard import connect_args, standard
 from session_guard.arguments import NotFixableError
-from session_guard.names.values import External, LocalClass
+from session_guard.names.bindings import Call
+from session_guard.names.values import External, Literal, LocalClass, LocalFunction
 from session_guard.rule import Applicability, Rewrite
 from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE, NAME_FUNC, Names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from session_guard.engines import Engine
     from session_guard.module import Module
+    from session_guard.names.bindings import Place
+    from session_guard.names.values import Namespace
 
 _NULL_POOL = frozenset({"sqlalchemy.pool.NullPool", "sqlalchemy.NullPool"})
 
@@ -130,3 +135,40 @@ def known_by(engine: Engine) -> str:
     """Say how an engine's pooler is known."""
     how = "`pooler`" if engine.project.settings.pooler != "auto" else "the URL"
     return f" (as {how} says)"
+
+
+def creator_verdict(engine: Engine) -> str | None:
+    """Return what is wrong with an engine whose `async_creator` connects, or None.
+
+    Where it cannot be followed to `asyncpg.connect`, it may well connect to no pooler (Cloud SQL's
+    connector does): then only a pooler that is known to be there counts.
+    """
+    connects = list(_connects(engine))
+    if not connects and engine.pooler == "auto":
+        return None
+    driver_off = bool(connects) and all(
+        call.keyword(DRIVER_CACHE) is not None
+        and home.evaluate(call.keyword(DRIVER_CACHE) or call.function, place) == (Literal(0),)
+        for call, place, home in connects
+    )
+    value = standard.worth(
+        Names.DEFAULT, driver_off=driver_off, dialect_off=False, versions=engine.versions
+    )
+    if value.is_right:
+        return None
+    given = f" with `{DRIVER_CACHE}=0`" if driver_off else ""
+    return (
+        "`async_creator` bypasses `connect_args`, and leaves SQLAlchemy's own statement cache on: "
+        f"this{given} {value.verdict}{behind(engine)}"
+    )
+
+
+def _connects(engine: Engine) -> Iterator[tuple[Call, Place, Namespace]]:
+    """Yield the calls of `asyncpg.connect` in the functions that an engine connects with."""
+    for value in engine.arguments.values("async_creator") or ():
+        if not isinstance(value, LocalFunction):
+            continue
+        returned = [(e, p) for e, p in value.definition.returns if isinstance(e, Call)]
+        for call, place in (*value.definition.calls, *returned):
+            if value.home.evaluate(call.function, place) == (External("asyncpg.connect"),):
+                yield call, place, value.home

@@ -117,6 +117,16 @@ def build(url: str, connect_args: dict):
     return create_async_engine(f"postgresql+asyncpg://{url}", connect_args=connect_args)
 """),
         Valid("""\
+from google.cloud.sql.connector import create_async_connector
+from sqlalchemy.ext.asyncio import create_async_engine
+
+async def connect():
+    connector = await create_async_connector()
+    return await connector.connect_async("project:region:db", "asyncpg", user="app", db="app")
+
+engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
+"""),
+        Valid("""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
 URL = "postgresql+asyncpg://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:5432/postgres"
@@ -269,7 +279,7 @@ engine = create_async_engine("postgresql+asyncpg://app@db:6543/app")
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.advice import behind, completion, other_answers, verdict
+        from session_guard.advice import completion, creator_verdict, other_answers, verdict
         from session_guard.arguments import NotFixableError
         from session_guard.engines import engine_of
         from session_guard.standard import Names
@@ -279,13 +289,14 @@ engine = create_async_engine("postgresql+asyncpg://app@db:6543/app")
         if engine is None or not engine.is_on_asyncpg or engine.needs_no_settings:
             return
         if "async_creator" in engine.arguments.entries:
-            yield Violation(
-                node,
-                "`async_creator` bypasses `connect_args`: SQLAlchemy's own statement cache stays "
-                f"on, and statements have names that other processes use too{behind(engine)}",
-                "let SQLAlchemy connect, and give the settings in `connect_args`; not fixed: what "
-                "the function does beside connecting is to be moved first",
-            )
+            bypass = creator_verdict(engine)
+            if bypass is not None:
+                yield Violation(
+                    node,
+                    bypass,
+                    "let SQLAlchemy connect, and give the settings in `connect_args`; not fixed: "
+                    "what the function does beside connecting is to be moved first",
+                )
             return
         said = verdict(engine)
         if said is None or engine.names in (Names.ANONYMOUS, Names.CONSTANT, Names.COUNTED):
