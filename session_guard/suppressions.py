@@ -77,9 +77,7 @@ class Suppressions:
         """
         for suppression in self._by_line.values():
             unused = [
-                code
-                for code in dict.fromkeys(suppression.codes)
-                if code in codes and code not in suppression.used
+                code for code in suppression.codes if code in codes and code not in suppression.used
             ]
             if unused:
                 listed = ", ".join(unused)

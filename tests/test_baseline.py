@@ -155,6 +155,8 @@ OTHER = {
     "another string": ("AsyncSession('a')", "AsyncSession('b')"),
     "another kind of string": ("AsyncSession('a')", "AsyncSession(b'a')"),
     "a blank in a string": ("AsyncSession('ab')", "AsyncSession('a b')"),
+    "another operator": ("AsyncSession(a + b)", "AsyncSession(a - b)"),
+    "another call's argument": ("AsyncSession(f(a), b)", "AsyncSession(f(a, b))"),
     "other grouping": ("AsyncSession((a + b) * c)", "AsyncSession(a + (b * c))"),
     "another statement": ("AsyncSession(e)", "await_ = AsyncSession(e)"),
     "not asynchronous": (
@@ -252,6 +254,8 @@ def test_what_is_not_looked_for_is_not_dropped(project: Path) -> None:
         file.write(f"app/a.py TEAM001 {'0' * 16} 1\n")
     assert guard("check", "--write-baseline", "--config", 'select = ["SG104"]').returncode == 0
     assert entries() == sorted([*everything, "app/a.py TEAM001 1"])
+    assert guard("check", "--write-baseline").returncode == 0
+    assert entries() == sorted([*everything, "app/a.py TEAM001 1"])
 
 
 def test_a_file_that_cannot_be_parsed_is_never_known(project: Path) -> None:
@@ -336,11 +340,11 @@ def test_each_project_has_its_own(project: Path) -> None:
     "name", ["with blank.py", "#a.py", "50%25.py", "größe\u2028.py", "a\nb.py"]
 )
 def test_any_name_of_a_file(name: str, project: Path) -> None:
-    lay({f"app/{name}": ONE})
+    lay({name: ONE})
     freeze()
     assert len(Path(BASELINE).read_text().split("\n")) == 2 + 3 + 1
     assert reported() == []
-    lay({f"app/{name}": TWO})
+    lay({name: TWO})
     assert len(reported()) == 1
 
 
@@ -399,14 +403,13 @@ def test_what_cannot_be_read_or_written_is_exit_code_2(project: Path) -> None:
 
 
 def imported(*arguments: str) -> set[str]:
-    done = run("-X", "importtime", "-m", "session_guard", "check", *arguments)
+    done = run("-X", "importtime", "-m", "session_guard", *arguments)
     return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
 
 def test_nothing_is_hashed_without_a_baseline_and_a_finding(project: Path) -> None:
     lay({"app/clean.py": "x = 1\n"})
-    assert "hashlib" not in imported("app/a.py")
+    assert "hashlib" not in imported("check", "app/a.py") | imported("fix", "app/a.py")
     freeze()
-    assert "hashlib" not in imported("app/clean.py")
-    assert "libcst" not in imported("app/clean.py")
-    assert "hashlib" in imported("app/a.py")
+    assert not {"hashlib", "libcst"} & imported("check", "app/clean.py")
+    assert "hashlib" in imported("check", "app/a.py")
