@@ -171,6 +171,8 @@ def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:
     return (Opaque(),) * count
 
 
+# The arm of a loop's body: it runs again and again.
+LOOP = -1
 # (number of the branching statement, number of its arm) from the scope's top down to a place.
 Branches = tuple[tuple[int, int], ...]
 
@@ -248,7 +250,7 @@ class Scope:
     bindings: dict[str, list[Binding]] = field(default_factory=dict)
     globals: set[str] = field(default_factory=set)
     nonlocals: set[str] = field(default_factory=set)
-    star_imports: list[str] = field(default_factory=list)
+    star_imports: list[tuple[str, Place]] = field(default_factory=list)
     receiver: str | None = None
     """Of a method's scope: its first parameter, `self` mostly."""
     definition: Class | None = None
@@ -257,6 +259,8 @@ class Scope:
     """Of a class's scope: what its methods assign to attributes of the receiver."""
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
+    assigned_attributes: set[tuple[str, ...]] = field(default_factory=set)
+    """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""
 
@@ -293,7 +297,7 @@ def lookup(name: str, place: Place) -> list[Binding] | None:
     """
     scope: Scope | None = place.scope
     at = place
-    first = True
+    first, deferred = True, False
     while scope is not None:
         if name in scope.globals:
             scope, at = scope.module, end_of(scope.module)
@@ -310,8 +314,9 @@ def lookup(name: str, place: Place) -> list[Binding] | None:
                 return list(found)  # used before it is bound: a loop, or an error
         if scope.parent is None:
             return None
-        runs_here = scope.kind in ("class", "comprehension")
-        at = scope.place if runs_here and scope.place is not None else end_of(scope.parent)
+        # What a function does comes later, in whatever class the function stands.
+        deferred = deferred or scope.kind in ("function", "lambda")
+        at = end_of(scope.parent) if deferred or scope.place is None else scope.place
         scope, first = scope.parent, False
     return None
 
@@ -320,12 +325,21 @@ def _reaching(bindings: list[Binding], at: Place) -> list[Binding]:
     """Return those of a scope's bindings that no later one surely hides at `at`."""
     reaching: list[Binding] = []
     for binding in reversed(bindings):
-        if binding.place.order >= at.order or not _compatible(binding.place.branches, at.branches):
+        if not _compatible(binding.place.branches, at.branches):
+            continue
+        if binding.place.order >= at.order:
+            if _in_one_loop(binding.place.branches, at.branches):
+                reaching.append(binding)
             continue
         reaching.append(binding)
         if binding.place.branches == at.branches[: len(binding.place.branches)]:
             break
     return reaching
+
+
+def _in_one_loop(one: Branches, other: Branches) -> bool:
+    """Return whether a loop holds both places, so that the later one comes before the earlier."""
+    return any(a == b and a[1] == LOOP for a, b in zip(one, other, strict=False))
 
 
 def _compatible(one: Branches, other: Branches) -> bool:

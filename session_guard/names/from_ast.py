@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
+    LOOP,
     Attribute,
     Call,
     Class,
@@ -63,7 +64,7 @@ class _AstBuilder(TableBuilder):
             case ast.ImportFrom():
                 module = "." * node.level + (node.module or "")
                 if node.names[0].name == "*":
-                    self.scope.star_imports.append(module)
+                    self.star_import(module)
                 else:
                     self.bind_import_from(module, ((a.name, a.asname) for a in node.names))
             case ast.Assign():
@@ -118,14 +119,14 @@ class _AstBuilder(TableBuilder):
                     self.statements(node.orelse)
             case ast.For() | ast.AsyncFor():
                 self.expressions(node.iter)
-                with self.branch(self.new_branching()):
+                with self.branch(self.new_branching(), LOOP):
                     self.target(node.target, Opaque())
                     self.statements(node.body)
                 with self.branch(self.new_branching()):
                     self.statements(node.orelse)
             case ast.While():
                 self.expressions(node.test)
-                with self.branch(self.new_branching()):
+                with self.branch(self.new_branching(), LOOP):
                     self.statements(node.body)
                 with self.branch(self.new_branching()):
                     self.statements(node.orelse)
@@ -231,8 +232,9 @@ class _AstBuilder(TableBuilder):
             case ast.Subscript():
                 self.expressions(node)
                 self.stored(self.expr(node.value), self.expr(node.slice), value, node)
-            case ast.Attribute(value=ast.Name(id=receiver)):
-                self.bind_attribute(receiver, node.attr, value)
+            case ast.Attribute():
+                self.expressions(node)
+                self.bind_attribute(self.expr(node.value), node.attr, value)
             case _:
                 self.expressions(node)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import (
+    LOOP,
     Attribute,
     Call,
     Class,
@@ -190,7 +191,7 @@ class _TreeBuilder(TableBuilder):
         self.walk_children(node)
         module = module_name(node)
         if isinstance(node.names, cst.ImportStar):
-            self.scope.star_imports.append(module)
+            self.star_import(module)
         else:
             self.bind_import_from(
                 module, ((alias.evaluated_name, alias.evaluated_alias) for alias in node.names)
@@ -289,7 +290,7 @@ class _TreeBuilder(TableBuilder):
             self.walk_all((node.target, node.iter), node)
         else:
             self.walk(node.test, node)
-        with self.branch(self.new_branching()):
+        with self.branch(self.new_branching(), LOOP):
             if isinstance(node, cst.For):
                 self._target(node.target, Opaque())
             self.walk(node.body, node)
@@ -367,8 +368,8 @@ class _TreeBuilder(TableBuilder):
                 self._target(element.value, part)
         elif isinstance(node, cst.Subscript):
             self._stored(node, value)
-        elif isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name):
-            self.bind_attribute(node.value.value, node.attr.value, value)
+        elif isinstance(node, cst.Attribute):
+            self.bind_attribute(self.converter.expr(node.value), node.attr.value, value)
 
     # -- expressions ------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from session_guard.names.bindings import Binding, Call, Class, Function, Place, Scope, Store
+from session_guard.names.bindings import Binding, Call, Class, Function, Place, Ref, Scope, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,12 +43,20 @@ class TableBuilder:
         """Bind `name` in the current scope; comprehensions leave walrus targets to their owner."""
         self.scope.bind(name, Binding(kind, self.here(), target, value, self.type_checking))
 
-    def bind_attribute(self, receiver: str, name: str, value: Expr) -> None:
-        """Bind `receiver.name`, where the receiver is that of the method that is being walked."""
-        owner = self.scope.parent
-        if self.scope.receiver == receiver and owner is not None:
+    def bind_attribute(self, owner: Expr, name: str, value: Expr) -> None:
+        """Bind `owner.name`: where the owner is the receiver of a method, in the class."""
+        if not isinstance(owner, Ref):
+            return
+        around = self.scope.parent
+        if owner.parts == (self.scope.receiver,) and around is not None:
             binding = Binding("assign", self.here(), "", value)
-            owner.attributes.setdefault(name, []).append(binding)
+            around.attributes.setdefault(name, []).append(binding)
+        else:
+            self.module_scope.assigned_attributes.add((*owner.parts, name))
+
+    def star_import(self, module: str) -> None:
+        """Record what `from module import *` may bind."""
+        self.scope.star_imports.append((module, self.here()))
 
     def bind_outside_comprehensions(self, name: str, value: Expr) -> None:
         """Bind the target of a `:=`, which belongs to the scope round the comprehensions."""

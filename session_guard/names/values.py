@@ -281,8 +281,12 @@ class _Evaluation:
                         values.append(UNKNOWN)
                     case _:
                         values.extend(self._bound(binding, home))
+            values.extend(self._hidden_by_star(first, bindings, place, home))
         for name in rest:
             values = list(self._attribute(tuple(values), name, home))
+        assigned = home.scope.assigned_attributes
+        if any(ref.parts[:end] in assigned for end in range(2, len(ref.parts) + 1)):
+            values.append(UNKNOWN)
         step = (ref.parts, place, home)
         return tuple(
             replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in values
@@ -302,14 +306,36 @@ class _Evaluation:
 
     def _starred(self, name: str, home: Namespace) -> tuple[Value, ...]:
         """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
-        for target in home.scope.star_imports:
-            module = home.absolute(target)
-            if name in _STAR_EXPORTS.get(module, ()):
-                return (External(f"{module}.{name}"),)
-            found = home.find_module(module)
-            if found is not None and not found[1] and _exports_by_star(found[0], name):
-                return self._member(found[0], name) or (UNKNOWN,)
+        for target, _ in reversed(home.scope.star_imports):
+            values = self._from_star(name, home.absolute(target), home)
+            if values not in ((), (UNKNOWN,)):
+                return values
         return (External(name),)
+
+    def _from_star(self, name: str, module: str, home: Namespace) -> tuple[Value, ...]:
+        """Return what `from module import *` binds `name` to; nothing if it does not."""
+        if module in _STAR_EXPORTS:
+            return (External(f"{module}.{name}"),) if name in _STAR_EXPORTS[module] else ()
+        found = home.find_module(module)
+        if found is None or found[1]:
+            return (UNKNOWN,)  # a module outside the project may have any name
+        if not _exports_by_star(found[0], name):
+            return ()
+        return self._member(found[0], name) or ()
+
+    def _hidden_by_star(
+        self, name: str, bindings: list[Binding], place: Place, home: Namespace
+    ) -> tuple[Value, ...]:
+        """Return what an `import *` behind a module's own binding may have put in its place."""
+        own = [b.place.order for b in bindings if b.place.scope is home.scope]
+        return tuple(
+            value
+            for target, star in home.scope.star_imports
+            if own
+            and star.order > min(own)
+            and (place.scope is not home.scope or star.order < place.order)
+            for value in self._from_star(name, home.absolute(target), home)
+        )
 
     def _follow(self, dotted: str, home: Namespace) -> tuple[Value, ...]:
         """Return what an absolute dotted name stands for, inside the project where it is there."""
