@@ -1,0 +1,211 @@
+"""SG302: SQL that leaves something on the connection, which a transaction pooler hands on."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from session_guard.rule import Invalid, Rule, Valid, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import libcst as cst
+
+    from session_guard.module import Module
+
+_WORDS = re.compile(
+    rb"\bset\s|\bset_config|\blisten\s|advisory_lock|\btemp(orary)?\s|\bprepare\s|\bhold\b|\bload\s",
+    re.IGNORECASE,
+)
+
+
+class SessionStateBehindPooler(Rule):
+    code = "SG302"
+    name = "session-state-behind-pooler"
+    summary = "SQL that leaves something on a connection which the pooler hands to the next client"
+    why = """\
+Behind a transaction pooler a client has a server connection for one transaction. What belongs to
+the connection and not to the transaction stays there, for whoever comes next: a `search_path`, a
+role or a tenant's id that another request then runs with, a `statement_timeout` that fails its
+queries, an advisory lock that nobody can release, since `pg_advisory_unlock()` runs on another
+connection. The client that set it does not find it again, and no error says so.
+
+Found, in SQL executed on SQLAlchemy's async sessions and connections, are `SET` without `LOCAL`
+(but not `SET TRANSACTION` and `SET CONSTRAINTS`, which end with the transaction),
+`set_config(…, false)`, `LISTEN`, `pg_advisory_lock()` and `pg_try_advisory_lock()` (but not the
+forms with `xact`), also as `func.…`, temporary tables without `ON COMMIT DROP`, `PREPARE`, cursors
+`WITH HOLD` and `LOAD`: the list in PgBouncer's documentation. Sessions on other databases, and text
+that is no SQL of this kind, are no findings.
+
+With `pooler = "direct"` the rule is silent."""
+    fix_safety = """\
+There is no fix: where the setting shall hold for one transaction, `SET LOCAL` and
+`pg_advisory_xact_lock()` say so, but code that relies on it after a commit must be changed."""
+    since = "0.1.0"
+    references = (
+        "https://www.pgbouncer.org/features.html#sql-feature-map-for-pooling-modes",
+        "https://www.postgresql.org/docs/current/sql-set.html",
+        "https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS",
+    )
+    tokens = (b"execute", b"scalar", b"stream", b".exec(", b"exec_driver_sql")
+    in_handler = True
+    node_types = ("Call",)
+
+    valid = (
+        Valid("""\
+from sqlalchemy import text
+
+async def run(session, tenant):
+    await session.execute(text("SET LOCAL statement_timeout = '5s'"))
+    await session.execute(text("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE READ ONLY"))
+    await session.execute(text("SELECT set_config('app.tenant', :t, true)"), {"t": tenant})
+"""),
+        Valid("""\
+from sqlalchemy import func, select, text
+
+async def run(session, key):
+    await session.execute(select(func.pg_advisory_xact_lock(key)))
+    await session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": key})
+"""),
+        Valid("""\
+from sqlalchemy import text
+
+async def run(conn):
+    await conn.execute(text("CREATE TEMP TABLE rows (id int) ON COMMIT DROP"))
+    await conn.execute(text("UPDATE users SET name = 'Listen to me'"))
+    await conn.exec_driver_sql("PREPARE TRANSACTION 'orders'")
+"""),
+        Valid("""\
+async def run(client, log):
+    await client.execute("Set the oven to 200 degrees")
+    await log.execute("Listen carefully")
+"""),
+        Valid("""\
+from sqlalchemy import text
+
+def upgrade(op):
+    op.execute(text("SET search_path TO tenant"))
+"""),
+        Valid("""\
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("mysql+asyncmy://db/app")
+
+async def run(session):
+    async with engine.begin() as conn:
+        await conn.execute(text("SET time_zone = '+00:00'"))
+    await session.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
+"""),
+        Valid(
+            """\
+from sqlalchemy import text
+
+async def run(session):
+    await session.execute(text("SET search_path TO tenant"))
+""",
+            config='pooler = "direct"',
+        ),
+    )
+    invalid = (
+        Invalid(
+            """\
+from sqlalchemy import text
+
+async def use_tenant(session, schema: str):
+    await session.execute(text(f"SET search_path TO {schema}, public"))
+""",
+            because="`SET` without `LOCAL`",
+        ),
+        Invalid(
+            """\
+import sqlalchemy as sa
+from app.db import get_background_session
+
+LOCK = sa.text("SELECT pg_advisory_lock(:key)")
+
+async def job(key):
+    async with get_background_session() as session:
+        await session.execute(LOCK, {"key": key})
+""",
+            because="pg_advisory_xact_lock",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import func, select
+
+async def is_leader(db, key) -> bool:
+    return bool(await db.scalar(select(func.pg_try_advisory_lock(key))))
+""",
+        ),
+        Invalid(
+            """\
+from app.db import engine
+
+async def listen():
+    async with engine.connect() as conn:
+        await conn.exec_driver_sql("LISTEN jobs")
+""",
+            because="LISTEN",
+        ),
+        Invalid(
+            '''\
+from sqlalchemy import text
+
+STATEMENT = """
+    -- rows of this import
+    CREATE TEMPORARY TABLE incoming AS SELECT * FROM users
+"""
+
+class Importer:
+    async def run(self):
+        await self.session.execute(text(STATEMENT))
+''',
+            because="temporary table",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import text
+
+async def run(session, tenant):
+    await session.execute(
+        text("SELECT 1; select set_config('app.tenant', :tenant, false)").bindparams(tenant=tenant)
+    )
+    (await session.connection()).info.clear()
+    await (await session.connection()).exec_driver_sql("DECLARE c CURSOR WITH HOLD FOR SELECT 1")
+    await session.execute(text("PREPARE find (int) AS SELECT * FROM users WHERE id = $1"))
+""",
+            count=3,
+        ),
+        Invalid(
+            """\
+from sqlalchemy import text
+
+async def slow(session, seconds):
+    await session.execute(text("set statement_timeout to '%s'" % seconds))
+    await session.execute(text("SET ROLE " + "reader"))
+""",
+            count=2,
+        ),
+    )
+
+    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
+        return super().gate(source, exported) and _WORDS.search(source) is not None
+
+    def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
+        from libcst import Call
+
+        from session_guard.usage.sql_state import connection_state
+
+        assert isinstance(node, Call)
+        if module.project.settings.pooler == "direct":
+            return
+        found = connection_state(node, module)
+        if found is not None:
+            what, instead = found
+            yield Violation(
+                node,
+                f"{what}, which a transaction pooler hands to the next client",
+                f'use {instead}; set `pooler = "direct"` if there is no such pooler',
+            )
