@@ -36,7 +36,8 @@ back. It is right to
 
 `NoResultFound` and `MultipleResultsFound` come from a query that succeeded: the transaction is
 alive. A block that surely only reads has nothing to lose. An `except` that hands the session to
-code which may roll back, and a `try` round nothing but `add()`, are no findings either."""
+code which may roll back, and a `try` round nothing but `add()`, are no findings either; where the
+handler does not commit there are none at all."""
     fix_safety = (
         "There is no fix: what shall become of the work before the error, only the author knows."
     )
@@ -168,6 +169,31 @@ async def run(row):
         except Conflict:
             return None
 """),
+        Valid(
+            """\
+from app.db import get_background_session
+from app.work import save
+
+async def run(row):
+    async with get_background_session() as session:
+        try:
+            await save(session, row)
+        except Exception:
+            return None
+        await session.commit()
+""",
+            handler="""\
+from contextlib import asynccontextmanager
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+factory = async_sessionmaker()
+
+@asynccontextmanager
+async def get_background_session():
+    async with factory() as session:
+        yield session
+""",
+        ),
     )
     invalid = (
         Invalid(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.handler import read_context_manager
 from session_guard.names.bindings import Ref
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalFunction
@@ -34,6 +35,11 @@ class Block:
     name: str
     handler: Handler
     manager: Function
+
+    @property
+    def commits(self) -> bool:
+        """Whether the handler commits when the block ends well."""
+        return read_context_manager(self.handler.namespace, self.manager)[1]
 
     @property
     def is_innermost(self) -> bool:

@@ -43,7 +43,8 @@ _QUIET = _UNDOING | {"begin_nested"}
 def swallowed_errors(statement: cst.With, module: Module) -> Iterator[tuple[cst.CSTNode, str, str]]:
     """Yield what swallows errors in a handler's block: the node, what it catches, the session."""
     for block in handler_blocks(statement, module):
-        yield from _Search(block, module).found()
+        if block.commits:
+            yield from _Search(block, module).found()
 
 
 class _Search:
