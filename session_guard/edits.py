@@ -22,9 +22,28 @@ def render(module: Module, rewrites: Sequence[Rewrite]) -> tuple[Edit, ...]:
     What is not part of a replaced node or of an import stays the same byte for byte.
     """
     lines = Lines(module.text)
-    changes = {change for rewrite in rewrites for change in _replacements(module, rewrite, lines)}
+    changes = {
+        _trimmed(change, module.text)
+        for rewrite in rewrites
+        for change in _replacements(module, rewrite, lines)
+    }
     changes.update(import_changes(module, rewrites, lines))
     return tuple(_in_bytes(_tidied(changes, lines), module.decoded))
+
+
+def _trimmed(change: Change, text: str) -> Change:
+    """Leave out what a change has in common with what it replaces.
+
+    A call's URL may have a password in it, which edits that are printed must not repeat.
+    """
+    old, new = text[change.start : change.end], change.text
+    if not new or old == new:
+        return change
+    shorter = min(len(old), len(new))
+    before = next((i for i in range(shorter) if old[i] != new[i]), shorter)
+    rest = shorter - before
+    behind = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+    return Change(change.start + before, change.end - behind, new[before : len(new) - behind])
 
 
 def _tidied(changes: Iterable[Change], lines: Lines) -> list[Change]:

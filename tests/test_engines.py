@@ -15,7 +15,9 @@ from session_guard.module import Module
 from session_guard.names.bindings import Display, Scope
 from session_guard.names.from_ast import build_table
 from session_guard.names.from_libcst import index_tree
+from session_guard.output.json import render
 from session_guard.project import Project
+from session_guard.runner import Options, Run
 from session_guard.standard import Names
 
 HEAD = "from sqlalchemy.ext.asyncio import create_async_engine, async_engine_from_config\n"
@@ -353,3 +355,21 @@ def test_both_front_ends_see_the_same_dictionaries() -> None:
     one = described(build_table(BOTH))
     assert one == described(index_tree(cst.parse_module(BOTH), frozenset()).scope)
     assert len([item for item in one if isinstance(item, tuple) and len(item) == 4]) == 5
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        'create_async_engine("postgresql+asyncpg://app:hunter2@db/app")',
+        'create_async_engine("postgresql+asyncpg://app:hunter2@db", connect_args={"ssl": True})',
+        'create_async_engine("postgresql+asyncpg://app:hunter2@db/app?statement_cache_size=0")',
+        'create_async_engine("postgresql+asyncpg://app:hunter2@db/app", statement_cache_size=0)',
+    ],
+)
+def test_no_edit_repeats_a_password(call: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.session-guard]\nselect = ["SG2"]\n')
+    file = tmp_path / "jobs.py"
+    file.write_text(f"{HEAD}engine = {call}\n")
+    found = [item for batch in Run(Options((str(file),))).check() for item in batch]
+    assert any(item.fix is not None for item in found)
+    assert "hunter2" not in "".join(render(found))
