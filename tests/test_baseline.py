@@ -156,7 +156,7 @@ OTHER = {
     "another kind of string": ("AsyncSession('a')", "AsyncSession(b'a')"),
     "a blank in a string": ("AsyncSession('ab')", "AsyncSession('a b')"),
     "another operator": ("AsyncSession(a + b)", "AsyncSession(a - b)"),
-    "another list's element": ("AsyncSession([[a], b])", "AsyncSession([[a, b]])"),
+    "another tuple's element": ("AsyncSession(((a,), b))", "AsyncSession(((a, b),))"),
     "other grouping": ("AsyncSession((a + b) * c)", "AsyncSession(a + (b * c))"),
     "another statement": ("AsyncSession(e)", "await_ = AsyncSession(e)"),
     "not asynchronous": (
