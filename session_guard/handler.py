@@ -1,12 +1,14 @@
-"""What is read from the source of a handler: what it opens, and whether it commits."""
+"""What is read from the source of a handler: what it opens, and where it falls short."""
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from session_guard.contract import shortfall
 from session_guard.names import openings, values
-from session_guard.names.bindings import Function, Ref
+from session_guard.names.bindings import Function
 from session_guard.names.values import External
 
 if TYPE_CHECKING:
@@ -28,8 +30,8 @@ class Handler:
     namespace: Namespace
     opening: Opening | None
     """What `get_background_session` opens; None where that could not be followed."""
-    commits: bool
-    """Whether `get_background_session` commits when its block ends well."""
+    shortfall: str | None
+    """What `get_background_session` does not do as the standard asks; None where it does all."""
 
     @property
     def engine(self) -> Located | None:
@@ -51,18 +53,7 @@ class Handler:
 def _same_engine(one: Value, other: Value) -> bool:
     if isinstance(one, values.Result) and isinstance(other, values.Result):
         return openings.is_engine(one) and one.is_of_the_same_call(other)
-    return (
-        isinstance(one, External)
-        and isinstance(other, External)
-        and same_dotted_name(one.dotted, other.dotted)
-    )
-
-
-def same_dotted_name(one: str, other: str) -> bool:
-    """Return whether two dotted names are one, seen from different folders of the import path."""
-    return one == other or (
-        "." in one and "." in other and (one.endswith(f".{other}") or other.endswith(f".{one}"))
-    )
+    return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted
 
 
 def context_manager(namespace: Namespace) -> Function | None:
@@ -87,13 +78,12 @@ def is_context_manager(namespace: Namespace) -> bool:
     )
 
 
-def read_context_manager(namespace: Namespace, function: Function) -> tuple[Opening | None, bool]:
-    """Return what the context manager opens and whether it commits, helpers of its module included.
+def opening_of(namespace: Namespace, function: Function) -> Opening | None:
+    """Return what the context manager opens, in itself or in helpers of its module.
 
-    Where two calls in it open sessions, which of them it yields is not known.
+    Where several calls in it open sessions, which of them it yields is not known.
     """
     found: list[Opening] = []
-    commits = False
     waiting, seen = [function], set()
     while waiting:
         current = waiting.pop()
@@ -101,19 +91,29 @@ def read_context_manager(namespace: Namespace, function: Function) -> tuple[Open
             continue
         seen.add(id(current))
         for call, place in current.calls:
-            commits = commits or _method(call.function) == "commit"
-            for value in namespace.evaluate(call, place):
-                opening = openings.opening(value)
-                if opening is not None:
-                    found.append(opening)
-                    commits = commits or opening.begins
+            found.extend(
+                opening
+                for value in namespace.evaluate(call, place)
+                if (opening := openings.opening(value)) is not None
+            )
             waiting.extend(
                 callee.definition
                 for callee in namespace.evaluate(call.function, place)
                 if isinstance(callee, values.LocalFunction) and callee.home is namespace
             )
-    return (found[0] if len(found) == 1 else None), commits
+    return found[0] if len(found) == 1 else None
 
 
-def _method(function: object) -> str | None:
-    return function.parts[-1] if isinstance(function, Ref) and len(function.parts) > 1 else None
+def shortfall_of(function: Function) -> str | None:
+    """Return where the context manager falls short of the standard, or None."""
+    node = function.node
+    if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
+        import libcst as cst
+
+        assert isinstance(node, cst.FunctionDef)
+        try:
+            node = ast.parse(cst.Module([node]).code.strip()).body[0]
+        except SyntaxError:
+            return "is written in syntax that this Python does not know"
+    assert isinstance(node, ast.AsyncFunctionDef)
+    return shortfall(node)

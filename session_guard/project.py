@@ -14,7 +14,8 @@ from session_guard.handler import (
     Handler,
     context_manager,
     is_context_manager,
-    read_context_manager,
+    opening_of,
+    shortfall_of,
 )
 from session_guard.modules import ModuleIndex
 from session_guard.names import openings, values
@@ -44,6 +45,7 @@ _NO_USE = re.compile(
     rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
     re.MULTILINE,
 )
+_RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
@@ -170,11 +172,12 @@ class Project:
         names = self.names_of(path)
         if names is None:
             return None
-        function = context_manager(names)
-        opened, commits = read_context_manager(names, function) if function else (None, False)
         if dotted is None:
             dotted = self.modules.likeliest_name(path)
-        return Handler(path, dotted, names, opened, commits)
+        function = context_manager(names)
+        if function is None or not function.is_async:
+            return Handler(path, dotted, names, None, "is no async context manager")
+        return Handler(path, dotted, names, opening_of(names, function), shortfall_of(function))
 
     # -- modules and names ------------------------------------------------------------------
 
@@ -212,6 +215,10 @@ class Project:
             return None
         names = self.names_of(found[0])
         return (names, found[1]) if names is not None else None
+
+    def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
+        """Return the module that a dotted name of the configuration means, and what is left."""
+        return self._find_module(dotted, self.settings.root / "pyproject.toml")
 
     def exported_names(self) -> frozenset[bytes]:
         """Return the names under which files reach the project's factories and session classes."""
@@ -257,6 +264,31 @@ class Project:
             for call, place in names.scope.calls
             for value in names.evaluate(call, place)
         )
+
+    @cached_property
+    def reconfigured_factory(self) -> str | None:
+        """Where a session factory gets another engine or other options after it was built, if any.
+
+        `factory.configure(...)` and `factory.kw` change all that is opened from it later.
+        """
+        for path in self._own_files(lambda data: _RECONFIGURES.search(data) is not None):
+            names = self.names_of(path)
+            if names is None or openings.reconfigures_factories(names):
+                return self._shown(path)
+        return None
+
+    def assigned_elsewhere(self, name: str) -> str | None:
+        """Return the file that assigns to `name` of an imported module, or None."""
+        pattern = re.compile(rb"\.%s\s*=[^=]" % re.escape(name.encode()))
+        for path in self._own_files(lambda data: pattern.search(data) is not None):
+            names = self.names_of(path)
+            if names is None or any(
+                parts[-1] == name
+                and any(b.kind == "import" for b in names.scope.bindings.get(parts[0], ()))
+                for parts in names.scope.assigned_attributes
+            ):
+                return self._shown(path)
+        return None
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""

@@ -52,7 +52,7 @@ def verdict(tmp_path: Path, code: str, handler: str = STANDARD) -> tuple[str, st
 
 def in_block(body: str, arguments: str = "engine") -> str:
     return (
-        f"{HEADER}async def job(jobs, name, now, send, user_id):\n"
+        f"{HEADER}async def job(jobs, job, name, send, user_id):\n"
         f"    async with AsyncSession({arguments}) as s:\n"
         + textwrap.indent(textwrap.dedent(body), " " * 8)
     )
@@ -306,6 +306,107 @@ UNSAFE = {
     "unpacks arguments": ("await s.execute(*jobs)", "are not known"),
     "binds the name again": ("s = send()", "bound again"),
     "closes it": ("await s.close()", "is not understood"),
+    "a CTE that writes, by name": (
+        """
+        new = insert(User).values(name=name).returning(User.id).cte()
+        await s.scalar(select(func.count(new.c.id)))
+        """,
+        "may write",
+    ),
+    "func by another name": (
+        "from sqlalchemy import func as f\nawait s.scalar(select(f.charge(1)))",
+        "may write",
+    ),
+    "a function by name": ("call = func.charge(1)\nawait s.scalar(select(call))", "may write"),
+    "text in a select": ('await s.execute(select(text("charge(1)")))', "may write"),
+    "text in a condition": ('await s.execute(select(User).where(text("charge(1)")))', "may write"),
+    "a method of a class in a select": ("await s.execute(select(User.charge(1)))", "may write"),
+    "a condition that is not known": ("await s.execute(select(User).where(name))", "may write"),
+    "text that calls a quoted function": (
+        "await s.execute(text('SELECT \"doCharge\"(1)'))",
+        "may write",
+    ),
+    "an entity in lower case": (
+        """
+        from app import models as m
+        user = (await s.scalars(select(m.user))).one()
+        user.name = name
+        await s.commit()
+        await s.scalars(select(m.user))
+        """,
+        "reads again after a commit",
+    ),
+    "a finally that writes after a return": (
+        """
+        try:
+            return await s.scalar(select(func.count(User.id)))
+        finally:
+            s.add(User(name=name))
+        """,
+        "`finally`",
+    ),
+    "a break in finally": (
+        """
+        for job in jobs:
+            try:
+                await s.execute(select(User))
+            finally:
+                break
+        """,
+        "swallows errors",
+    ),
+    "a heartbeat": (
+        """
+        user = await s.get(User, user_id)
+        for job in jobs:
+            user.status = "alive"
+            await s.commit()
+        """,
+        "what would have expired",
+    ),
+    "a method called like one of a result": (
+        "user = await s.get(User, user_id)\nuser.freeze()",
+        "may change it",
+    ),
+    "a method called like one of a string": (
+        "user = await s.get(User, user_id)\nuser.join(name)",
+        "may change it",
+    ),
+    "objects handed to a method called like one of a string": (
+        "user = await s.get(User, user_id)\nname.encode(user)",
+        "may change it",
+    ),
+    "set by a function of SQLAlchemy's": (
+        """
+        from sqlalchemy.orm import attributes
+        user = await s.get(User, user_id)
+        attributes.set_attribute(user, "name", name)
+        """,
+        "may change it",
+    ),
+    "changed after it was added by a cascade": (
+        "s.add(User(orders=[job]))\nawait s.commit()\njob.name = name",
+        "changes what it loaded",
+    ),
+    "changed after it was added in an object": (
+        "user = User(orders=[job])\ns.add(user)\nawait s.commit()\njob.name = name",
+        "changes what it loaded",
+    ),
+    "swallows errors of a stream of columns": (
+        """
+        rows = await s.stream(select(User.id))
+        try:
+            async for row in rows:
+                await send(row.id)
+        except OSError:
+            pass
+        """,
+        "catches errors of the session",
+    ),
+    "sorts by a function": (
+        "users = (await s.scalars(select(User))).all()\nsorted(users, key=send)",
+        "may change it",
+    ),
     "mutates what it put elsewhere": (
         """
         user = await s.get(User, user_id)
@@ -381,6 +482,31 @@ FORMS = {
         """,
         "unsafe",
         "request handler",
+    ),
+    "a request handler of Litestar": (
+        """
+        from litestar import get
+
+        @get("/")
+        async def users():
+            async with AsyncSession(engine) as s:
+                return await s.scalar(select(func.count(User.id)))
+        """,
+        "unsafe",
+        "request handler",
+    ),
+    "changed by a function defined before": (
+        """
+        async def job():
+            def rename():
+                user.name = "x"
+
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                rename()
+        """,
+        "unsafe",
+        "may change",
     ),
     "used behind the block": (
         """
@@ -477,6 +603,182 @@ def test_what_the_handler_does_counts(
     got = verdict(tmp_path, BLOCK, STANDARD.replace(old, new))
     assert got[0] == level, got
     assert reason in got[1]
+
+
+HANDLER = """\
+from contextlib import asynccontextmanager
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db")
+SessionLocal = async_sessionmaker(engine, expire_on_commit=False, autoflush=False)
+
+
+@asynccontextmanager
+async def get_background_session():
+"""
+SHORTFALLS = {
+    "inside begin()": (
+        "async with SessionLocal.begin() as s:\n    yield s",
+        "begins the transaction itself",
+    ),
+    "uses the session before": (
+        "async with SessionLocal() as s:\n    await s.execute(X)\n    yield s\n"
+        "    await s.commit()",
+        "as it is",
+    ),
+    "commits on a condition": (
+        "async with SessionLocal() as s:\n    yield s\n    if s.new:\n        await s.commit()",
+        "does not commit in any case",
+    ),
+    "swallows": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except Exception:\n    await s.rollback()\nfinally:\n    await s.close()",
+        "does not raise the error",
+    ),
+    "raises another error": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except Exception as e:\n    await s.rollback()\n    raise X from e\n"
+        "finally:\n    await s.close()",
+        "does not raise the error",
+    ),
+    "commits in the end": (
+        "s = SessionLocal()\ntry:\n    yield s\nfinally:\n    await s.commit()\n"
+        "    await s.close()",
+        "more than to close",
+    ),
+    "commits something else": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await offsets.commit()\n"
+        "finally:\n    await s.close()",
+        "does not commit in any case",
+    ),
+    "yields something else": (
+        "async with SessionLocal() as s:\n    yield Unit(s)\n    await s.commit()",
+        "as it is",
+    ),
+    "waits for a lock": (
+        "async with lock:\n    async with SessionLocal() as s:\n        yield s\n"
+        "        await s.commit()",
+        "does not open a session in a form",
+    ),
+    "leaves it open": (
+        "s = SessionLocal()\nyield s\nawait s.commit()",
+        "does not open a session in a form",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), SHORTFALLS.values(), ids=SHORTFALLS.keys())
+def test_a_handler_that_falls_short_makes_no_fix_safe(
+    body: str, reason: str, tmp_path: Path
+) -> None:
+    level, message = verdict(tmp_path, BLOCK, HANDLER + textwrap.indent(body, "    ") + "\n")
+    assert level == "unsafe"
+    assert reason in message
+
+
+FULL = {
+    "commits inside the with": (
+        "async with SessionLocal() as s:\n    yield s\n    await s.commit()"
+    ),
+    "commits in else": (
+        "async with SessionLocal() as s:\n    try:\n        yield s\n    except BaseException:\n"
+        "        await s.rollback()\n        raise\n    else:\n        await s.commit()"
+    ),
+    "without an except": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\nfinally:\n    await s.close()"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", FULL.values(), ids=FULL.keys())
+def test_a_handler_that_keeps_the_standard_in_other_words(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, BLOCK, HANDLER + textwrap.indent(body, "    ") + "\n")[0] == "safe"
+
+
+OPTIONS = {
+    "binds": ("binds={X: other}", "none", "choose the database"),
+    "sync_session_class": ("sync_session_class=Routing", "none", "choose the database"),
+    "autobegin": ("autobegin=False", "unsafe", "`autobegin` of their own"),
+    "unpacked": ("**options", "none", "not known"),
+}
+
+
+@pytest.mark.parametrize(("option", "level", "reason"), OPTIONS.values(), ids=OPTIONS.keys())
+def test_options_of_the_handlers_factory_count(
+    option: str, level: str, reason: str, tmp_path: Path
+) -> None:
+    handler = STANDARD.replace("autocommit=False", f"autocommit=False, {option}")
+    got = verdict(tmp_path, BLOCK, handler)
+    assert got[0] == level, got
+    assert reason in got[1]
+
+
+OTHER_ENGINES = {
+    "configured anew": """
+        from app.db import background_task_session_factory as F
+        F.configure(bind=other)
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+        """,
+    "changed through kw": """
+        from app.db import background_task_session_factory as F
+        F.kw["bind"] = other
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+        """,
+    "bound again in a loop": """
+        async def job(urls):
+            for url in urls:
+                async with AsyncSession(engine) as s:
+                    await s.commit()
+                engine = make(url)
+        """,
+    "bound again below a method": """
+        class Service:
+            async def job(self):
+                async with AsyncSession(engine) as s:
+                    await s.commit()
+
+        engine = make()
+        """,
+    "hidden by a star import": """
+        from elsewhere import *
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+        """,
+    "assigned to the module": """
+        from app import db
+        db.engine = make()
+        async def job():
+            async with AsyncSession(db.engine) as s:
+                await s.commit()
+        """,
+    "a module of the same name elsewhere": """
+        from reports.db import engine
+        async def job():
+            async with AsyncSession(engine) as s:
+                await s.commit()
+        """,
+    "a factory of its own kind": """
+        from sqlalchemy.ext.asyncio import async_sessionmaker
+        class Tenants(async_sessionmaker):
+            def __call__(self, **kw):
+                return super().__call__(bind=tenant(), **kw)
+        async def job():
+            async with Tenants(engine)() as s:  # noqa: SG101, SG102
+                await s.commit()
+        """,
+}
+
+
+@pytest.mark.parametrize("code", OTHER_ENGINES.values(), ids=OTHER_ENGINES.keys())
+def test_an_engine_that_may_be_another_is_never_fixed(code: str, tmp_path: Path) -> None:
+    findings = found(tmp_path, HEADER + textwrap.dedent(code))
+    assert {item.code for item in findings} & {"SG101", "SG103"}
+    assert all(item.fix is None for item in findings)
 
 
 def test_engine_named_in_the_settings_is_the_handlers(tmp_path: Path) -> None:

@@ -324,6 +324,8 @@ def _engine_with(
         raise NotFixableError("its engine is not built in this file")
     if module.parent(engine) is None:
         raise NotFixableError("its engine is built in another file")
+    if not isinstance(level, cst.SimpleString) or any(given.star for given in engine.args):
+        raise NotFixableError("the level is no literal, or the engine's arguments are not known")
     if argument(engine, "execution_options") or argument(engine, "isolation_level"):
         raise NotFixableError("its engine has execution options or an isolation level of its own")
     name = bind.expr.parts[0]

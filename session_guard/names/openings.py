@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Call, Constant
+from session_guard.names.bindings import Call, Constant, Ref
 from session_guard.names.values import (
     UNKNOWN,
     Beginning,
@@ -15,6 +15,7 @@ from session_guard.names.values import (
     Method,
     Partial,
     Result,
+    class_member,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ ENGINE_BUILDERS = frozenset(
         "sqlalchemy.ext.asyncio.async_engine_from_config",
     }
 )
+_SESSION_ARGUMENTS = frozenset({"bind", "binds", "class_", "expire_on_commit", "autoflush"})
 _ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENGINE_BUILDERS
 
 
@@ -105,6 +107,8 @@ class Opening:
     from_factory: bool
     begins: bool = False
     """Whether it is `factory.begin()`, which commits on leaving."""
+    scoped: bool = False
+    """Whether the session is shared by all that ask an `async_scoped_session` in its scope."""
 
 
 def _merged(opening: Opening, call: Call, place: Place, home: Namespace) -> Opening:
@@ -119,14 +123,8 @@ def _merged(opening: Opening, call: Call, place: Place, home: Namespace) -> Open
             bind = located
         elif key not in (None, "class_"):
             options[key] = located
-    return Opening(
-        opening.session_class,
-        bind,
-        options,
-        opening.unknown_arguments or call.unpacks or len(arguments) > 1,
-        opening.from_factory,
-        opening.begins,
-    )
+    unknown = opening.unknown_arguments or call.unpacks or len(arguments) > 1
+    return replace(opening, bind=bind, options=options, unknown_arguments=unknown)
 
 
 def factory(value: Value) -> Opening | None:
@@ -153,8 +151,8 @@ def factory(value: Value) -> Opening | None:
             for inner in value.home.evaluate(expr, value.place):
                 found = factory(inner)
                 if found is not None:
-                    return found
-        return Opening(UNKNOWN, None, {}, True, True)
+                    return replace(found, scoped=True)
+        return Opening(UNKNOWN, None, {}, True, True, scoped=True)
     if not names & FACTORY_CLASSES:
         return None
     given = call.keyword("class_")
@@ -168,7 +166,12 @@ def factory(value: Value) -> Opening | None:
         session_class = External(SQLALCHEMY_SESSION) if ASYNC_FACTORY_CLASS in names else None
     if session_class is None:
         return None
-    return _merged(Opening(session_class, None, {}, False, True), call, value.place, value.home)
+    # A subclass with a way of its own to open sessions may give them anything.
+    is_own = isinstance(value.function, LocalClass) and any(
+        class_member(value.function, name) != (UNKNOWN,)
+        for name in ("__init__", "__call__", "begin", "configure")
+    )
+    return _merged(Opening(session_class, None, {}, is_own, True), call, value.place, value.home)
 
 
 def _opened_by(function: Value) -> Opening | None:
@@ -181,9 +184,7 @@ def _opened_by(function: Value) -> Opening | None:
     if isinstance(function, Method) and function.name == "begin":
         found = factory(function.owner)
         if found is not None:
-            return Opening(
-                found.session_class, found.bind, found.options, found.unknown_arguments, True, True
-            )
+            return replace(found, begins=True)
     return None
 
 
@@ -202,6 +203,28 @@ def opening(value: Value) -> Opening | None:
 def is_session_class(value: Value) -> bool:
     """Return whether `value` is SQLAlchemy's or SQLModel's `AsyncSession` or a subclass."""
     return derives_from(value, SESSION_CLASSES)
+
+
+def reconfigures_factories(names: Namespace) -> bool:
+    """Return whether a module gives a factory another engine or other options after it was built.
+
+    `factory.configure(...)` and changes of `factory.kw` do; where the factory is not known, a call
+    of `configure` with arguments of sessions is taken for one.
+    """
+    for call, place in names.scope.calls:
+        function = call.function
+        if not isinstance(function, Ref) or function.parts[-1] not in ("configure", "update"):
+            continue
+        for value in names.evaluate(function, place):
+            owner = value.owner if isinstance(value, Method) else None
+            if isinstance(owner, Method):
+                owner = owner.owner  # `factory.kw.update(...)`
+            if owner is not None and factory(owner) is not None:
+                return True
+            if value == UNKNOWN and {key for key, _ in call.keywords} & _SESSION_ARGUMENTS:
+                return True
+    owners = [store.owner for store in names.scope.stores]
+    return any(isinstance(owner, Ref) and owner.parts[-1] == "kw" for owner in owners)
 
 
 def concerns_sessions(value: Value) -> bool:

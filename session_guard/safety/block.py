@@ -14,8 +14,20 @@ import libcst as cst
 
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
-from session_guard.safety.loaded import PURE_BUILTINS, READS, carries_objects, tracked_names
-from session_guard.safety.statements import CONSTRUCT_METHODS, statement_kind
+from session_guard.safety.loaded import (
+    READS,
+    carries_objects,
+    is_result,
+    result_names,
+    tracked_names,
+)
+from session_guard.safety.statements import (
+    PURE_BUILTINS,
+    VALUE_METHODS,
+    VALUE_MODULES,
+    builds_sql,
+    statement_kind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,28 +35,21 @@ if TYPE_CHECKING:
     from session_guard.module import Module
 
 _LOADS_ONE = frozenset({"get", "get_one"})
-# What a statement, a row or a result answers without changing anything that was loaded.
-# What a row, a result or a plain value answers without changing anything that was loaded.
-_PURE_METHODS = frozenset(
+# What a result answers without changing anything that was loaded.
+_RESULT_METHODS = frozenset(
     """
     scalars scalar scalar_one scalar_one_or_none one one_or_none first all fetchall
     fetchone fetchmany mappings unique partitions columns keys tuples yield_per freeze
-    _asdict model_dump model_dump_json dict items values isoformat strftime lower upper
-    strip split join startswith endswith format encode decode hex count index
     """.split()
 )
-_PURE_FUNCTIONS = (
-    "logging.",
-    "sqlalchemy.",
-    "sqlmodel.",
-    "datetime.",
-    "uuid.",
-    "decimal.",
-    "time.",
-    "math.",
-    "asyncio.sleep",
+_QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
+# Context managers that are known not to swallow what is raised in them.
+_QUIET_CONTEXTS = frozenset(
+    """
+    open asyncio.timeout asyncio.timeout_at asyncio.TaskGroup asyncio.Lock asyncio.Semaphore
+    httpx.AsyncClient httpx.Client aiohttp.ClientSession aiofiles.open threading.Lock
+    """.split()
 )
-_QUIET_CONTEXTS = frozenset({"open", "asyncio.timeout", "asyncio.timeout_at", "asyncio.TaskGroup"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class State:
 
 
 _ENDED = State(reached=False)
+_WAYS_OUT = (cst.Return, cst.Break, cst.Continue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +114,9 @@ def reasons_against(
     """
     analysis = _Analysis(module, session, terms)
     analysis.tracked = tracked_names(module, block, session)
-    with_items = list(items)
-    state = analysis.entered(with_items, block, State())
+    analysis.results = result_names(module, block, session)
+    start = State(escaped=analysis.is_captured_outside(block))
+    state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
     return analysis.reasons
 
@@ -120,6 +127,7 @@ class _Analysis:
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
+        self.results: frozenset[str] = frozenset()
         self.reasons: list[str] = []
         self.committing = 1 if terms.commits_itself else 0
         self.raising = False
@@ -131,6 +139,25 @@ class _Analysis:
         text = f"{reason} (line {self.module.position(node).start.line})"
         if text not in self.reasons:
             self.reasons.append(text)
+
+    def is_captured_outside(self, block: cst.BaseSuite) -> bool:
+        """Return whether a function round about, but outside the block, uses names of its objects.
+
+        What it does when it is called in the block is not followed.
+        """
+        around = next(
+            (a for a in self.module.ancestors(block) if isinstance(a, cst.FunctionDef)),
+            self.module.tree,
+        )
+        inside = {id(part) for part in walk(block)}
+        return any(
+            isinstance(part, (cst.FunctionDef, cst.Lambda))
+            and part is not around
+            and id(part) not in inside
+            and not any(holder is part for holder in self.module.ancestors(block))
+            and self.mentions(part)
+            for part in walk(around)
+        )
 
     # -- statements -------------------------------------------------------------------------
 
@@ -273,12 +300,8 @@ class _Analysis:
         if isinstance(node, cst.Call):
             node = node.func
         for value in self.module.evaluate(node):
-            if isinstance(value, External):
-                if value.dotted in _QUIET_CONTEXTS:
-                    continue
-                if value.dotted.split(".")[0] in ("aiohttp", "httpx", "aiofiles", "threading"):
-                    continue
-            return False
+            if not isinstance(value, External) or value.dotted not in _QUIET_CONTEXTS:
+                return False
         return True
 
     def attempt(self, node: cst.Try | cst.TryStar, state: State) -> State:
@@ -296,8 +319,14 @@ class _Analysis:
             after = after.joined(self.suite(handler.body, caught))
             self.raising = outer
         if node.finalbody is not None:
-            if any(isinstance(part, cst.Return) for part in walk(node.finalbody)):
-                self.object_to("a `return` in `finally` swallows errors", node.finalbody)
+            if any(isinstance(part, _WAYS_OUT) for part in walk(node.finalbody)):
+                self.object_to("a way out in `finally` swallows errors", node.finalbody)
+            if self.mentions(node.finalbody) and any(
+                isinstance(part, _WAYS_OUT)
+                for suite in (node.body, *node.handlers, *([node.orelse] if node.orelse else ()))
+                for part in walk(suite)
+            ):
+                self.object_to("a `finally` uses the session after a way out", node.finalbody)
             reached = after.reached
             after = self.suite(node.finalbody.body, replace(after.joined(caught), reached=True))
             if not reached:
@@ -358,6 +387,8 @@ class _Analysis:
     def written(self, state: State, what: str, node: cst.CSTNode) -> State:
         """Return the state after an object of the session may have changed."""
         self.last_write = f"{what} (line {self.module.position(node).start.line})"
+        if state.stale and self.terms.expiry_ends:
+            self.object_to("it changes after a commit what would have expired", node)
         return replace(state, dirty=True, unflushed=True, loaded=True)
 
     # -- expressions ------------------------------------------------------------------------
@@ -510,19 +541,27 @@ class _Analysis:
     def is_pure(self, call: cst.Call) -> bool:
         """Return whether a call is known to change nothing that was loaded."""
         function = call.func
+        takes_objects = any(self.carries(argument.value) for argument in call.args)
         if isinstance(function, cst.Attribute):
-            if function.attr.value in CONSTRUCT_METHODS and not self.carries(function.value):
+            owner, method = function.value, function.attr.value
+            if method in _RESULT_METHODS and is_result(owner, self.session, self.results):
+                return not takes_objects
+            if isinstance(owner, (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)):
                 return True
-            if function.attr.value in _PURE_METHODS:
-                return True
+            if method in VALUE_METHODS and isinstance(owner, (cst.Attribute, cst.Subscript)):
+                return not takes_objects
             if _is_logger(function):
                 return True
-        for value in self.module.evaluate(function):
-            if not isinstance(value, External):
-                return False
-            if value.dotted not in PURE_BUILTINS and not value.dotted.startswith(_PURE_FUNCTIONS):
-                return False
-        return True
+        if any(a.keyword is not None and a.keyword.value == "key" for a in call.args):
+            return False  # `sorted(users, key=touch)` calls what it is given
+        values = self.module.evaluate(function)
+        if values and all(
+            isinstance(value, External)
+            and (value.dotted in PURE_BUILTINS or value.dotted.startswith(_QUIET_FUNCTIONS))
+            for value in values
+        ):
+            return True
+        return builds_sql(self.module, call)
 
     def statement_kind(self, call: cst.Call) -> str:
         """Return what the statement that is executed does, its other arguments minded."""
@@ -562,7 +601,16 @@ class _Analysis:
         return any(isinstance(part, cst.Name) and part.value in self.tracked for part in walk(node))
 
     def mentions(self, node: cst.CSTNode) -> bool:
-        return self.mentions_session(node) or self.mentions_tracked(node)
+        """Return whether a node names the session, its objects or results still to be read."""
+        return any(
+            isinstance(part, cst.Name)
+            and (
+                part.value == self.session
+                or part.value in self.tracked
+                or part.value in self.results
+            )
+            for part in walk(node)
+        )
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
@@ -570,7 +618,7 @@ class _Analysis:
 
 def always_raises(suite: cst.BaseSuite) -> bool:
     """Return whether a block leaves with an exception, whatever it does before."""
-    if any(isinstance(part, (cst.Return, cst.Break, cst.Continue)) for part in walk(suite)):
+    if any(isinstance(part, _WAYS_OUT) for part in walk(suite)):
         return False
     last = suite.body[-1] if suite.body else None
     if isinstance(last, cst.SimpleStatementLine):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.arguments import NotFixableError
-from session_guard.handler import CONTEXT_MANAGER, same_dotted_name
+from session_guard.handler import CONTEXT_MANAGER
 from session_guard.imports import has_comment, is_use
 from session_guard.names import openings, values
 from session_guard.names.bindings import Constant, Ref, end_of, lookup
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _ROUTE_METHODS = frozenset(
     "get post put patch delete head options route websocket api_route trace".split()
 )
+_CHOOSE_THE_DATABASE = frozenset({"binds", "sync_session_class"})
+# Options of the handler's that the analysis of the block minds.
+_MINDED = frozenset({"expire_on_commit", "autoflush", "autocommit"})
 # What the options of a session are where nobody sets them, in SQLAlchemy 2.
 _DEFAULTS: dict[str, object] = {
     "autoflush": True,
@@ -131,10 +134,24 @@ def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     bind = opening.bind
     if opening.unknown_arguments:
         raise NotFixableError("its arguments are unpacked, so its engine is not known")
-    if "binds" in opening.options or "sync_session_class" in opening.options:
-        raise NotFixableError(
-            "its arguments choose the database in a way that the handler does not"
-        )
+    for session, whose in ((opening, "its"), (handler.opening, "the handler's")):
+        if session is None:
+            continue
+        if session.unknown_arguments:
+            raise NotFixableError(f"{whose} arguments are not known")
+        if _CHOOSE_THE_DATABASE & session.options.keys():
+            raise NotFixableError(f"{whose} arguments choose the database for each table")
+        if session.scoped:
+            raise NotFixableError(f"{whose} session is shared within its scope")
+    changed = module.project.reconfigured_factory
+    if changed is None and openings.reconfigures_factories(module.names):
+        changed = "this file"
+    if changed is not None:
+        raise NotFixableError(f"{changed} configures a session factory anew")
+    for name in _last_names(bind, handler.engine):
+        changed = module.project.assigned_elsewhere(name)
+        if changed is not None:
+            raise NotFixableError(f"{changed} assigns another value to `{name}`")
     if bind is None:
         raise NotFixableError("no engine is given where it is opened")
     if _is_named_in_settings(bind, module):
@@ -155,6 +172,15 @@ def _check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     )
 
 
+def _last_names(*engines: Located | None) -> set[str]:
+    """Return the names under which engines are looked up."""
+    return {
+        engine.expr.parts[-1]
+        for engine in engines
+        if engine is not None and isinstance(engine.expr, Ref)
+    }
+
+
 def _is_named_in_settings(bind: Located, module: Module) -> bool:
     """Return whether the configuration names this engine as the handler's."""
     names = module.project.settings.engines
@@ -172,9 +198,27 @@ def _is_named_in_settings(bind: Located, module: Module) -> bool:
         else:
             return False
         dotted = ".".join((dotted, *rest))
-        if not any(same_dotted_name(dotted, name) for name in names):
+        if not any(_is_one_name(dotted, name, module) for name in names):
             return False
     return True
+
+
+def _is_one_name(dotted: str, configured: str, module: Module) -> bool:
+    """Return whether an import's dotted name and a configured one lead to the same thing."""
+    if dotted == configured:
+        return True
+    one = module.names.find_module(dotted)
+    other = module.project.find_configured(configured)
+    if one is None or other is None or not one[1] or not other[1]:
+        return False
+    if one[0].path == other[0].path and one[1] == other[1]:
+        return True
+    found = [n.evaluate(Ref(rest), end_of(n.scope)) for n, rest in (one, other)]
+    return all(found) and all(
+        isinstance(a, values.Result) and isinstance(b, values.Result) and a.is_of_the_same_call(b)
+        for a in found[0]
+        for b in found[1]
+    )
 
 
 # -- which class, which arguments -----------------------------------------------------------------
@@ -198,6 +242,11 @@ def _argument_reasons(opening: Opening, handler: Handler) -> list[str]:
         theirs = _option(handler.opening, name)
         if theirs is _UNKNOWN or here != theirs:
             reasons.append(f"the handler's sessions do not have its `{name}`")
+    reasons.extend(
+        f"the handler's sessions have a `{name}` of their own"
+        for name in sorted(handler.opening.options.keys() - opening.options.keys() - _MINDED)
+        if _option(handler.opening, name) != _option(opening, name)
+    )
     return reasons
 
 
@@ -224,14 +273,19 @@ def _block_reasons(
 ) -> list[str]:
     assert handler.opening is not None
     reasons: list[str] = []
-    if not handler.commits:
-        reasons.append(f"`{CONTEXT_MANAGER}()` of {handler.dotted} does not commit")
+    if handler.shortfall is not None:
+        reasons.append(f"`{CONTEXT_MANAGER}()` of {handler.dotted} {handler.shortfall}")
+    if handler.opening.begins:
+        reasons.append(
+            f"`{CONTEXT_MANAGER}()` of {handler.dotted} begins the transaction itself, which "
+            "neither a `begin()` nor a read after a `commit()` in the block survives"
+        )
     if _option(handler.opening, "expire_on_commit") is not False:
         reasons.append("the handler's factory does not set `expire_on_commit=False`")
     function = next(
         (a for a in module.ancestors(statement) if isinstance(a, cst.FunctionDef)), None
     )
-    if function is not None and is_request_handler(function):
+    if function is not None and is_request_handler(function, module):
         reasons.append("it stands in a request handler, which uses `get_session()`")
     name = None
     if item.asname is not None:
@@ -398,11 +452,17 @@ def _spelling(handler: Handler, module: Module) -> str:
     return ".".join(parts)
 
 
-def is_request_handler(function: cst.FunctionDef) -> bool:
+def is_request_handler(function: cst.FunctionDef, module: Module) -> bool:
     """Return whether a function is decorated like a web framework's route."""
-    return any(
-        isinstance(decorator.decorator, cst.Call)
-        and isinstance(decorator.decorator.func, cst.Attribute)
-        and decorator.decorator.func.attr.value in _ROUTE_METHODS
-        for decorator in function.decorators
-    )
+    for decorator in function.decorators:
+        call = decorator.decorator
+        if not isinstance(call, cst.Call):
+            continue
+        if isinstance(call.func, cst.Attribute) and call.func.attr.value in _ROUTE_METHODS:
+            return True
+        if any(  # Litestar's are plain functions: `@get("/users")`
+            isinstance(value, values.External) and value.dotted.rpartition(".")[2] in _ROUTE_METHODS
+            for value in module.evaluate(call.func)
+        ):
+            return True
+    return False

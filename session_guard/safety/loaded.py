@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.names.bindings import Constant, TextBeginning
 from session_guard.names.from_libcst import children, walk
-from session_guard.safety.statements import statement_kind
+from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,15 +16,14 @@ if TYPE_CHECKING:
     from session_guard.module import Module
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
-# Builtins that change nothing that they are given.
-PURE_BUILTINS = frozenset(
-    """
-    len str int float bool repr sum isinstance issubclass hash format any all print list
-    tuple set frozenset dict sorted enumerate zip reversed min max iter next range abs
-    round id type
-    """.split()
+# What takes objects into the session.
+_TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
+# Methods of a result that give another one.
+_RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
+_PLAIN_TYPES = frozenset(
+    "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
-# Those of them whose result holds what went in.
+# Builtins whose result holds what went in.
 _CONTAINERS = frozenset(
     """
     list tuple set frozenset dict sorted enumerate zip reversed min max iter next
@@ -60,22 +60,105 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
                 case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    owner == session
+                    owner == session and method.value in _TAKES
                 ):
-                    if method.value in ("add", "add_all", "delete", "refresh", "merge"):
-                        for argument in node.args:
-                            found.update(
-                                part.value
-                                for part in walk(argument.value)
-                                if isinstance(part, cst.Name)
-                                and not isinstance(argument.value, cst.Call)
-                            )
+                    for argument in node.args:
+                        found.update(_reachable(module, argument.value))
                 case _:
                     pass
         found.discard(session or "")
         if found == tracked:
             return tracked
         tracked = frozenset(found)
+
+
+def _reachable(module: Module, node: cst.CSTNode) -> Iterator[str]:
+    """Yield the names whose objects the session takes in with `node`, by cascades too."""
+    waiting, seen = [node], set()
+    while waiting:
+        for part in walk(waiting.pop()):
+            if not isinstance(part, cst.Name) or part.value in seen or _is_callee(module, part):
+                continue
+            seen.add(part.value)
+            if _is_plain(module, part):
+                continue
+            yield part.value
+            for binding in module.bindings(module.expr(part), module.place(part)):
+                made_by = getattr(binding.value, "node", None)
+                if isinstance(made_by, cst.Call) and module.parent(made_by) is not None:
+                    waiting.append(made_by)
+
+
+def _is_callee(module: Module, name: cst.Name) -> bool:
+    parent = module.parent(name)
+    return isinstance(parent, cst.Call) and parent.func is name
+
+
+def _is_plain(module: Module, name: cst.Name) -> bool:
+    """Return whether a name surely holds a plain value: a literal, or a parameter of such."""
+    bindings = module.bindings(module.expr(name), module.place(name))
+    if not bindings:
+        return False
+    for binding in bindings:
+        if binding.kind == "parameter":
+            if _annotation(module, name) not in _PLAIN_TYPES:
+                return False
+        elif not isinstance(binding.value, (Constant, TextBeginning)):
+            return False
+    return True
+
+
+def _annotation(module: Module, name: cst.Name) -> str:
+    for holder in module.ancestors(name):
+        if isinstance(holder, cst.FunctionDef):
+            parameters = holder.params
+            for parameter in (
+                *parameters.posonly_params,
+                *parameters.params,
+                *parameters.kwonly_params,
+            ):
+                if parameter.name.value == name.value and parameter.annotation is not None:
+                    return module.code(parameter.annotation.annotation)
+            return ""
+    return ""
+
+
+def result_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:
+    """Return the names that hold nothing but results of the session's queries in the block."""
+    results: frozenset[str] = frozenset()
+    while True:
+        found: set[str] = set()
+        others: set[str] = set()
+        for node in walk(block):
+            targets: list[cst.CSTNode] = []
+            if isinstance(node, cst.Assign):
+                targets = [target.target for target in node.targets]
+            elif isinstance(node, (cst.AnnAssign, cst.NamedExpr)):
+                targets = [node.target]
+            elif isinstance(node, (cst.For, cst.CompFor)):
+                others.update(_bound(node.target))
+            for target in targets:
+                value = getattr(node, "value", None)
+                into = found if value and is_result(value, session, results) else others
+                into.update(_bound(target))
+        found -= others
+        if found <= results:
+            return results
+        results = results | found
+
+
+def is_result(node: cst.CSTNode, session: str | None, results: frozenset[str]) -> bool:
+    """Return whether an expression is the result of a query, not yet an object of it."""
+    match node:
+        case cst.Await():
+            return is_result(node.expression, session, results)
+        case cst.Name():
+            return node.value in results
+        case cst.Call(func=cst.Attribute(value=owner, attr=method)):
+            if isinstance(owner, cst.Name) and owner.value == session:
+                return method.value in READS - {"scalar"}
+            return method.value in _RESULTS and is_result(owner, session, results)
+    return False
 
 
 def _bound(target: cst.CSTNode) -> Iterator[str]:

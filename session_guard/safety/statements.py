@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Constant
-from session_guard.names.from_libcst import dotted_parts, walk
-from session_guard.names.values import External
+from session_guard.names.bindings import Constant, Ref
+from session_guard.names.from_libcst import children
+from session_guard.names.values import External, LocalClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Binding
 
 # Methods of selects, columns and results of SQL functions: they build SQL, and run nothing.
 CONSTRUCT_METHODS = frozenset(
@@ -64,6 +65,45 @@ _KINDS = ("other", "read", "write", "plain read")  # the first that a statement 
 _TEXTS = frozenset({"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text"})
 _WRITE_METHODS = CONSTRUCT_METHODS - {"returning", "cte"}
 _SELECT_METHODS = CONSTRUCT_METHODS - {"with_for_update", "returning", "cte", "values", "set"}
+
+# Builtins that change nothing that they are given.
+PURE_BUILTINS = frozenset(
+    """
+    len str int float bool repr sum isinstance issubclass hash format any all print list
+    tuple set frozenset dict sorted enumerate zip reversed min max iter next range abs
+    round id type
+    """.split()
+)
+# What builds SQL and runs nothing; anything else of SQLAlchemy's may be text, or a statement.
+_CONSTRUCTS = frozenset(
+    """
+    select and_ or_ not_ case cast null true false desc asc nulls_last nulls_first
+    nullslast nullsfirst distinct exists tuple_ between type_coerce extract over union
+    union_all selectinload joinedload subqueryload contains_eager load_only defer undefer
+    noload raiseload lazyload immediateload with_loader_criteria aliased bindparam any_ all_
+    """.split()
+)
+_FUNCTIONS = (
+    "sqlalchemy.func.",
+    "sqlalchemy.sql.func.",
+    "sqlalchemy.sql.expression.func.",
+    "sqlalchemy.sql.functions.func.",
+    "sqlmodel.func.",
+)
+# Modules whose functions give plain values, and change nothing that they are given.
+VALUE_MODULES = ("datetime.", "uuid.", "decimal.", "time.", "math.")
+# Methods that strings, dates and the like answer with another such value.
+VALUE_METHODS = frozenset(
+    """
+    lower upper strip lstrip rstrip split splitlines title capitalize startswith endswith
+    format encode decode hex isoformat strftime timestamp date time replace removeprefix
+    removesuffix zfill
+    """.split()
+)
+_OPERATORS = CONSTRUCT_METHODS - {"with_for_update", "returning", "values", "set", "excluded"}
+# Where an expression stands: as an operand it may be SQL itself; as an owner it has columns; as a
+# value it is compared with something.
+_OPERAND, _OWNER, _VALUE = "operand", "owner", "value"
 
 
 def statement_kind(module: Module, node: cst.CSTNode) -> str:
@@ -116,7 +156,7 @@ def _statement_kinds(
     elif (
         name in _SELECTS
         and set(methods) <= _SELECT_METHODS
-        and not any(_may_write(piece) for piece in pieces)
+        and all(_understood(module, piece, _OPERAND, pieces) for piece in pieces)
     ):
         plain = bool(node.args) and all(_is_column(module, a.value) for a in node.args)
         adds = {"with_only_columns", "add_columns", "options"} & set(methods)
@@ -125,36 +165,108 @@ def _statement_kinds(
         yield "other"
 
 
+def builds_sql(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether an expression surely builds a part of a SELECT that writes nothing."""
+    return isinstance(node, cst.Call) and _understood(module, node, _OPERAND, ())
+
+
+def _understood(
+    module: Module, node: cst.CSTNode, role: str, pieces: tuple[cst.CSTNode, ...]
+) -> bool:
+    """Return whether nothing in an expression can write; names are followed to what they hold."""
+    match node:
+        case cst.Name():
+            return all(
+                _name_understood(module, binding, role, pieces)
+                for binding in module.bindings(module.expr(node), module.place(node))
+            )
+        case cst.Attribute():
+            return _understood(module, node.value, _OWNER, pieces)
+        case cst.Call():
+            return _call_understood(module, node, role, pieces)
+        case cst.Lambda() | cst.Yield() | cst.NamedExpr():
+            return False
+        case cst.Await():
+            return role == _VALUE
+        case cst.Tuple() | cst.List() | cst.Set():
+            return all(_understood(module, e.value, role, pieces) for e in node.elements)
+        case cst.IfExp():
+            parts = (node.body, node.orelse)
+            return all(_understood(module, part, role, pieces) for part in parts)
+        case _:
+            return all(_understood(module, part, _VALUE, pieces) for part in children(node))
+
+
+def _name_understood(
+    module: Module, binding: Binding, role: str, pieces: tuple[cst.CSTNode, ...]
+) -> bool:
+    if binding.kind == "class":
+        return True
+    if binding.kind == "import":
+        # A class by its spelling, or a module; another name may hold any part of a statement.
+        last = binding.target.rpartition(".")[2]
+        return role != _OPERAND or last[:1].isupper()
+    source = getattr(binding.value, "node", None)
+    if isinstance(source, cst.Call):
+        if any(source is piece for piece in pieces):
+            return True
+        return module.parent(source) is not None and _understood(
+            module, source, role, (*pieces, source)
+        )
+    if isinstance(binding.value, Constant):
+        return True
+    if isinstance(binding.value, Ref):
+        return role == _VALUE or binding.value.parts[-1][:1].isupper()
+    return role == _VALUE
+
+
+def _call_understood(
+    module: Module, call: cst.Call, role: str, pieces: tuple[cst.CSTNode, ...]
+) -> bool:
+    found = module.evaluate(call.func)
+    names = {value.dotted for value in found if isinstance(value, External)}
+    name = names.pop() if len(names) == 1 and len(found) == 1 else ""
+    last = name.rpartition(".")[2]
+    inner = _VALUE
+    if name.startswith(_FUNCTIONS):
+        known = last.lower() in _PURE_SQL_FUNCTIONS
+    elif name.startswith(("sqlalchemy.", "sqlmodel.")):
+        known, inner = last in _CONSTRUCTS or last[:1].isupper(), _OPERAND
+    elif isinstance(call.func, cst.Attribute) and not name.startswith(VALUE_MODULES):
+        method = call.func.attr.value
+        is_operator = method in _OPERATORS
+        known = (is_operator or method in VALUE_METHODS) and _understood(
+            module, call.func.value, _OWNER, pieces
+        )
+        inner = _OPERAND if method in ("where", "filter", "having", "select_from") else _VALUE
+    else:
+        known = name.startswith(VALUE_MODULES) or name in PURE_BUILTINS or role == _VALUE
+    return known and all(
+        argument.star == "" and _understood(module, argument.value, inner, pieces)
+        for argument in call.args
+    )
+
+
 def _is_column(module: Module, node: cst.CSTNode) -> bool:
     """Return whether something selected is a column or a function, not a mapped class."""
     if isinstance(node, cst.Attribute):
-        parts = dotted_parts(node)
-        return parts is not None and parts[-2][:1].isupper() and not parts[-1][:1].isupper()
+        owners = module.evaluate(node.value)
+        return bool(owners) and all(
+            isinstance(owner, LocalClass)
+            or (isinstance(owner, External) and owner.dotted.rpartition(".")[2][:1].isupper())
+            for owner in owners
+        )
     if isinstance(node, cst.Call):
-        parts = dotted_parts(node.func)
-        if parts is not None and len(parts) > 1 and parts[-2] == "func":
+        found = module.evaluate(node.func)
+        if found and all(
+            isinstance(value, External) and value.dotted.startswith(_FUNCTIONS) for value in found
+        ):
             return True
         return isinstance(node.func, cst.Attribute) and (
             node.func.attr.value in ("label", "distinct", "cast")
             and _is_column(module, node.func.value)
         )
     return isinstance(module.expr(node), Constant)
-
-
-def _may_write(node: cst.CSTNode) -> bool:
-    """Return whether a SELECT locks, or has a function or a statement in it that may write."""
-    for part in walk(node):
-        if not isinstance(part, cst.Call):
-            continue
-        parts = dotted_parts(part.func)
-        if parts is not None and len(parts) > 1 and "func" in parts[:-1]:
-            if parts[-1].lower() not in _PURE_SQL_FUNCTIONS:
-                return True
-        elif (
-            parts is not None and parts[-1] in ("with_for_update", "insert", "update", "delete")
-        ) or (isinstance(part.func, cst.Attribute) and part.func.attr.value == "with_for_update"):
-            return True
-    return False
 
 
 _TEXT_CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)\s*\(")
@@ -174,7 +286,8 @@ def _reads_only(call: cst.Call, methods: list[str]) -> bool:
     if not isinstance(sql, str):
         return False
     sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()
-    if ";" in sql or "--" in sql or "/*" in sql:
+    # Comments, escapes, dollar quotes and quoted function names are not looked into.
+    if any(mark in sql for mark in (";", "--", "/*", "\\", "$$")) or re.search(r'"\s*\(', sql):
         return False
     if re.match(r"show\s", sql, re.IGNORECASE):
         return True

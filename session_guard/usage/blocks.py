@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.handler import read_context_manager
+from session_guard.handler import context_manager, shortfall_of
 from session_guard.names.bindings import Ref
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalFunction
@@ -39,7 +39,14 @@ class Block:
     @property
     def commits(self) -> bool:
         """Whether the handler commits when the block ends well."""
-        return read_context_manager(self.handler.namespace, self.manager)[1]
+        names = self.handler.namespace
+        passed_on = any(
+            isinstance(value, LocalFunction) and value.definition is context_manager(names)
+            for call, place in self.manager.calls
+            for value in names.evaluate(call.function, place)
+        )
+        own = self.handler.shortfall if passed_on else shortfall_of(self.manager)
+        return own is None
 
     @property
     def is_innermost(self) -> bool:
