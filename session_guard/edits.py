@@ -59,9 +59,10 @@ def _tidied(changes: Iterable[Change], lines: Lines) -> list[Change]:
 
 
 def _with_gap(removal: Change, lines: Lines) -> Change:
-    """Take the blank line behind removed lines along, where one stands, or nothing, before them."""
+    """Take the blank line behind removed lines along, where a gap or a block begins before them."""
     first, behind = lines.line_at(removal.start), lines.line_at(removal.end)
-    is_set_apart = first == 1 or not lines.text(first - 1).strip()
+    before = lines.text(first - 1).strip() if first > 1 else ""
+    is_set_apart = not before or before.endswith(":")
     if is_set_apart and removal.end < lines.length and not lines.text(behind).strip():
         return Change(removal.start, lines.start(behind + 1), "")
     return removal

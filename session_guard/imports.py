@@ -7,6 +7,7 @@ only the statements concerned change, and each keeps its layout.
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Binding
     from session_guard.rule import Import, Rewrite
     from session_guard.spans import Lines
+
+# Comments that keep an import, or say something to a tool about it.
+_PRAGMA = re.compile(
+    r"noqa|type:|pragma|isort|pylint|ruff|pyright|re-?export|nopycln", re.IGNORECASE
+)
+# Functions whose string arguments are types.
+_TAKE_TYPES = frozenset({"cast", "TypeVar", "ForwardRef", "NewType"})
 
 
 def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
@@ -69,6 +78,7 @@ def _statement_for(module: Module, wanted: Import) -> cst.ImportFrom | None:
             isinstance(node, cst.ImportFrom)
             and not isinstance(node.names, cst.ImportStar)
             and module_name(node) == wanted.module
+            and not has_comment(node)  # which belongs to one of its names
             and (node is wanted.beside or _always_runs(module, node))
         ):
             return node
@@ -152,18 +162,21 @@ def _unused(
             gone.update((id(name), name) for name in _names(old))
             if new is not None:
                 kept.update(name.value for name in _names(new))
-    candidates = {name.value: name for name in gone.values() if name.value not in kept}
-    for name in module.nodes("Name"):
-        assert isinstance(name, cst.Name)
-        if name.value in candidates and id(name) not in gone and is_use(module, name):
-            del candidates[name.value]
-    if candidates:
-        quoted = _Quoted()
-        module.tree.visit(quoted)
-        for value in quoted.names & candidates.keys():
-            del candidates[value]
-    for value, use in candidates.items():
-        yield from _aliases(module, value, use)
+    candidates: dict[int, tuple[cst.Name, Binding]] = {}
+    for name in gone.values():
+        bindings = module.bindings(module.expr(name), module.place(name))
+        if len(bindings) == 1 and bindings[0].kind == "import" and name.value not in kept:
+            candidates[id(bindings[0])] = name, bindings[0]
+    spelled = {name.value for name, _ in candidates.values()}
+    for node in module.nodes("Name"):
+        assert isinstance(node, cst.Name)
+        if node.value in spelled and id(node) not in gone and is_use(module, node):
+            for binding in module.bindings(module.expr(node), module.place(node)):
+                candidates.pop(id(binding), None)
+    quoted = _quoted_names(module) if candidates else frozenset()
+    for name, binding in candidates.values():
+        if name.value not in quoted:
+            yield from _aliases(module, name.value, binding)
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
@@ -178,8 +191,12 @@ def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
 
 
 def is_use(module: Module, name: cst.Name) -> bool:
-    """Return whether a name means what it is bound to: it is no attribute, keyword or import."""
+    """Return whether a name is looked up: it is no attribute, keyword, target or import."""
     parent = module.parent(name)
+    if isinstance(parent, (cst.Param, cst.FunctionDef, cst.ClassDef)) and name is parent.name:
+        return False
+    if isinstance(parent, cst.AssignTarget):
+        return False
     if isinstance(parent, cst.Attribute):
         if name is parent.attr:
             return False
@@ -190,31 +207,60 @@ def is_use(module: Module, name: cst.Name) -> bool:
     )
 
 
-class _Quoted(cst.CSTVisitor):
-    """Collects the names in strings that are expressions: annotations, `__all__`, patch targets."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
+def _quoted_names(module: Module) -> frozenset[str]:
+    """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
+    collector = _Strings()
+    module.tree.visit(collector)
+    names: set[str] = set()
+    for node in collector.found:
+        if not _is_code(module, node):
+            continue
         try:
             tree = ast.parse(str(node.evaluated_value).strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError):
-            return
+            continue
         for part in ast.walk(tree):
             if isinstance(part, ast.Name):
-                self.names.add(part.id)
+                names.add(part.id)
             elif isinstance(part, ast.Attribute):
-                self.names.add(part.attr)
+                names.add(part.attr)
+            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                names.add(part.value)
+    return frozenset(names)
+
+
+def _is_code(module: Module, node: cst.SimpleString) -> bool:
+    for holder in module.ancestors(node):
+        match holder:
+            case cst.Annotation() | cst.Subscript():
+                return True
+            case cst.Call():
+                parts = dotted_parts(holder.func)
+                return parts is not None and parts[-1] in _TAKE_TYPES
+            case cst.Assign() | cst.AnnAssign() | cst.AugAssign():
+                targets = (
+                    [t.target for t in holder.targets]
+                    if isinstance(holder, cst.Assign)
+                    else [holder.target]
+                )
+                return any(isinstance(t, cst.Name) and t.value == "__all__" for t in targets)
+            case cst.BaseStatement():
+                return False
+    return False
+
+
+class _Strings(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.found: list[cst.SimpleString] = []
+
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
+        self.found.append(node)
 
 
 def _aliases(
-    module: Module, name: str, use: cst.Name
+    module: Module, name: str, binding: Binding
 ) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
-    bindings = module.bindings(module.expr(use), module.place(use))
-    if len(bindings) != 1 or bindings[0].kind != "import":
-        return
-    scope = bindings[0].place.scope
+    scope = binding.place.scope
     for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
         assert isinstance(node, (cst.Import, cst.ImportFrom))
         if isinstance(node.names, cst.ImportStar) or module.place(node).scope is not scope:
@@ -239,15 +285,17 @@ def _changed(
     """Return the change to one statement, or None where nothing is to be changed."""
     assert not isinstance(statement.names, cst.ImportStar)
     line = module.parent(statement)
-    assert isinstance(line, cst.SimpleStatementLine)
-    if drop and (has_comment(statement) or line.trailing_whitespace.comment is not None):
-        drop = ()  # a comment may say why the name is there, or suppress a finding
+    if drop and not (
+        isinstance(line, cst.SimpleStatementLine) and _may_lose_names(statement, line)
+    ):
+        drop = ()
     names = [alias for alias in statement.names if alias not in drop]
     present = {alias.evaluated_name for alias in names if alias.asname is None}
     add = [name for name in add if name not in present]
     if not add and len(names) == len(statement.names):
         return None
     if not names and not add:
+        assert isinstance(line, cst.SimpleStatementLine)
         in_branch = any(isinstance(h, (cst.If, cst.Try)) for h in module.ancestors(line))
         removable = is_removable(module, line) and not in_branch
         return without_line(module, line, lines) if removable else None
@@ -257,8 +305,16 @@ def _changed(
     if old_texts == sorted(old_texts, key=_import_order):
         texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
     start, end = lines.span(module.position(statement))
-    new = statement.with_changes(names=_laid_out(statement, texts))
+    new = statement.with_changes(
+        names=_laid_out(statement, texts), semicolon=cst.MaybeSentinel.DEFAULT
+    )
     return Change(start, end, module.tree.code_for_node(new))
+
+
+def _may_lose_names(statement: ImportStatement, line: cst.SimpleStatementLine) -> bool:
+    """Return whether no comment says why a name is there, or that it is to stay."""
+    comment = line.trailing_whitespace.comment
+    return not has_comment(statement) and (comment is None or _PRAGMA.search(comment.value) is None)
 
 
 def _import_order(name: str) -> tuple[int, str]:

@@ -172,6 +172,76 @@ def test_imports_follow_the_file(imports: str, expected: str, uses: str, project
     assert fixed(project, data.encode()).decode() == expected + body.format(session, uses)
 
 
+HEAD = "from sqlalchemy.ext.asyncio import AsyncSession\n"
+JOB = "\nasync def job():\n    async with {} as s:\n        await s.commit()\n"
+OPENED = JOB.format("AsyncSession(engine)")
+MENDED = JOB.format("get_background_session()")
+BRANCHES = {
+    "try": (
+        "try:\n    from app.db import engine\nexcept ImportError:\n    from .db import engine\n"
+        + OPENED
+    ),
+    "if": "if x:\n    from app.db import engine\nelse:\n    from .db import engine\n" + OPENED,
+    "if on one line": "if True: from app.db import engine\n" + OPENED,
+    "a parameter of the name": (
+        "from app.db import engine\n\nasync def f(get_background_session):\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    ),
+    "an import of the name from elsewhere": (
+        "from app.db import engine\n\nasync def f():\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+        "    from elsewhere import get_background_session\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", BRANCHES.values(), ids=BRANCHES.keys())
+def test_an_import_that_cannot_be_built_on_is_left(code: str, project: Project) -> None:
+    assert fixed(project, (HEAD + code).encode()).decode() == HEAD + code
+
+
+IMPORT = "from app.db import get_background_session"
+TIDY = {
+    "two statements on a line": ("from app.db import engine; x = 1\n", IMPORT + "; x = 1\n"),
+    "a string of the same name": (
+        "from app.db import engine\nlog = get('engine')\n",
+        IMPORT + "\nlog = get('engine')\n",
+    ),
+    "a parameter of the same name": (
+        "from app.db import engine\ndef f(engine): engine.x\n",
+        IMPORT + "\ndef f(engine): engine.x\n",
+    ),
+    "a comment that says nothing to a tool": (
+        "from app.db import engine  # the engine\n",
+        IMPORT + "  # the engine\n",
+    ),
+    "a comment on one of several": (
+        "from app.db import (\n    engine,  # the engine\n)\n",
+        "from app.db import (\n    engine,  # the engine\n)\n" + IMPORT + "\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), TIDY.values(), ids=TIDY.keys())
+def test_imports_are_left_tidy(before: str, after: str, project: Project) -> None:
+    assert fixed(project, (HEAD + before + OPENED).encode()).decode() == after + MENDED
+
+
+def test_local_imports_of_several_functions_go_together(project: Project) -> None:
+    local = (
+        "async def {}():\n    from sqlalchemy.ext.asyncio import AsyncSession\n\n"
+        "    from app.db import engine\n\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    )
+    mended = (
+        "async def {}():\n    from app.db import get_background_session\n\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n"
+    )
+    data = local.format("a") + "\n\n" + local.format("b")
+    expected = mended.format("a") + "\n\n" + mended.format("b")
+    assert fixed(project, data.encode()).decode() == expected
+
+
 def test_a_local_import_gets_a_local_one(project: Project) -> None:
     before = """\
 async def job():

@@ -18,7 +18,7 @@ from session_guard.safety.block import Terms, reasons_against
 if TYPE_CHECKING:
     from session_guard.handler import Handler
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding
+    from session_guard.names.bindings import Binding, Place
     from session_guard.names.from_libcst import ImportStatement
     from session_guard.names.openings import Located, Opening
     from session_guard.names.values import Namespace
@@ -63,8 +63,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     handler = module.handler
     if handler is None:
         raise NotFixableError(
-            f"no handler is known: no module of the project defines `{CONTEXT_MANAGER}()`, and "
-            "[tool.session-guard] names none"
+            f"no handler is known: the one module that defines `{CONTEXT_MANAGER}()`, or that is "
+            "named in [tool.session-guard]"
             if not module.project.handlers
             else f"the project's handlers do not define exactly one `{CONTEXT_MANAGER}()`"
         )
@@ -362,16 +362,17 @@ def _reference(
             found = module.names.find_module(target)
             if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
                 continue
+            _check_always_runs(binding, place)
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
-            _check_free(module)
+            _check_free(module, place)
             return cst.Name(CONTEXT_MANAGER), (
                 Import(spelled, CONTEXT_MANAGER, _statement_of(binding, module)),
             )
     for binding in lookup(CONTEXT_MANAGER, place) or ():
         if _is_handlers(binding, handler, module):
             return cst.Name(CONTEXT_MANAGER), ()
-    _check_free(module)
+    _check_free(module, place)
     beside = None
     for root in _roots(call, module):
         for binding in lookup(root[0], place) or ():
@@ -409,19 +410,26 @@ def _has_it(names: Namespace, handler: Handler) -> bool:
     )
 
 
-def _check_free(module: Module) -> None:
-    """See that the context manager's name means nothing else anywhere in the file."""
+def _check_free(module: Module, place: Place) -> None:
+    """See that the context manager's name means nothing else where the fix puts it."""
     handler = module.handler
     assert handler is not None
     bindings = list(module.names.scope.bindings.get(CONTEXT_MANAGER, ()))
+    bindings.extend(lookup(CONTEXT_MANAGER, place) or ())
     for node in module.nodes("Name"):
         assert isinstance(node, cst.Name)
-        if node.value != CONTEXT_MANAGER:
-            continue
-        if is_use(module, node):
+        if node.value == CONTEXT_MANAGER and is_use(module, node):
             bindings.extend(module.bindings(module.expr(node), module.place(node)))
     if not all(_is_handlers(binding, handler, module) for binding in bindings):
         raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
+
+
+def _check_always_runs(binding: Binding, place: Place) -> None:
+    """See that an import stands in no branch that may not have run."""
+    branches = binding.place.branches
+    within = place.branches if place.scope is binding.place.scope else ()
+    if branches != within[: len(branches)]:
+        raise NotFixableError("its engine is imported in a branch, which may not have run")
 
 
 def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
