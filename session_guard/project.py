@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_guard import sources
+from session_guard.config import ConfigError
 from session_guard.handler import (
     CONTEXT_MANAGER,
     Handler,
@@ -64,7 +65,10 @@ class Project:
 
     @cached_property
     def handlers(self) -> tuple[Handler, ...]:
-        """The modules that may build engines and open sessions, as configured or found."""
+        """The modules that may build engines and open sessions, as configured or found.
+
+        Raises ConfigError where one that is configured cannot be read.
+        """
         if self.settings.handler:
             return tuple(self._configured())
         found = list(self._discovered())
@@ -138,16 +142,13 @@ class Project:
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
             path = self._configured_path(name)
+            where = f"{self.settings.root / 'pyproject.toml'}: [tool.session-guard] `handler`"
             if path is None:
-                self.notices.append(
-                    f'the handler "{name}" of [tool.session-guard] is no file of this project'
-                )
-                continue
+                raise ConfigError(f'{where}: "{name}" is no module of this project')
             handler = self._read(path, None if _is_path(name) else name)
             if handler is None:
-                self.notices.append(f'the handler "{name}" cannot be parsed: {path}')
-            else:
-                yield handler
+                raise ConfigError(f'{where}: "{name}" cannot be parsed: {path}')
+            yield handler
 
     def _configured_path(self, name: str) -> Path | None:
         root = self.settings.root

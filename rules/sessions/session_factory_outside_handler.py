@@ -127,6 +127,25 @@ async def job():
         await session.commit()
 """,
         ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from app.db import engine, get_background_session
+
+_left_over: async_sessionmaker[AsyncSession] = async_sessionmaker(engine)
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+""",
+            fixed="""\
+from app.db import get_background_session
+
+async def job():
+    async with get_background_session() as session:
+        await session.commit()
+""",
+        ),
         Invalid("""\
 import sqlalchemy.ext.asyncio
 from app.db import engine
@@ -197,14 +216,13 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
 
     statement = module.parent(call)
     line = module.parent(statement) if statement is not None else None
-    if (
-        not isinstance(statement, cst.Assign)
-        or len(statement.targets) != 1
-        or not isinstance(statement.targets[0].target, cst.Name)
-        or not isinstance(line, cst.SimpleStatementLine)
-    ):
+    target: cst.BaseExpression | None = None
+    if isinstance(statement, cst.Assign) and len(statement.targets) == 1:
+        target = statement.targets[0].target
+    elif isinstance(statement, cst.AnnAssign):
+        target = statement.target
+    if not isinstance(target, cst.Name) or not isinstance(line, cst.SimpleStatementLine):
         raise NotFixableError("what uses this factory could not be followed")
-    target = statement.targets[0].target
     name = target.value
     if any(
         isinstance(use, cst.Name) and use.value == name and use is not target
