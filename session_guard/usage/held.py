@@ -115,10 +115,14 @@ class HeldSessions:
 
     def annotated_parameter(self, node: cst.Name) -> list[Value]:
         """Return the classes that a name is annotated with, where it is a parameter."""
+        return self.annotated_name(node.value, self._place(node))
+
+    def annotated_name(self, name: str, place: Place) -> list[Value]:
+        """Return the classes that a name of this module is annotated with, as a parameter."""
         found: list[Value] = []
-        for binding in lookup(node.value, self._place(node)) or ():
+        for binding in lookup(name, place) or ():
             function = function_of(binding.place.scope) if binding.kind == "parameter" else None
-            annotation = parameter(function, node.value)[0] if function is not None else None
+            annotation = parameter(function, name)[0] if function is not None else None
             if function is not None and annotation is not None:
                 found.extend(self.annotated(annotation, function.place, self._names))
         return found
@@ -381,7 +385,11 @@ class HeldSessions:
                         for alias, at, names in aliases
                         for value in self.annotated(alias, at, names, depth + 1)
                     ]
-        return list(home.evaluate(Converter().expr(node), outside))
+        return [
+            value
+            for found in home.evaluate(Converter().expr(node), outside)
+            for value in _new_type(found)
+        ]
 
     def _aliased(
         self, name: str, binding: Binding, home: Namespace
@@ -396,6 +404,19 @@ class HeldSessions:
             value = getattr(statement, "value", None)
             if isinstance(value, (cst.Subscript, cst.BinaryOperation)):
                 yield value, binding.place, home
+
+
+def _new_type(value: Value) -> Iterator[Value]:
+    """Yield what a class is: of a `NewType`, what it is made of."""
+    if (
+        isinstance(value, values.Result)
+        and value.function == External("typing.NewType")
+        and len(value.call.arguments) == 2
+    ):
+        for inner in value.home.evaluate(value.call.arguments[1], value.place):
+            yield from _new_type(inner)
+    else:
+        yield value
 
 
 @cache
