@@ -407,6 +407,94 @@ UNSAFE = {
         "users = (await s.scalars(select(User))).all()\nsorted(users, key=send)",
         "may change it",
     ),
+    "loads lazily after a commit": (
+        """
+        user = await s.get(User, user_id)
+        await s.commit()
+        print(await user.awaitable_attrs.orders)
+        """,
+        "reads again after a commit",
+    ),
+    "refreshes with a change pending": (
+        "user = await s.get(User, user_id)\nuser.name = name\nawait s.refresh(user)\n"
+        "await s.commit()",
+        "without a `flush()`",
+    ),
+    "deletes with a change pending": (
+        "s.add(User(name=name))\nawait s.delete(job)\nawait s.commit()",
+        "without a `flush()`",
+    ),
+    "merges": ("await s.merge(job)", "it merges"),
+    "loads and locks one": (
+        "await s.get(User, user_id, with_for_update=True)",
+        "an argument of `s.get()`",
+    ),
+    "binds a statement elsewhere": (
+        "await s.execute(select(User), bind_arguments={'bind': job})",
+        "may write",
+    ),
+    "adds up in place": (
+        "user = await s.get(User, user_id)\nuser.count += 1",
+        "changes what it loaded",
+    ),
+    "deletes an attribute": (
+        "user = await s.get(User, user_id)\ndel user.name",
+        "changes what it loaded",
+    ),
+    "changes what a walrus holds": (
+        "if (user := await s.get(User, user_id)) is not None:\n    user.name = name",
+        "changes what it loaded",
+    ),
+    "changes what a match holds": (
+        """
+        match await s.get(User, user_id):
+            case User() as user:
+                user.name = name
+        """,
+        "changes what it loaded",
+    ),
+    "changes in one arm of a match": (
+        """
+        user = await s.get(User, user_id)
+        match name:
+            case "a":
+                user.name = name
+            case _:
+                pass
+        """,
+        "changes what it loaded",
+    ),
+    "changes in a comprehension": (
+        "users = (await s.scalars(select(User))).all()\n[send(u) for u in users]",
+        "may change it",
+    ),
+    "changes in an assertion": (
+        "user = await s.get(User, user_id)\nassert send(user)",
+        "may change it",
+    ),
+    "an except that returns": (
+        """
+        try:
+            await s.execute(select(User))
+        except OSError:
+            if name:
+                return None
+            raise
+        """,
+        "catches errors of the session",
+    ),
+    "a write before an error that is not the session's": (
+        """
+        s.add(User(name=name))
+        try:
+            await s.commit()
+            s.add(User(name=name))
+            await send(name)
+        except OSError:
+            pass
+        """,
+        "nothing commits that",
+    ),
     "mutates what it put elsewhere": (
         """
         user = await s.get(User, user_id)
@@ -790,6 +878,12 @@ def test_engine_named_in_the_settings_is_the_handlers(tmp_path: Path) -> None:
     assert finding.fix is not None
     assert finding.fix.applicability is Applicability.SAFE
     assert any("from app.db import get_background_session" in e.text for e in finding.fix.edits)
+
+
+def test_an_engine_that_is_one_of_two_is_not_proven(tmp_path: Path) -> None:
+    handler = STANDARD.replace("engine = create_async_engine(", "engine = make(1) if X else make(")
+    handler = handler.replace("logger =", "make = create_async_engine\nlogger =")
+    assert verdict(tmp_path, BLOCK, handler)[0] == "none"
 
 
 def test_sqlmodel_session_needs_a_handler_of_that_class(tmp_path: Path) -> None:
