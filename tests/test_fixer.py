@@ -57,6 +57,11 @@ def test_fixes_that_meet_are_done_one_after_the_other(tmp_path: Path) -> None:
     assert fixed(tmp_path, "outer(inner(1))\n", *rules) == ("a(b(1))\n", [])
 
 
+def test_of_two_fixes_for_one_place_the_first_is_done(tmp_path: Path) -> None:
+    rules = (_Replacing("X1", "old", "a"), _Replacing("X2", "old", "b"))
+    assert fixed(tmp_path, "old(1)\n", *rules) == ("a(1)\n", [])
+
+
 def test_a_file_that_would_no_longer_parse_stays_as_it_was(tmp_path: Path) -> None:
     data, [help_text] = fixed(tmp_path, "old(1).x\n", _Replacing("X1", "old", "1"))  # 1.x
     assert data == "old(1).x\n"
