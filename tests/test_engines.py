@@ -10,7 +10,7 @@ import pytest
 
 from session_guard import sources
 from session_guard.config import Settings
-from session_guard.engines import Engine, engine_of
+from session_guard.engine.facts import Engine, engine_of
 from session_guard.module import Module
 from session_guard.names.bindings import Display, Scope
 from session_guard.names.from_ast import build_table

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -223,9 +223,9 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.advice import behind, missing
         from session_guard.arguments import NotFixableError
-        from session_guard.connect_args import setting
+        from session_guard.engine.advice import behind, missing
+        from session_guard.engine.connect_args import setting
         from session_guard.standard import ANONYMOUS_NAMES, NAME_FUNC, Names
 
         assert isinstance(node, Call)
@@ -256,7 +256,7 @@ def _engine_in_autocommit(call: cst.Call, module: Module) -> Engine | None:
     import libcst as cst
 
     from session_guard.arguments import argument
-    from session_guard.engines import engine_behind, engine_of
+    from session_guard.engine.facts import engine_behind, engine_of
     from session_guard.names.values import Literal, Method
 
     engine = engine_of(call, module)

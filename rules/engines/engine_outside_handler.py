@@ -138,7 +138,7 @@ READER = create_async_engine(
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.engines import builds_partially, engine_of
+        from session_guard.engine.facts import builds_partially, engine_of
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -208,7 +208,7 @@ engine = create_async_engine(
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.engines import engine_of
+        from session_guard.engine.facts import engine_of
         from session_guard.standard import SERVER_SETTINGS
 
         assert isinstance(node, Call)
@@ -228,7 +228,7 @@ _FAILS = "every connect fails with a `TypeError`"
 def _names(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
     from session_guard.arguments import NotFixableError
-    from session_guard.connect_args import node_of, removal, renamed
+    from session_guard.engine.connect_args import node_of, removal, renamed
 
     given = engine.connect_args
     for key in sorted(given.entries):
@@ -279,7 +279,7 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
 
 def _types(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
-    from session_guard.connect_args import node_of, number_without_quotes
+    from session_guard.engine.connect_args import node_of, number_without_quotes
 
     for key in sorted(engine.connect_args.certain & standard.CONNECT_ARGUMENTS.keys()):
         types = standard.CONNECT_ARGUMENTS[key].types
@@ -301,7 +301,7 @@ def _types(engine: Engine, module: Module) -> Iterator[Violation]:
 
 def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
-    from session_guard.connect_args import node_of, number_in_quotes
+    from session_guard.engine.connect_args import node_of, number_in_quotes
 
     settings = engine.server_settings
     for key in sorted(settings.certain):

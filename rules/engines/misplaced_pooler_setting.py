@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.connect_args import Replacements
-    from session_guard.engines import Engine
+    from session_guard.engine.connect_args import Replacements
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -227,7 +227,7 @@ async def load(session):
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.engines import engine_of
+        from session_guard.engine.facts import engine_of
         from session_guard.session_options import takes_session_options
 
         assert isinstance(node, Call)
@@ -244,7 +244,7 @@ _HELP = "give it in the engine's `connect_args`"
 
 def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard.arguments import NotFixableError, argument, without_argument
-    from session_guard.connect_args import moved
+    from session_guard.engine.connect_args import moved
     from session_guard.standard import ONLY_ASYNCPG
 
     for key in sorted(ONLY_ASYNCPG):
@@ -268,7 +268,7 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
 
 def _url(engine: Engine) -> Iterator[Violation]:
     from session_guard.arguments import NotFixableError
-    from session_guard.connect_args import out_of_url
+    from session_guard.engine.connect_args import out_of_url
     from session_guard.standard import DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS
 
     if not engine.is_on_asyncpg:
@@ -291,8 +291,8 @@ def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[
     import libcst as cst
 
     from session_guard.arguments import NotFixableError, argument
-    from session_guard.connect_args import element, moved, without_option
-    from session_guard.connect_args import without_method_option as without
+    from session_guard.engine.connect_args import element, moved, without_option
+    from session_guard.engine.connect_args import without_method_option as without
     from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
 
     known = ONLY_ASYNCPG | (NEVER_ARGUMENTS if engine is not None else frozenset())

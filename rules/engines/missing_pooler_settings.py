@@ -279,9 +279,9 @@ engine = create_async_engine("postgresql+asyncpg://app@db:6543/app")
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.advice import completion, creator_verdict, other_answers, verdict
         from session_guard.arguments import NotFixableError
-        from session_guard.engines import engine_of
+        from session_guard.engine.advice import completion, creator_verdict, other_answers, verdict
+        from session_guard.engine.facts import engine_of
         from session_guard.standard import Names
 
         assert isinstance(node, Call)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -216,8 +216,8 @@ engine = create_async_engine(
         from libcst import Call
 
         from session_guard.arguments import NotFixableError
-        from session_guard.connect_args import node_of, removal
-        from session_guard.engines import engine_of
+        from session_guard.engine.connect_args import node_of, removal
+        from session_guard.engine.facts import engine_of
         from session_guard.standard import NOT_OF_THE_SERVER
 
         assert isinstance(node, Call)
@@ -252,7 +252,7 @@ engine = create_async_engine(
 def _loss(engine: Engine, key: str) -> str | None:
     """Return what becomes of a startup parameter, or None where it is known to do what it says."""
     from session_guard import standard
-    from session_guard.advice import known_by
+    from session_guard.engine.advice import known_by
 
     how = known_by(engine)
     if engine.pooler == "pgbouncer" and key.lower() not in standard.PGBOUNCER_TRACKS:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -179,7 +179,7 @@ engine = create_async_engine(
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         import libcst as cst
 
-        from session_guard.engines import engine_of
+        from session_guard.engine.facts import engine_of
 
         if isinstance(node, cst.Assign):
             said = _weakness_of_context(node, module)
@@ -199,7 +199,7 @@ _HELP = (
 
 
 def _engine(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.connect_args import node_of
+    from session_guard.engine.connect_args import node_of
     from session_guard.names.values import External, Literal, Result
 
     where = node_of(engine.connect_args, "ssl", module) or engine.call
@@ -244,7 +244,7 @@ def _is_for_an_engine(context: cst.BaseExpression, node: cst.Assign, module: Mod
     """Return whether an engine of this file has this context for sure, as changed by `node`."""
     import libcst as cst
 
-    from session_guard.engines import engine_of
+    from session_guard.engine.facts import engine_of
     from session_guard.names.values import Result
 
     place = module.place(node)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 
@@ -270,10 +270,10 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.advice import completion
         from session_guard.arguments import NotFixableError
-        from session_guard.connect_args import node_of
-        from session_guard.engines import engine_of
+        from session_guard.engine.advice import completion
+        from session_guard.engine.connect_args import node_of
+        from session_guard.engine.facts import engine_of
         from session_guard.standard import NAME_FUNC
 
         assert isinstance(node, Call)

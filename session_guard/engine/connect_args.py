@@ -18,8 +18,8 @@ from session_guard.names.values import Dictionary
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from session_guard.dictionaries import Contents, Entry
-    from session_guard.engines import Engine
+    from session_guard.engine.dictionaries import Contents, Entry
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
 Replacements = tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]

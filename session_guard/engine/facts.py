@@ -10,17 +10,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from session_guard import database_url, dictionaries, standard, versions
-from session_guard.dictionaries import Contents
+from session_guard import standard, versions
+from session_guard.engine import database_url, dictionaries
+from session_guard.engine.dictionaries import Contents
+from session_guard.engine.statement_names import names_of
 from session_guard.names import openings, values
 from session_guard.names.bindings import Constant, Display
 from session_guard.names.openings import Located
-from session_guard.statement_names import names_of
 
 if TYPE_CHECKING:
     import libcst as cst
 
-    from session_guard.database_url import DatabaseUrl
+    from session_guard.engine.database_url import DatabaseUrl
     from session_guard.module import Module
     from session_guard.names.values import Result, Value
     from session_guard.project import Project

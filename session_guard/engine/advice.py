@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard import connect_args, standard
+from session_guard import standard
 from session_guard.arguments import NotFixableError
+from session_guard.engine import connect_args
 from session_guard.names.bindings import Call
 from session_guard.names.values import External, Literal, LocalClass, LocalFunction
 from session_guard.rule import Applicability, Rewrite
@@ -14,7 +15,7 @@ from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.engines import Engine
+    from session_guard.engine.facts import Engine
     from session_guard.module import Module
     from session_guard.names.bindings import Place
     from session_guard.names.values import Namespace
