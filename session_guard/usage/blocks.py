@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,15 +37,30 @@ class Block:
 
     @property
     def commits(self) -> bool:
-        """Whether the handler commits when the block ends well."""
+        """Whether the handler commits somewhere when the block ends well."""
+        opening = self.handler.opening
+        return (opening is not None and opening.begins) or any(
+            isinstance(call.function, Ref) and call.function.parts[-1] == "commit"
+            for function in (self.manager, *self._passed_on())
+            for call, _ in function.calls
+        )
+
+    @property
+    def keeps_the_contract(self) -> bool:
+        """Whether the handler commits, rolls back and closes as the standard asks."""
+        if context_manager(self.handler.namespace) in self._passed_on():
+            return self.handler.shortfall is None
+        return shortfall_of(self.manager) is None
+
+    def _passed_on(self) -> list[Function]:
+        """Return the functions of the handler that its context manager calls."""
         names = self.handler.namespace
-        passed_on = any(
-            isinstance(value, LocalFunction) and value.definition is context_manager(names)
+        return [
+            value.definition
             for call, place in self.manager.calls
             for value in names.evaluate(call.function, place)
-        )
-        own = self.handler.shortfall if passed_on else shortfall_of(self.manager)
-        return own is None
+            if isinstance(value, LocalFunction)
+        ]
 
     @property
     def is_innermost(self) -> bool:
@@ -123,18 +137,3 @@ def surely_only_reads(module: Module, block: Block, tracked: frozenset[str]) -> 
                 return False
     uses = sum(isinstance(part, cst.Name) and part.value == block.name for part in walk(body))
     return uses == reads
-
-
-def discards_on_error(manager: Function, handler: Handler) -> bool:
-    """Return whether the handler rolls back or closes, so that an error leaves nothing open."""
-    if handler.opening is not None and handler.opening.begins:
-        return True
-    called = {
-        call.function.parts[-1] for call, _ in manager.calls if isinstance(call.function, Ref)
-    }
-    if called & {"rollback", "close", "aclose"}:
-        return True
-    node = manager.node
-    return isinstance(node, ast.AST) and any(
-        isinstance(part, ast.AsyncWith) for part in ast.walk(node)
-    )
