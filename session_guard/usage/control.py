@@ -92,7 +92,7 @@ class _Search:
         returned = _single(way_out)
         value = returned.value if isinstance(returned, cst.Return) else None
         # `return row.id` needs the flush that a commit brings.
-        if value is not None and not isinstance(value, cst.Name) and self._reads_objects(value):
+        if value is not None and not _is_plain(value) and self._reads_objects(value):
             return
         rest = list(lines)
         is_closed = False

@@ -1,0 +1,745 @@
+"""Which names hold a session, and what becomes of the sessions: the traps of each, decided."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import libcst as cst
+import pytest
+
+from session_guard.config import Settings
+from session_guard.linter import lint
+from session_guard.module import Module
+from session_guard.names.from_libcst import walk
+from session_guard.project import Project
+from session_guard.registry import load_rules
+from session_guard.sources import decode
+from session_guard.usage.held import Held, held_sessions
+from session_guard.usage.sql_state import state_of
+
+STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
+HEADER = """\
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, NewType, Optional
+from fastapi import BackgroundTasks, Depends
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError, NoResultFound
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from app.db import background_task_session_factory as Session, get_background_session
+from app.deps import SessionDep, get_db, Repo
+from app.work import load, save
+
+"""
+DEPENDENCIES = """\
+from typing import Annotated
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import background_task_session_factory
+
+async def get_db():
+    async with background_task_session_factory() as session:
+        yield session
+
+SessionDep = Annotated[AsyncSession, Depends(get_db)]
+
+class Repo:
+    def __init__(self, db: AsyncSession) -> None:
+        self.db = db
+
+    async def count(self):
+        return await self.db.scalar("select 1")
+
+    async def fetch(self):
+        return 1
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("")
+    (tmp_path / "app" / "db.py").write_text(STANDARD)
+    (tmp_path / "app" / "deps.py").write_text(DEPENDENCIES)
+    return Project(Settings(root=tmp_path))
+
+
+def used(project: Project, code: str) -> list[Held | None]:
+    """Return what each argument of `use(…)` in `code` holds."""
+    path = project.settings.root / "app" / "jobs.py"
+    data = (HEADER + textwrap.dedent(code)).encode()
+    module = Module(path, decode(data), project, frozenset({"Name", "Import", "ImportFrom"}))
+    sessions = held_sessions(module)
+    return [
+        sessions.at(argument.value)
+        for part in walk(module.tree)
+        if isinstance(part, cst.Call) and isinstance(part.func, cst.Name)
+        if part.func.value == "use"
+        for argument in part.args
+    ]
+
+
+HELD = {
+    "a parameter": "async def f(s: AsyncSession): use(s)",
+    "a parameter that may be None": "async def f(s: AsyncSession | None = None): use(s)",
+    "an optional one": "async def f(*, s: Optional[AsyncSession]): use(s)",
+    "in quotes": "async def f(s: 'AsyncSession | None'): use(s)",
+    "annotated": "async def f(s: Annotated[AsyncSession, Depends(get_db)]): use(s)",
+    "an alias here": "Dep = Annotated[AsyncSession, Depends(get_db)]\nasync def f(s: Dep): use(s)",
+    "an alias of another file": "async def f(s: SessionDep): use(s)",
+    "by its dependency": "async def f(s=Depends(get_db)): use(s)",
+    "a subclass": "class Own(AsyncSession): pass\nasync def f(s: Own): use(s)",
+    "a new type": "Own = NewType('Own', AsyncSession)\nasync def f(s: Own): use(s)",
+    "from a factory": "async def f():\n    async with Session() as s: use(s)",
+    "from a factory's begin": "async def f():\n    async with Session.begin() as s: use(s)",
+    "from the class": "async def f(e):\n    async with AsyncSession(e) as s: use(s)",
+    "from the handler": "async def f():\n    async with get_background_session() as s: use(s)",
+    "from a generator": "async def f():\n    async for s in get_db(): use(s)",
+    "the next of a generator": "async def f():\n    s = await anext(get_db())\n    use(s)",
+    "from a managed generator": """
+        async def f():
+            async with contextlib.asynccontextmanager(get_db)() as s:
+                use(s)
+        """,
+    "entered on a stack": """
+        async def f(stack):
+            s = await stack.enter_async_context(Session())
+            t = await stack.enter_async_context(get_background_session())
+            use(s, t)
+        """,
+    "assigned": "async def f():\n    s = Session()\n    use(s)",
+    "either": "async def f(given=None):\n    s = given or Session()\n    use(s)",
+    "by another name": "async def f(s: AsyncSession):\n    t = s\n    use(t)",
+    "by its annotation": "async def f(uow):\n    s: AsyncSession = await uow.session()\n    use(s)",
+    "of a closure": "async def f(s: AsyncSession):\n    def g(): use(s)",
+    "of self": """
+        class A:
+            def __init__(self, s: AsyncSession): self.s = s
+            async def f(self): use(self.s)
+        """,
+    "of a base": """
+        class A:
+            def __init__(self, s: AsyncSession): self.s = s
+        class B(A):
+            async def f(self): use(self.s)
+        """,
+    "of a dataclass": "class A:\n    s: AsyncSession\n    async def f(self): use(self.s)",
+    "of a property": """
+        class A:
+            def __init__(self, s: AsyncSession): self._s = s
+            @property
+            def s(self): return self._s
+            async def f(self): use(self.s)
+        """,
+    "of a function that opens one": """
+        async def make() -> AsyncSession:
+            return Session()
+        async def f():
+            s = await make()
+            use(s)
+        """,
+}
+NOT_HELD = {
+    "a factory": "async def f(s: async_sessionmaker[AsyncSession]): use(s, Session)",
+    "another's session": "import aiohttp\nasync def f(s: aiohttp.ClientSession): use(s)",
+    "anything": "async def f(s, session, db): use(s, session, db)",
+    "a list of them": "async def f(s: list[AsyncSession]): use(s)",
+    "the manager itself": "async def f():\n    s = get_background_session()\n    use(s)",
+    "bound again": "async def f(s: AsyncSession):\n    s = 1\n    use(s)",
+    "of another class": """
+        class A:
+            def __init__(self, s: AsyncSession): self.s = s
+        class B:
+            async def f(self): use(self.s)
+        """,
+    "a result": "async def f(s: AsyncSession):\n    r = await s.get(1)\n    use(r)",
+}
+
+
+@pytest.mark.parametrize("code", HELD.values(), ids=HELD.keys())
+def test_holds_a_session(project: Project, code: str) -> None:
+    found = used(project, code)
+    assert found
+    assert None not in found
+
+
+@pytest.mark.parametrize("code", NOT_HELD.values(), ids=NOT_HELD.keys())
+def test_holds_none(project: Project, code: str) -> None:
+    found = used(project, code)
+    assert found
+    assert set(found) == {None}
+
+
+def test_one_session_has_one_key_under_all_its_names(project: Project) -> None:
+    code = """
+    class A:
+        def __init__(self, s: AsyncSession, t: AsyncSession):
+            self.s = s
+            self.t = t
+            use(s, self.s, t)
+    """
+    first, second, other = used(project, code)
+    assert first is not None
+    assert second is not None
+    assert other is not None
+    assert first.key == second.key != other.key
+
+
+def lines(project: Project, code: str, rule: str) -> list[int]:
+    """Return the lines, counted in `code`, that a rule reports."""
+    path = project.settings.root / "app" / "jobs.py"
+    rules = [r for r in load_rules() if r.code == rule]
+    text = HEADER + textwrap.dedent(code).lstrip("\n")
+    assert rules[0].gate(text.encode(), frozenset())
+    found = lint("jobs.py", path, text.encode(), project, rules)
+    return [item.line - HEADER.count("\n") for item in found]
+
+
+SHARED = {
+    "two of one repository": """
+        async def f(db: AsyncSession):
+            repo = Repo(db)
+            await asyncio.gather(repo.count(), repo.count())
+        """,
+    "two repositories over one session": """
+        async def f(db: AsyncSession):
+            users, orders = Repo(db), Repo(db)
+            await asyncio.gather(users.count(), orders.count())
+        """,
+    "a repository that is a dependency": """
+        async def f(repo: Repo):
+            await asyncio.gather(repo.count(), repo.count())
+        """,
+    "coroutines with names": """
+        async def f(db: AsyncSession):
+            a, b = load(db, 1), load(db, 2)
+            c = load(db, 3)
+            d = load(db, 4)
+            await asyncio.gather(c, d)
+        """,
+    "a dictionary of them": """
+        async def f(db: AsyncSession, ids):
+            jobs = {i: load(db, i) for i in ids}
+            await asyncio.gather(*jobs.values())
+        """,
+    "as they are completed": """
+        async def f(db: AsyncSession, ids):
+            for done in asyncio.as_completed([load(db, i) for i in ids]):
+                await done
+        """,
+    "wrapped": """
+        async def f(db: AsyncSession):
+            await asyncio.gather(asyncio.wait_for(load(db), 5), asyncio.shield(save(db)))
+        """,
+    "in tasks of a loop": """
+        async def f(db: AsyncSession, ids):
+            tasks = []
+            for i in ids:
+                tasks.append(asyncio.create_task(load(db, i)))
+            await asyncio.gather(*tasks)
+        """,
+    "beside its task": """
+        async def f(db: AsyncSession):
+            task = asyncio.create_task(load(db))
+            await db.commit()
+            await task
+        """,
+    "through a helper that takes it on": """
+        async def inner(db):
+            await db.flush()
+        async def outer(db, x):
+            await inner(db)
+        async def f(db: AsyncSession, xs):
+            await asyncio.gather(*(outer(db, x) for x in xs))
+        """,
+    "a bound method in the background": """
+        async def f(tasks: BackgroundTasks, db: AsyncSession):
+            tasks.add_task(Repo(db).count)
+        """,
+    "by keyword in the background": """
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            tasks.add_task(load, session=db)
+        """,
+}
+NOT_SHARED = {
+    "only one of the methods uses it": """
+        async def f(db: AsyncSession):
+            repo = Repo(db)
+            await asyncio.gather(repo.count(), repo.fetch())
+        """,
+    "a session each": """
+        async def f(db: AsyncSession, other: AsyncSession):
+            await asyncio.gather(load(db), load(other))
+        """,
+    "repositories with a session each": """
+        async def f(db: AsyncSession, other: AsyncSession):
+            await asyncio.gather(Repo(db).count(), Repo(other).count())
+        """,
+    "a session in each round": """
+        async def f(ids):
+            tasks = []
+            for i in ids:
+                async with Session() as db:
+                    tasks.append(load(db, i))
+            await asyncio.gather(*tasks)
+        """,
+    "a repository in each coroutine": """
+        async def f(ids):
+            async def one(i):
+                async with Session() as db:
+                    return await Repo(db).count()
+            await asyncio.gather(*[one(i) for i in ids], one(1))
+        """,
+    "either the one or the other": """
+        async def f(db: AsyncSession, x):
+            await asyncio.gather(load(db, 1) if x else save(db, 2), asyncio.sleep(1))
+        """,
+    "awaited before": """
+        async def f(db: AsyncSession):
+            await asyncio.gather(asyncio.sleep(await load(db)), asyncio.sleep(await load(db)))
+        """,
+    "a task that is waited for": """
+        async def f(db: AsyncSession):
+            task = asyncio.create_task(load(db))
+            await asyncio.sleep(0)
+            result = await task
+            await db.commit()
+        """,
+    "a task at a time": """
+        async def f(db: AsyncSession, ids):
+            for i in ids:
+                task = asyncio.create_task(load(db, i))
+                await task
+        """,
+    "a task for the caller": """
+        def f(db: AsyncSession):
+            return asyncio.create_task(load(db))
+        """,
+    "closing late": """
+        async def f(db: AsyncSession):
+            asyncio.create_task(db.close())
+        """,
+    "only add": """
+        async def one(db, x):
+            db.add(await load(x))
+        async def f(db: AsyncSession, xs):
+            await asyncio.gather(*[one(db, x) for x in xs])
+        """,
+    "a worker of its own": """
+        class Worker:
+            def __init__(self):
+                self.db = Session()
+                self.task = asyncio.create_task(self.run())
+            async def run(self):
+                await self.db.commit()
+        """,
+    "an argument that is not used": """
+        async def one(db, x):
+            return x
+        async def f(db: AsyncSession, xs):
+            await asyncio.gather(*[one(db, x) for x in xs])
+        """,
+}
+
+
+@pytest.mark.parametrize("code", SHARED.values(), ids=SHARED.keys())
+def test_shared(project: Project, code: str) -> None:
+    assert len(lines(project, code, "SG301")) == 1
+
+
+@pytest.mark.parametrize("code", NOT_SHARED.values(), ids=NOT_SHARED.keys())
+def test_not_shared(project: Project, code: str) -> None:
+    assert lines(project, code, "SG301") == []
+
+
+SWALLOWED = {
+    "followed into a repository": """
+        async def f():
+            async with get_background_session() as s:
+                repo = Repo(s)
+                try:
+                    await repo.count()
+                except Exception:
+                    pass
+                s.add(1)
+        """,
+    "a tuple with a name": """
+        ERRORS = (ValueError, IntegrityError)
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except ERRORS:
+                    return
+        """,
+    "in a group": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except* IntegrityError:
+                    pass
+        """,
+    "the outer of two": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    try:
+                        await s.merge(x)
+                    except ValueError:
+                        pass
+                except IntegrityError:
+                    pass
+        """,
+    "kept, and nothing raised": """
+        async def f(xs):
+            errors = []
+            async with get_background_session() as s:
+                for x in xs:
+                    try:
+                        await s.merge(x)
+                    except Exception as error:
+                        errors.append(error)
+            return errors
+        """,
+    "given to what does not roll back": """
+        async def note(s, x):
+            s.add(x)
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await note(s, x)
+        """,
+}
+NOT_SWALLOWED = {
+    "another session": """
+        async def f(x, other: AsyncSession):
+            async with get_background_session() as s:
+                s.add(x)
+                try:
+                    await other.flush()
+                except Exception:
+                    pass
+        """,
+    "no error of the database": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except (ValueError, NoResultFound):
+                    pass
+        """,
+    "rolled back by what it is given to": """
+        async def undo(s):
+            await s.rollback()
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await undo(s)
+        """,
+    "given to what is not known": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await save(s, x)
+        """,
+    "exits": """
+        import sys
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    sys.exit(1)
+        """,
+    "an inner function": """
+        async def f(x):
+            async with get_background_session() as s:
+                async def g():
+                    try:
+                        await s.merge(x)
+                    except Exception:
+                        pass
+        """,
+    "another function's context manager": """
+        async def f(x, manager):
+            async with manager() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    pass
+        """,
+    "a savepoint that is rolled back by hand": """
+        async def f(x):
+            async with get_background_session() as s:
+                point = await s.begin_nested()
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await point.rollback()
+        """,
+}
+
+
+@pytest.mark.parametrize("code", SWALLOWED.values(), ids=SWALLOWED.keys())
+def test_swallowed(project: Project, code: str) -> None:
+    assert len(lines(project, code, "SG304")) == 1
+
+
+@pytest.mark.parametrize("code", NOT_SWALLOWED.values(), ids=NOT_SWALLOWED.keys())
+def test_not_swallowed(project: Project, code: str) -> None:
+    assert lines(project, code, "SG304") == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET search_path TO x",
+        "set\n  statement_timeout=5",
+        'SET "app.tenant" = 1',
+        "SET SESSION x = 1",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET SESSION AUTHORIZATION x",
+        "SET ROLE reader",
+        "SET TIME ZONE 'UTC'",
+        "-- first\nSET x = 1",
+        "/* ; */ SELECT 1; SET x = 1",
+        "SELECT set_config('a.b', 'c', false)",
+        "LISTEN jobs",
+        'LISTEN "Jobs";',
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock_shared(1, 2)",
+        "select case when pg_try_advisory_lock (1) then 1 end",
+        "CREATE TEMP TABLE x (id int)",
+        "create local temporary table x on commit delete rows as select 1",
+        "CREATE OR REPLACE TEMP VIEW x AS SELECT 1",
+        "SELECT * INTO TEMP x FROM y",
+        "PREPARE find (int) AS SELECT 1",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "LOAD 'age'",
+        "func.pg_advisory_lock",
+    ],
+)
+def test_stays_on_the_connection(sql: str) -> None:
+    assert state_of(sql) is not None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET LOCAL search_path TO x",
+        "SET TRANSACTION READ ONLY",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "UPDATE x SET y = 1",
+        "INSERT INTO x VALUES ('SET y = 1; SET z TO 2')",
+        "CREATE FUNCTION f() RETURNS int AS $$ BEGIN; SET x = 1; END $$ LANGUAGE plpgsql",
+        "Set the table for two",
+        "Listen to the radio",
+        "SELECT set_config('a.b', 'c', true)",
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT pg_advisory_unlock(1)",
+        "SELECT 'pg_advisory_lock(1)'",
+        "CREATE TEMP TABLE x (id int) ON COMMIT DROP",
+        "CREATE TABLE temp (id int)",
+        "PREPARE TRANSACTION 'x'",
+        "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
+        "SET FOREIGN_KEY_CHECKS = 0",
+        "SET @x = 1",
+        "SET SESSION sql_mode = 'ANSI'",
+        "func.pg_advisory_xact_lock",
+        "",
+    ],
+)
+def test_ends_with_the_transaction(sql: str) -> None:
+    assert state_of(sql) is None
+
+
+LEFT_OPEN = {
+    "a query before the try": """
+        async def f(x):
+            s = Session()
+            y = await s.get(x, 1)
+            try:
+                await s.merge(y)
+            finally:
+                await s.close()
+        """,
+    "handed on, and closed at the end": """
+        async def f(x):
+            s = Session()
+            await save(s, x)
+            await s.close()
+        """,
+    "closed for one error alone": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+                await s.close()
+            except ValueError:
+                await s.close()
+        """,
+    "either given or made": """
+        async def f(x, s=None):
+            s = s or Session()
+            await s.merge(x)
+        """,
+}
+CLOSED = {
+    "begins one block": """
+        async def f(x):
+            s = Session()
+            async with s.begin():
+                s.add(x)
+        """,
+    "given to what closes": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await asyncio.shield(save(s))
+        """,
+    "put into a list": """
+        async def f(x):
+            s = Session()
+            x.append(s)
+            await s.merge(x)
+        """,
+    "kept outside": """
+        s = None
+        async def f(x):
+            global s
+            s = Session()
+            await s.merge(x)
+        """,
+    "on SQLite": """
+        from sqlalchemy.ext.asyncio import create_async_engine
+        async def f(x):
+            s = AsyncSession(create_async_engine("sqlite+aiosqlite://"))
+            await s.merge(x)
+        """,
+    "closed by a function inside": """
+        async def f(x, on_exit):
+            s = Session()
+            async def stop():
+                await s.close()
+            on_exit(stop)
+            await s.merge(x)
+        """,
+}
+
+
+@pytest.mark.parametrize("code", LEFT_OPEN.values(), ids=LEFT_OPEN.keys())
+def test_left_open(project: Project, code: str) -> None:
+    assert len(lines(project, code, "SG105")) == 1
+
+
+@pytest.mark.parametrize("code", CLOSED.values(), ids=CLOSED.keys())
+def test_closed(project: Project, code: str) -> None:
+    assert lines(project, code, "SG105") == []
+
+
+REDUNDANT = {
+    "on each way out": """
+        async def f(x):
+            async with get_background_session() as s:
+                if x:
+                    s.add(x)
+                    await s.commit()
+                elif x is None:
+                    await save(s, x)
+                    await s.commit()
+                    return
+                else:
+                    await save(s, x)
+                    await s.commit()
+        """,
+    "from a loop round the block": """
+        async def f(xs):
+            for x in xs:
+                async with get_background_session() as s:
+                    if x:
+                        s.add(x)
+                        await s.commit()
+                        continue
+                    if x is None:
+                        s.add(x)
+                        await s.commit()
+                        break
+                    await save(s, x)
+                    await s.commit()
+                    s.add(x)
+                    await s.commit()
+                    return (x, 1)
+        """,
+    "a return from a loop inside": """
+        async def f(xs):
+            async with get_background_session() as s:
+                for x in xs:
+                    s.add(x)
+                    await s.commit()
+                    return None
+                await s.commit()
+                s.add(1)
+                try:
+                    await save(s, 1)
+                except ValueError as error:
+                    await s.rollback()
+                    raise RuntimeError(str(error)) from error
+                await s.commit()
+        """,
+}
+NOT_REDUNDANT = {
+    "breaks a loop inside": """
+        async def f(xs):
+            async with get_background_session() as s:
+                for x in xs:
+                    s.add(x)
+                    await s.commit()
+                    break
+                await save(s, xs)
+        """,
+    "errors are swallowed round it": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    try:
+                        await save(s, x)
+                    except ValueError:
+                        await s.rollback()
+                        raise
+                except ValueError:
+                    pass
+                with contextlib.suppress(ValueError):
+                    try:
+                        await save(s, x)
+                    except ValueError:
+                        await s.rollback()
+                        raise
+        """,
+    "another session": """
+        async def f(x, other: AsyncSession):
+            async with get_background_session() as s:
+                s.add(x)
+                await other.commit()
+        """,
+}
+
+
+@pytest.mark.parametrize("code", REDUNDANT.values(), ids=REDUNDANT.keys())
+def test_redundant(project: Project, code: str) -> None:
+    assert len(lines(project, code, "SG303")) == 3
+
+
+@pytest.mark.parametrize("code", NOT_REDUNDANT.values(), ids=NOT_REDUNDANT.keys())
+def test_not_redundant(project: Project, code: str) -> None:
+    assert lines(project, code, "SG303") == []
