@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding
+    from session_guard.names.bindings import Binding, Place
     from session_guard.rule import Import, Rewrite
     from session_guard.spans import Lines
 
-# Comments that keep an import, or say something to a tool about it.
-_PRAGMA = re.compile(
-    r"noqa|type:|pragma|isort|pylint|ruff|pyright|re-?export|nopycln", re.IGNORECASE
+# Comments that keep a name which nothing uses.
+_KEEPS = re.compile(
+    r"noqa(?!\s*:\s*[A-Z]+[0-9])|noqa[^#]*\bF401\b|unused|W0611|re-?export|nopycln|pragma|side.effect",
+    re.IGNORECASE,
 )
 # Functions whose string arguments are types.
-_TAKE_TYPES = frozenset({"cast", "TypeVar", "ForwardRef", "NewType"})
+_TAKE_TYPES = frozenset(
+    "cast assert_type TypeVar ForwardRef NewType NamedTuple TypedDict TypeAliasType".split()
+)
+_GENERICS = frozenset({"dict", "frozenset", "list", "set", "tuple", "type", "deque", "defaultdict"})
 
 
 def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
@@ -37,17 +41,24 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
     statements: dict[int, _Statement] = {}
     changes: list[Change] = []
     for wanted in _distinct(item for rewrite in rewrites for item in rewrite.imports):
-        node = _statement_for(module, wanted)
+        node = _statement_for(module, wanted, lines)
         if node is None:
             changes.append(_new_statement(module, wanted, lines))
         else:
             statements.setdefault(id(node), _Statement(node)).add.append(wanted.name)
-    for unused_in, alias in _unused(module, rewrites):
-        statements.setdefault(id(unused_in), _Statement(unused_in)).drop.append(alias)
+    for unused in _unused(module, rewrites):
+        for holder, alias in _aliases(module, unused):
+            statement = statements.setdefault(id(holder), _Statement(holder))
+            statement.drop.append(alias)
+            statement.may_go &= unused.always_ran
+    emptied = []
     for statement in statements.values():
-        change = _changed(module, statement.node, statement.drop, statement.add, lines)
-        if change is not None:
-            changes.append(change)
+        changed = _changed(module, statement, lines)
+        if changed is not None:
+            changes.extend(changed)
+        elif statement.may_go:
+            emptied.append(statement.node)
+    changes.extend(_without(module, emptied, lines))
     return changes
 
 
@@ -58,6 +69,17 @@ class _Statement:
     node: ImportStatement
     add: list[str] = field(default_factory=list)
     drop: list[cst.ImportAlias] = field(default_factory=list)
+    may_go: bool = True
+    """Whether it ran in any case before each use of what it imports that is gone."""
+
+
+@dataclass(slots=True)
+class _Unused:
+    """A name that nothing uses any more, and all of its bindings, which are imports."""
+
+    name: str
+    bindings: list[Binding]
+    always_ran: bool = True
 
 
 def _distinct(imports: Iterable[Import]) -> list[Import]:
@@ -68,18 +90,19 @@ def _distinct(imports: Iterable[Import]) -> list[Import]:
 # -- adding ---------------------------------------------------------------------------------------
 
 
-def _statement_for(module: Module, wanted: Import) -> cst.ImportFrom | None:
+def _statement_for(module: Module, wanted: Import, lines: Lines) -> cst.ImportFrom | None:
     """Return the statement that the name is to be added to."""
     candidates: list[cst.CSTNode] = [wanted.beside] if wanted.beside is not None else []
-    if wanted.beside is None or not _is_local(module, wanted.beside):
+    local = wanted.beside if candidates and _is_local(module, candidates[0]) else None
+    if local is None:
         candidates.extend(module.nodes("ImportFrom"))
     for node in candidates:
         if (
             isinstance(node, cst.ImportFrom)
             and not isinstance(node.names, cst.ImportStar)
             and module_name(node) == wanted.module
-            and not has_comment(node)  # which belongs to one of its names
-            and (node is wanted.beside or _always_runs(module, node))
+            and (not has_comment(node) or _listed(module, node, lines) is not None)
+            and (node is local or _is_at_top(module, node))
         ):
             return node
     return None
@@ -89,20 +112,30 @@ def _is_local(module: Module, node: cst.CSTNode) -> bool:
     return module.place(node).scope.kind != "module"
 
 
-def _always_runs(module: Module, node: cst.CSTNode) -> bool:
+def _is_at_top(module: Module, node: cst.CSTNode) -> bool:
     """Return whether a statement stands at the module's top level, in no branch."""
     return isinstance(module.parent(node), cst.SimpleStatementLine) and any(
         module.parent(node) is line for line in module.tree.body
     )
 
 
+def always_runs(binding: Binding, place: Place) -> bool:
+    """Return whether a binding is made in every run that comes to `place`."""
+    if binding.place.scope is not place.scope:
+        return binding.place.branches == ()
+    branches = binding.place.branches
+    return branches == place.branches[: len(branches)] and binding.place.order < place.order
+
+
 def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
     text = f"from {wanted.module} import {wanted.name}"
     newline = module.tree.default_newline
     if wanted.beside is not None and _is_local(module, wanted.beside):
-        position = module.position(wanted.beside)
+        position = module.position(_in_block(module, wanted.beside))
         indent = lines.text(position.start.line)[: position.start.column]
         at = lines.start(position.end.line + 1)
+        if at == len(module.text) and not module.text.endswith(("\n", "\r")):
+            return Change(at, at, f"{newline}{indent}{text}")
         return Change(at, at, f"{indent}{text}{newline}")
     before, after = _neighbours(module, wanted.module)
     if before is not None:
@@ -115,6 +148,14 @@ def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
         first = next(iter(module.tree.body), None)
         at = lines.start(module.position(first).start.line) if first is not None else 0
     return Change(at, at, f"{text}{newline}")
+
+
+def _in_block(module: Module, node: cst.CSTNode) -> cst.CSTNode:
+    """Return what holds `node` and begins a line of its own: the line, or a block on one line."""
+    for holder in (node, *module.ancestors(node)):
+        if isinstance(module.parent(holder), (cst.IndentedBlock, cst.Module)):
+            return holder
+    return node
 
 
 def _neighbours(module: Module, wanted: str) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
@@ -146,37 +187,40 @@ def _family(module: str) -> str:
 # -- dropping -------------------------------------------------------------------------------------
 
 
-def _unused(
-    module: Module, rewrites: Sequence[Rewrite]
-) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
+def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
     """Yield the imported names whose last use the rewrites remove.
 
-    Names that are exported or marked stay, and so do those in a file that exists to re-export.
+    Names that are exported stay, and so do those in a file that exists to re-export.
     """
     if module.path.name == "__init__.py":
         return
     gone: dict[int, cst.Name] = {}
-    kept: set[str] = set()
+    used: set[int] = set()
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
             gone.update((id(name), name) for name in _names(old))
-            if new is not None:
-                kept.update(name.value for name in _names(new))
-    candidates: dict[int, tuple[cst.Name, Binding]] = {}
+            for name in _names(new) if new is not None else ():
+                used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+    found: dict[tuple[int, str], _Unused] = {}
     for name in gone.values():
-        bindings = module.bindings(module.expr(name), module.place(name))
-        if len(bindings) == 1 and bindings[0].kind == "import" and name.value not in kept:
-            candidates[id(bindings[0])] = name, bindings[0]
-    spelled = {name.value for name, _ in candidates.values()}
+        place = module.place(name)
+        bindings = module.bindings(module.expr(name), place)
+        if bindings:
+            scope = bindings[0].place.scope
+            unused = _Unused(name.value, scope.bindings.get(name.value, []))
+            unused = found.setdefault((id(scope), name.value), unused)
+            unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
+    spelled = {unused.name for unused in found.values()}
     for node in module.nodes("Name"):
         assert isinstance(node, cst.Name)
         if node.value in spelled and id(node) not in gone and is_use(module, node):
-            for binding in module.bindings(module.expr(node), module.place(node)):
-                candidates.pop(id(binding), None)
-    quoted = _quoted_names(module) if candidates else frozenset()
-    for name, binding in candidates.values():
-        if name.value not in quoted:
-            yield from _aliases(module, name.value, binding)
+            used.update(map(id, module.bindings(module.expr(node), module.place(node))))
+    quoted = _quoted_names(module) if found else frozenset()
+    for unused in found.values():
+        if unused.name not in quoted and all(
+            binding.kind == "import" and id(binding) not in used for binding in unused.bindings
+        ):
+            yield unused
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
@@ -212,11 +256,11 @@ def _quoted_names(module: Module) -> frozenset[str]:
     collector = _Strings()
     module.tree.visit(collector)
     names: set[str] = set()
-    for node in collector.found:
-        if not _is_code(module, node):
-            continue
+    waiting = [str(node.evaluated_value) for node in collector.found if _is_code(module, node)]
+    while waiting:
+        text = waiting.pop()
         try:
-            tree = ast.parse(str(node.evaluated_value).strip(), mode="eval")
+            tree = ast.parse(text.strip(), mode="eval")
         except (SyntaxError, ValueError, RecursionError):
             continue
         for part in ast.walk(tree):
@@ -225,18 +269,25 @@ def _quoted_names(module: Module) -> frozenset[str]:
             elif isinstance(part, ast.Attribute):
                 names.add(part.attr)
             elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-                names.add(part.value)
+                waiting.append(part.value)
     return frozenset(names)
 
 
-def _is_code(module: Module, node: cst.SimpleString) -> bool:
+def _is_code(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether a string is read as code: by type checkers, or by `import *`."""
     for holder in module.ancestors(node):
         match holder:
-            case cst.Annotation() | cst.Subscript():
+            case cst.Annotation() | cst.TypeAlias():
+                return True
+            case cst.Subscript() if _is_generic(holder.value):
                 return True
             case cst.Call():
-                parts = dotted_parts(holder.func)
-                return parts is not None and parts[-1] in _TAKE_TYPES
+                parts = dotted_parts(holder.func) or ("",)
+                return parts[-1] in _TAKE_TYPES or parts[0] == "__all__"
+            case cst.AnnAssign() if "TypeAlias" in (
+                dotted_parts(holder.annotation.annotation) or ()
+            ):
+                return True
             case cst.Assign() | cst.AnnAssign() | cst.AugAssign():
                 targets = (
                     [t.target for t in holder.targets]
@@ -249,72 +300,196 @@ def _is_code(module: Module, node: cst.SimpleString) -> bool:
     return False
 
 
+def _is_generic(node: cst.CSTNode) -> bool:
+    """Return whether `node[...]` is a type, by the names that types have."""
+    name = (dotted_parts(node) or ("",))[-1]
+    return name[:1].isupper() or name in _GENERICS
+
+
 class _Strings(cst.CSTVisitor):
     def __init__(self) -> None:
-        self.found: list[cst.SimpleString] = []
+        self.found: list[cst.SimpleString | cst.ConcatenatedString] = []
 
     def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
         self.found.append(node)
 
+    def visit_ConcatenatedString(  # noqa: N802 - LibCST's name
+        self, node: cst.ConcatenatedString
+    ) -> None:
+        self.found.append(node)
 
-def _aliases(
-    module: Module, name: str, binding: Binding
-) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
-    scope = binding.place.scope
+
+def _aliases(module: Module, unused: _Unused) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
+    """Yield where a name is imported, but for `import name as name`, which exports it."""
     for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
         assert isinstance(node, (cst.Import, cst.ImportFrom))
-        if isinstance(node.names, cst.ImportStar) or module.place(node).scope is not scope:
+        place = module.place(node)
+        if isinstance(node.names, cst.ImportStar) or not any(
+            binding.place.scope is place.scope and binding.place.order == place.order
+            for binding in unused.bindings
+        ):
             continue
         for alias in node.names:
             parts = dotted_parts(alias.name)
             bound = alias.evaluated_alias or (parts[0] if parts else "")
-            if bound == name and alias.evaluated_alias != alias.evaluated_name:
+            if bound == unused.name and alias.evaluated_alias != alias.evaluated_name:
                 yield node, alias
 
 
 # -- rewriting a statement ------------------------------------------------------------------------
 
 
-def _changed(
+def _changed(module: Module, statement: _Statement, lines: Lines) -> list[Change] | None:
+    """Return the changes to one statement, or None where none of its names is to stay."""
+    node = statement.node
+    assert not isinstance(node.names, cst.ImportStar)
+    listed = _listed(module, node, lines)
+    drop = [a for a in statement.drop if _may_be_dropped(module, node, a, listed)]
+    names = [alias for alias in node.names if alias not in drop]
+    present = {alias.evaluated_name for alias in names if alias.asname is None}
+    add = [name for name in dict.fromkeys(statement.add) if name not in present]
+    if not add and not drop:
+        return []
+    if not names and not add:
+        return None
+    old_names = [alias.evaluated_name for alias in node.names]
+    in_order = old_names == sorted(old_names, key=_import_order)
+    if listed is not None:
+        return _changed_list(module, listed, drop, add, lines, in_order=in_order)
+    texts = [(alias.name, alias.asname) for alias in names]
+    texts.extend((cst.Name(name), None) for name in add)
+    if in_order:
+        texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
+    start, end = lines.span(module.position(node))
+    new = node.with_changes(names=_laid_out(node, texts), semicolon=cst.MaybeSentinel.DEFAULT)
+    return [Change(start, end, module.tree.code_for_node(new))]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A name on a line of its own in a list in parentheses."""
+
+    alias: cst.ImportAlias
+    line: int
+    match: re.Match[str]
+    is_told_of: bool
+    """Whether the line above is a comment."""
+
+
+_OPENING = re.compile(r"from\b[\w\s.]*\bimport\s*\(\s*(?:#.*)?")
+_ENTRY = re.compile(
+    r"(?P<indent>\s*)(?P<name>\w+(?:\s+as\s+\w+)?)\s*(?P<comma>,?)\s*(?P<comment>#.*)?"
+)
+
+
+def _listed(module: Module, statement: ImportStatement, lines: Lines) -> list[_Entry] | None:
+    """Return the names of an import that has each on a line of its own, in parentheses."""
+    position = module.position(statement)
+    first, last = position.start, position.end
+    opening = lines.text(first.line)[first.column :]
+    closing = lines.text(last.line)[: last.column]
+    if isinstance(statement.names, cst.ImportStar) or not _OPENING.fullmatch(opening):
+        return None
+    aliases, entries = list(statement.names), list[_Entry]()
+    is_told_of = False
+    for line in range(first.line + 1, last.line):
+        text = lines.text(line)
+        is_comment = text.lstrip().startswith("#")
+        if text.strip() and not is_comment:
+            match = _ENTRY.fullmatch(text)
+            if match is None or len(entries) == len(aliases):
+                return None
+            entries.append(_Entry(aliases[len(entries)], line, match, is_told_of))
+        is_told_of = is_comment
+    return entries if closing.strip() == ")" and len(entries) == len(aliases) else None
+
+
+def _changed_list(
     module: Module,
-    statement: ImportStatement,
+    entries: Sequence[_Entry],
     drop: Sequence[cst.ImportAlias],
     add: Sequence[str],
     lines: Lines,
-) -> Change | None:
-    """Return the change to one statement, or None where nothing is to be changed."""
-    assert not isinstance(statement.names, cst.ImportStar)
+    *,
+    in_order: bool,
+) -> list[Change]:
+    """Return the changes to a list of names; a comment goes and stays with its name."""
+    changes = []
+    for entry in entries:
+        if entry.alias in drop:
+            start, end = lines.start(entry.line), lines.start(entry.line + 1)
+            changes.append(Change(start, end, ""))
+    for name in add:
+        text = f"{entries[0].match['indent']}{name},{module.tree.default_newline}"
+        behind = [
+            entry
+            for entry in entries
+            if in_order and _import_order(entry.alias.evaluated_name) > _import_order(name)
+        ]
+        if behind:
+            line = behind[0].line
+            while lines.text(line - 1).lstrip().startswith("#"):
+                line -= 1
+        else:
+            last = entries[-1]
+            line = last.line + 1
+            if not last.match["comma"] and last.alias not in drop:
+                at = lines.start(last.line) + last.match.end("name")
+                changes.append(Change(at, at, ","))
+        changes.append(Change(lines.start(line), lines.start(line), text))
+    return changes
+
+
+def _may_be_dropped(
+    module: Module,
+    statement: ImportStatement,
+    alias: cst.ImportAlias,
+    listed: Sequence[_Entry] | None,
+) -> bool:
+    """Return whether no comment says that a name is to stay, or would lose what it is about."""
     line = module.parent(statement)
-    if drop and not (
-        isinstance(line, cst.SimpleStatementLine) and _may_lose_names(statement, line)
-    ):
-        drop = ()
-    names = [alias for alias in statement.names if alias not in drop]
-    present = {alias.evaluated_name for alias in names if alias.asname is None}
-    add = [name for name in add if name not in present]
-    if not add and len(names) == len(statement.names):
-        return None
-    if not names and not add:
-        assert isinstance(line, cst.SimpleStatementLine)
-        in_branch = any(isinstance(h, (cst.If, cst.Try)) for h in module.ancestors(line))
-        removable = is_removable(module, line) and not in_branch
-        return without_line(module, line, lines) if removable else None
-    texts = [(alias.name, alias.asname) for alias in names]
-    old_texts = [alias.evaluated_name for alias in statement.names]
-    texts.extend((cst.Name(name), None) for name in add)
-    if old_texts == sorted(old_texts, key=_import_order):
-        texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
-    start, end = lines.span(module.position(statement))
-    new = statement.with_changes(
-        names=_laid_out(statement, texts), semicolon=cst.MaybeSentinel.DEFAULT
-    )
-    return Change(start, end, module.tree.code_for_node(new))
+    assert isinstance(line, (cst.SimpleStatementLine, cst.SimpleStatementSuite))
+    about = [line.trailing_whitespace.comment]
+    if listed is None:
+        if has_comment(statement):
+            return False
+    else:
+        assert isinstance(statement, cst.ImportFrom)
+        if statement.lpar is not None and isinstance(
+            statement.lpar.whitespace_after, cst.ParenthesizedWhitespace
+        ):
+            about.append(statement.lpar.whitespace_after.first_line.comment)
+        [entry] = [entry for entry in listed if entry.alias is alias]
+        if entry.is_told_of or _KEEPS.search(entry.match["comment"] or ""):
+            return False
+    return not any(comment is not None and _KEEPS.search(comment.value) for comment in about)
 
 
-def _may_lose_names(statement: ImportStatement, line: cst.SimpleStatementLine) -> bool:
-    """Return whether no comment says why a name is there, or that it is to stay."""
-    comment = line.trailing_whitespace.comment
-    return not has_comment(statement) and (comment is None or _PRAGMA.search(comment.value) is None)
+def _without(
+    module: Module, statements: Sequence[ImportStatement], lines: Lines
+) -> Iterator[Change]:
+    """Yield what removes statements, but for those without which a block would be empty."""
+    gone = {id(statement) for statement in statements}
+    lines_left: dict[int, int] = {}
+    for line in dict.fromkeys(module.parent(statement) for statement in statements):
+        assert isinstance(line, (cst.SimpleStatementLine, cst.SimpleStatementSuite))
+        body: Sequence[cst.BaseSmallStatement] = line.body
+        last_to_stay = max((i for i, part in enumerate(body) if id(part) not in gone), default=-1)
+        if last_to_stay >= 0:
+            for number, part in enumerate(body):
+                if id(part) in gone and number < last_to_stay:
+                    start, _ = lines.span(module.position(part))
+                    yield Change(start, lines.span(module.position(body[number + 1]))[0], "")
+                elif id(part) in gone:
+                    _, end = lines.span(module.position(part))
+                    yield Change(lines.span(module.position(body[number - 1]))[1], end, "")
+            continue
+        block = module.parent(line)
+        if isinstance(line, cst.SimpleStatementLine) and block is not None:
+            left = lines_left.setdefault(id(block), len(getattr(block, "body", ())))
+            if left > 1 or isinstance(block, cst.Module):
+                lines_left[id(block)] -= 1
+                yield without_line(module, line, lines)
 
 
 def _import_order(name: str) -> tuple[int, str]:

@@ -192,12 +192,96 @@ BRANCHES = {
         "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
         "    from elsewhere import get_background_session\n"
     ),
+    "an assignment to the name in the function round it": (
+        "from app.db import engine\n\ndef make():\n    get_background_session = 1\n\n"
+        "    async def f():\n        async with AsyncSession(engine) as s:\n"
+        "            await s.commit()\n"
+    ),
+    "its own import in a branch of the function": (
+        "from app.db import engine\n\nasync def f(x):\n    if x:\n"
+        "        from app.db import get_background_session\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    ),
+    "its own import in a branch of the module": (
+        "from app.db import engine\ntry:\n    from app.db import get_background_session\n"
+        "except ImportError:\n    pass\n" + OPENED
+    ),
+    "its own import behind the use": (
+        "from app.db import engine\n\nasync def f():\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+        "    from app.db import get_background_session\n"
+    ),
+    "the name from a star import": (
+        "from app.db import engine\nfrom app.others import *\n" + OPENED
+    ),
+    "the module in one arm alone": (
+        "try:\n    from app import db\nexcept ImportError:\n    from app import database as db\n"
+        + OPENED.replace("engine", "db.engine")
+    ),
 }
 
 
 @pytest.mark.parametrize("code", BRANCHES.values(), ids=BRANCHES.keys())
 def test_an_import_that_cannot_be_built_on_is_left(code: str, project: Project) -> None:
+    app = project.settings.root / "app"
+    (app / "others.py").write_text("def get_background_session(): ...\n")
+    (app / "database.py").write_text("from app.db import engine\n")
     assert fixed(project, (HEAD + code).encode()).decode() == HEAD + code
+
+
+IN_ANOTHER_MODULE = {
+    "at the top, not in a branch": (
+        "from app.core import engine\n\nif engine:\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n\n    from app.db import thing\n"
+        + OPENED,
+        "from app.core import engine\nfrom app.db import get_background_session\n\nif engine:\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n\n    from app.db import thing\n"
+        + MENDED,
+    ),
+    "in a branch": (
+        HEAD + "try:\n    from app.core import engine\nexcept ImportError:\n    raise\n" + OPENED,
+        HEAD + "try:\n    from app.core import engine\nexcept ImportError:\n    raise\n" + OPENED,
+    ),
+    "local before any other": (
+        HEAD + "\nasync def f():\n    from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, behind another statement of its line": (
+        HEAD + "\nasync def f():\n    x = 1; from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    x = 1\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, in a block on one line": (
+        HEAD + "\nasync def f(lock):\n    with lock: from app.core import engine, other\n"
+        "    async with AsyncSession(engine) as s:\n        other(await s.commit())\n",
+        "async def f(lock):\n    with lock: from app.core import other\n"
+        "    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        other(await s.commit())\n",
+    ),
+    "local, in a branch": (
+        HEAD + "\nasync def f(x):\n    if x:\n        from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        HEAD + "\nasync def f(x):\n    if x:\n        from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), IN_ANOTHER_MODULE.values(), ids=IN_ANOTHER_MODULE.keys()
+)
+def test_where_the_engine_is_not_the_handlers_own(
+    before: str, after: str, project: Project
+) -> None:
+    app = project.settings.root / "app"
+    start = STANDARD.index("engine = create_async_engine(")
+    end = STANDARD.index("\n)\n", start) + 3
+    (app / "core.py").write_text(STANDARD[:start] + STANDARD[start:end])
+    (app / "db.py").write_text(STANDARD[:start] + "from app.core import engine\n" + STANDARD[end:])
+    assert fixed(project, before.encode()).decode() == after
 
 
 IMPORT = "from app.db import get_background_session"
@@ -215,9 +299,92 @@ TIDY = {
         "from app.db import engine  # the engine\n",
         IMPORT + "  # the engine\n",
     ),
-    "a comment on one of several": (
+    "a comment on a name goes with it": (
         "from app.db import (\n    engine,  # the engine\n)\n",
-        "from app.db import (\n    engine,  # the engine\n)\n" + IMPORT + "\n",
+        "from app.db import (\n    get_background_session,\n)\n",
+    ),
+    "a comment on another name stays with that": (
+        "from app.db import (  # ours\n    # first\n    Base,  # base\n    engine,  # engine\n"
+        "    # last\n    setup  # setup\n)\nBase, setup\n",
+        "from app.db import (  # ours\n    # first\n    Base,  # base\n"
+        "    get_background_session,\n    # last\n    setup  # setup\n)\nBase, setup\n",
+    ),
+    "behind the last of a list": (
+        "from app.db import (\n    Base,  # base\n    engine  # engine\n)\nBase, engine\n",
+        "from app.db import (\n    Base,  # base\n    engine,  # engine\n"
+        "    get_background_session,\n)\nBase, engine\n",
+    ),
+    "a list that is not in order": (
+        "from app.db import (\n    setup,\n    engine,\n    Base,\n)\nBase, setup\n",
+        "from app.db import (\n    setup,\n    Base,\n    get_background_session,\n)\n"
+        "Base, setup\n",
+    ),
+    "names that are not in order": (
+        "from app.db import setup, engine, Base\nBase, setup\n",
+        "from app.db import setup, Base, get_background_session\nBase, setup\n",
+    ),
+    "a name that a comment keeps": (
+        "from app.db import (\n    engine,  # noqa: F401\n    setup,\n)\nsetup\n",
+        "from app.db import (\n    engine,  # noqa: F401\n    get_background_session,\n"
+        "    setup,\n)\nsetup\n",
+    ),
+    "a name that the line above is about": (
+        "from app.db import (\n    # the engine\n    engine,\n)\n",
+        "from app.db import (\n    # the engine\n    engine,\n    get_background_session,\n)\n",
+    ),
+    "names that the first line's comment keeps": (
+        "from app.db import (  # noqa: F401\n    engine,\n)\n",
+        "from app.db import (  # noqa: F401\n    engine,\n    get_background_session,\n)\n",
+    ),
+    "a comment in another layout": (
+        "from app.db import (engine, setup,  # ours\n)\nsetup\n",
+        "from app.db import (engine, setup,  # ours\n)\n" + IMPORT + "\nsetup\n",
+    ),
+    "a suppression of something else": (
+        "from app.db import engine  # noqa: E402\n",
+        IMPORT + "  # noqa: E402\n",
+    ),
+    "two suppressions": (
+        "from app.db import engine  # noqa: E402, F401\n",
+        "from app.db import engine, get_background_session  # noqa: E402, F401\n",
+    ),
+    "imported as what it is called, which exports it": (
+        "from app.db import engine as engine\n",
+        "from app.db import engine as engine, get_background_session\n",
+    ),
+    "a key of the same name": (
+        "from app.db import engine\nx = log['engine']\n",
+        IMPORT + "\nx = log['engine']\n",
+    ),
+    "a type in quotes within quotes": (
+        "from app.db import engine\nx: 'list[\"dict[str, \\'engine.Kind\\']\"]'\n",
+        "from app.db import engine, get_background_session\n"
+        "x: 'list[\"dict[str, \\'engine.Kind\\']\"]'\n",
+    ),
+    "a type in an argument": (
+        "from app.db import engine\nx = Optional['engine.Kind'] | cast('engine.Kind', 1)\n",
+        "from app.db import engine, get_background_session\n"
+        "x = Optional['engine.Kind'] | cast('engine.Kind', 1)\n",
+    ),
+    "a type that has a name": (
+        "from app.db import engine\nx: TypeAlias = 'engine.Kind'\n",
+        "from app.db import engine, get_background_session\nx: TypeAlias = 'engine.Kind'\n",
+    ),
+    "added to __all__": (
+        "from app.db import engine\n__all__ = []\n__all__.append('engine')\n",
+        "from app.db import engine, get_background_session\n__all__ = []\n"
+        "__all__.append('engine')\n",
+    ),
+    "methods, parameters and targets of the same name": (
+        "from app.db import engine\n\nclass A:\n    def engine(self, *, engine=None):\n"
+        "        engine = engine or 1\n        return lambda engine: engine\n",
+        IMPORT + "\n\nclass A:\n    def engine(self, *, engine=None):\n"
+        "        engine = engine or 1\n        return lambda engine: engine\n",
+    ),
+    "used between two imports of it": (
+        "from app.db import engine\nprint(engine)\nfrom app.db import engine\n",
+        "from app.db import engine\nprint(engine)\n"
+        "from app.db import engine, get_background_session\n",
     ),
 }
 
@@ -225,6 +392,46 @@ TIDY = {
 @pytest.mark.parametrize(("before", "after"), TIDY.values(), ids=TIDY.keys())
 def test_imports_are_left_tidy(before: str, after: str, project: Project) -> None:
     assert fixed(project, (HEAD + before + OPENED).encode()).decode() == after + MENDED
+
+
+SEMICOLONS = {
+    "first": ("from sqlalchemy.ext.asyncio import AsyncSession; x = 1\n", "x = 1\n"),
+    "last": ("x = 1; from sqlalchemy.ext.asyncio import AsyncSession\n", "x = 1\n"),
+    "between": (
+        "x = 1; from sqlalchemy.ext.asyncio import AsyncSession; y = 2;\n",
+        "x = 1; y = 2;\n",
+    ),
+    "in a block on one line": (
+        "class A: from sqlalchemy.ext.asyncio import AsyncSession\n" + HEAD,
+        "class A: from sqlalchemy.ext.asyncio import AsyncSession\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), SEMICOLONS.values(), ids=SEMICOLONS.keys())
+def test_a_statement_goes_from_its_line(before: str, after: str, project: Project) -> None:
+    rest = "from app.db import engine\n" + OPENED
+    assert fixed(project, (before + rest).encode()).decode() == after + IMPORT + "\n" + MENDED
+
+
+def test_statements_of_one_line_go_together(project: Project) -> None:
+    before = (
+        "from sqlalchemy.ext.asyncio import AsyncSession; from app.core import engine\n" + OPENED
+    )
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
+
+
+def test_a_block_is_never_left_empty(project: Project) -> None:
+    before = (
+        "with lock:\n    from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    from app.core import engine\n" + OPENED
+    )
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    after = IMPORT + "\nwith lock:\n    from app.core import engine\n" + MENDED
+    assert fixed(project, before.encode()).decode() == after
 
 
 def test_local_imports_of_several_functions_go_together(project: Project) -> None:

@@ -8,7 +8,7 @@ import libcst as cst
 
 from session_guard.arguments import NotFixableError
 from session_guard.handler import CONTEXT_MANAGER
-from session_guard.imports import has_comment, is_use
+from session_guard.imports import always_runs, has_comment, is_use
 from session_guard.names import openings, values
 from session_guard.names.bindings import Constant, Ref, end_of, lookup
 from session_guard.names.from_libcst import children, walk
@@ -349,36 +349,57 @@ def _reference(
     """Return the expression for the context manager, and the import that it needs."""
     place = module.place(call)
     for root in _roots(call, module):
-        for binding in lookup(root[0], place) or ():
+        bindings = lookup(root[0], place) or []
+        for end in range(1, len(root)):
+            if bindings and all(_is_module(b, root[1:end], handler, module) for b in bindings):
+                # The module itself: `db.engine` becomes `db.get_background_session()`.
+                return _attribute((*root[:end], CONTEXT_MANAGER)), ()
+        for binding in bindings:
             if binding.kind != "import" or binding.type_checking:
                 continue
-            target = module.names.absolute(binding.target)
-            for end in range(1, len(root)):
-                dotted = ".".join((target, *root[1:end]))
-                found = module.names.find_module(dotted)
-                if found is not None and not found[1] and _has_it(found[0], handler):
-                    # The module itself: `db.engine` becomes `db.get_background_session()`.
-                    return _attribute((*root[:end], CONTEXT_MANAGER)), ()
-            found = module.names.find_module(target)
+            found = module.names.find_module(module.names.absolute(binding.target))
             if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
                 continue
-            _check_always_runs(binding, place)
+            if _is_bound(module, place):
+                return cst.Name(CONTEXT_MANAGER), ()
+            if not always_runs(binding, place):
+                raise NotFixableError("its engine is imported in a branch, which may not have run")
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
-            _check_free(module, place)
             return cst.Name(CONTEXT_MANAGER), (
                 Import(spelled, CONTEXT_MANAGER, _statement_of(binding, module)),
             )
-    for binding in lookup(CONTEXT_MANAGER, place) or ():
-        if _is_handlers(binding, handler, module):
-            return cst.Name(CONTEXT_MANAGER), ()
-    _check_free(module, place)
-    beside = None
-    for root in _roots(call, module):
-        for binding in lookup(root[0], place) or ():
-            if binding.kind == "import":
-                beside = _statement_of(binding, module)
+    if _is_bound(module, place):
+        return cst.Name(CONTEXT_MANAGER), ()
+    beside = _model(call, module)
     return cst.Name(CONTEXT_MANAGER), (Import(_spelling(handler, module), CONTEXT_MANAGER, beside),)
+
+
+def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:
+    """Return whether a binding, with what follows it, is a module that has the context manager."""
+    if binding.kind != "import" or binding.type_checking:
+        return False
+    dotted = ".".join((module.names.absolute(binding.target), *rest))
+    found = module.names.find_module(dotted)
+    return found is not None and not found[1] and _has_it(found[0], handler)
+
+
+def _model(call: cst.Call, module: Module) -> ImportStatement | None:
+    """Return the import that the handler's is to stand beside: a local one before any other."""
+    place = module.place(call)
+    bindings = [
+        binding
+        for root in _roots(call, module)
+        for binding in lookup(root[0], place) or ()
+        if binding.kind == "import" and not binding.type_checking
+    ]
+    local = [binding for binding in bindings if binding.place.scope.kind != "module"]
+    for binding in bindings:
+        is_ours = module.names.find_module(module.names.absolute(binding.target)) is not None
+        if (is_ours or binding in local) and not always_runs(binding, place):
+            raise NotFixableError("its imports stand in a branch, which may not have run")
+    chosen = local or [binding for binding in bindings if always_runs(binding, place)]
+    return _statement_of(chosen[0], module) if chosen else None
 
 
 def _attribute(parts: tuple[str, ...]) -> cst.BaseExpression:
@@ -410,26 +431,35 @@ def _has_it(names: Namespace, handler: Handler) -> bool:
     )
 
 
-def _check_free(module: Module, place: Place) -> None:
-    """See that the context manager's name means nothing else where the fix puts it."""
+def _is_bound(module: Module, place: Place) -> bool:
+    """Return whether the context manager's name means the handler's at `place` already.
+
+    Raises NotFixableError where it means something else there or elsewhere in the file, or nothing
+    in some runs.
+    """
     handler = module.handler
     assert handler is not None
-    bindings = list(module.names.scope.bindings.get(CONTEXT_MANAGER, ()))
-    bindings.extend(lookup(CONTEXT_MANAGER, place) or ())
+    own = lookup(CONTEXT_MANAGER, place) or []
+    bindings = [*module.names.scope.bindings.get(CONTEXT_MANAGER, ()), *own]
     for node in module.nodes("Name"):
         assert isinstance(node, cst.Name)
         if node.value == CONTEXT_MANAGER and is_use(module, node):
             bindings.extend(module.bindings(module.expr(node), module.place(node)))
-    if not all(_is_handlers(binding, handler, module) for binding in bindings):
+    meant = [
+        value
+        for value in module.names.evaluate(Ref((CONTEXT_MANAGER,)), place)
+        if value != values.External(CONTEXT_MANAGER)  # what is bound nowhere
+    ]
+    if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
+        isinstance(value, values.LocalFunction) and value.home is handler.namespace
+        for value in meant
+    ):
         raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
-
-
-def _check_always_runs(binding: Binding, place: Place) -> None:
-    """See that an import stands in no branch that may not have run."""
-    branches = binding.place.branches
-    within = place.branches if place.scope is binding.place.scope else ()
-    if branches != within[: len(branches)]:
-        raise NotFixableError("its engine is imported in a branch, which may not have run")
+    if own and not any(always_runs(binding, place) for binding in own):
+        raise NotFixableError(
+            f"`{CONTEXT_MANAGER}` is imported in a branch, which may not have run"
+        )
+    return bool(own or meant)
 
 
 def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
