@@ -107,7 +107,8 @@ HELD = {
         async def f(stack):
             s = await stack.enter_async_context(Session())
             t = await stack.enter_async_context(get_background_session())
-            use(s, t)
+            u = await stack.enter_async_context(s)
+            use(s, t, u)
         """,
     "assigned": "async def f():\n    s = Session()\n    use(s)",
     "either": "async def f(given=None):\n    s = given or Session()\n    use(s)",
@@ -261,6 +262,22 @@ SHARED = {
     "by keyword in the background": """
         async def f(tasks: BackgroundTasks, db: SessionDep):
             tasks.add_task(load, session=db)
+        """,
+}
+SHARED |= {
+    "methods that call methods": """
+        class Stats:
+            def __init__(self, s: AsyncSession): self.s = s
+            async def read(self): return await self.s.scalar("select 1")
+            async def users(self): return await self.read()
+            async def orders(self): return await self.read()
+            async def all(self): return await asyncio.gather(self.users(), self.orders())
+        """,
+    "unpacked arguments": """
+        async def one(*given):
+            return await given[0].commit()
+        async def f(db: AsyncSession, xs):
+            await asyncio.gather(*[one(db, *xs) for x in xs])
         """,
 }
 NOT_SHARED = {
@@ -562,6 +579,18 @@ def test_ends_with_the_transaction(sql: str) -> None:
     assert state_of(sql) is None
 
 
+def test_functions_of_sql_are_read_with_their_arguments(project: Project) -> None:
+    code = """
+    from sqlalchemy import func
+    async def f(s, last):
+        await s.execute(select(func.set_config("a", "b", True)))
+        await s.execute(select(func.set_config("a", "b", False)))
+        await s.execute(select(func.set_config("a", "b", last)))
+        s.execute(select(func.set_config("a", "b", False)))
+    """
+    assert lines(project, code, "SG302") == [4]
+
+
 LEFT_OPEN = {
     "a query before the try": """
         async def f(x):
@@ -626,6 +655,25 @@ CLOSED = {
         async def f(x):
             s = AsyncSession(create_async_engine("sqlite+aiosqlite://"))
             await s.merge(x)
+        """,
+    "yielded to who knows whom": """
+        async def f(xs):
+            for x in xs:
+                s = Session()
+                yield s
+        """,
+    "closed for every error": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            except ValueError:
+                await s.close()
+                return
+            except Exception:
+                await s.close()
+                raise
+            await s.close()
         """,
     "closed by a function inside": """
         async def f(x, on_exit):
