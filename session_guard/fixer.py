@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.project import Project
-    from session_guard.rule import Rewrite, Rule, Violation
+    from session_guard.rule import Edit, Rewrite, Rule, Violation
 
-# Each pass mends at least one finding; more passes than this mean that two fixes undo each other.
+# A fix may bring about what another rule finds; more passes than this mean that fixes undo others.
 _MOST_PASSES = 100
 
 
@@ -48,10 +48,12 @@ def fix(
     it came.
     """
 
+    from session_guard.edits import apply
+
     def found_in(data: bytes) -> list[Finding]:
         return lint(display_path, path, data, project, rules, fingerprints=fingerprints)
 
-    original, applied, before = data, list[Finding](), (0, 0)
+    original, applied, mended = data, list[Finding](), set[_Mark]()
     for _ in range(_MOST_PASSES):
         module = parse(display_path, path, data, project, rules)
         if module is None:
@@ -61,7 +63,7 @@ def fix(
                 return FixResult(data, [], found_in(data))
             return _given_up(original, found_in(original), "parse")
         found = violations(module, rules)
-        if applied and _size(found) >= before:
+        if not mended.isdisjoint(_marks(module, found)):
             return _given_up(original, found_in(original), "be free of it")
         chosen = _chosen(module, found, unsafe=unsafe)
         if not chosen:
@@ -69,18 +71,41 @@ def fix(
                 finding(display_path, module, *item, fingerprints=fingerprints) for item in found
             ]
             return FixResult(data, applied, remaining)
-        before = _size(found)
         applied.extend(
             finding(display_path, module, *item, fingerprints=fingerprints) for item in chosen
         )
-        data = _applied(module, data, chosen)
+        edits, encoding = _edits(module, chosen), module.decoded.encoding
+        mended = {(c, m, _moved(at, edits, encoding)) for c, m, at in _marks(module, chosen)}
+        data = apply(data, edits, encoding)
     return _given_up(original, found_in(original), "settle")
 
 
-def _size(found: Sequence[tuple[Rule, Violation]]) -> tuple[int, int]:
-    """Return what each pass makes smaller; what is mended may leave a suppression of no use."""
-    unused = sum(rule.judges_suppressions for rule, _ in found)
-    return len(found) - unused, unused
+_Mark = tuple[str, str, int]
+"""What a finding is known by from one pass to the next: code, message, the byte it begins at."""
+
+
+def _marks(module: Module, found: Sequence[tuple[Rule, Violation]]) -> list[_Mark]:
+    from session_guard.spans import Lines
+
+    lines, decoded = Lines(module.text), module.decoded
+    marks = []
+    for rule, violation in found:
+        start = module.position(violation.node).start
+        before = module.text[: lines.offset(start.line, start.column)]
+        at = len(decoded.bom) + len(before.encode(decoded.encoding))
+        marks.append((rule.code, violation.message, at))
+    return marks
+
+
+def _moved(offset: int, edits: Sequence[Edit], encoding: str) -> int:
+    """Return where the byte at `offset`, or what takes its place, is behind `edits`."""
+    moved = offset
+    for edit in edits:
+        if edit.end <= offset:
+            moved += len(edit.text.encode(encoding)) - (edit.end - edit.start)
+        elif edit.start <= offset:
+            moved -= offset - edit.start
+    return moved
 
 
 def _chosen(
@@ -103,11 +128,10 @@ def _chosen(
     return chosen
 
 
-def _applied(module: Module, data: bytes, chosen: Sequence[tuple[Rule, Violation]]) -> bytes:
-    from session_guard.edits import apply, render
+def _edits(module: Module, chosen: Sequence[tuple[Rule, Violation]]) -> tuple[Edit, ...]:
+    from session_guard.edits import render
 
-    rewrites = [violation.rewrite for _, violation in chosen if violation.rewrite is not None]
-    return apply(data, render(module, rewrites), module.decoded.encoding)
+    return render(module, [v.rewrite for _, v in chosen if v.rewrite is not None])
 
 
 def _given_up(data: bytes, found: Sequence[Finding], what: str) -> FixResult:

@@ -225,15 +225,21 @@ def fix_file(
         return Fixed(source.shown, data, data, (), ())
     from session_guard.fixer import fix
 
-    result = fix(
-        source.shown,
-        Path(source.path),
-        data,
-        project,
-        passing,
-        unsafe=unsafe,
-        fingerprints=fingerprints,
-    )
+    while True:
+        result = fix(
+            source.shown,
+            Path(source.path),
+            data,
+            project,
+            passing,
+            unsafe=unsafe,
+            fingerprints=fingerprints,
+        )
+        # What was written may be what other rules look at.
+        more = {*passing, *_passing(source, result.data, project, rules)}
+        if len(more) == len(passing):
+            break
+        passing = tuple(rule for rule in rules if rule in more)
     return Fixed(source.shown, data, result.data, tuple(result.applied), tuple(result.remaining))
 
 

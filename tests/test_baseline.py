@@ -281,7 +281,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 async def job():
     async with AsyncSession(engine) as session:
-        await session.commit()
+        await session.get(User, 1)
 """
 
 

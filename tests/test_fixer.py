@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_guard.config import Settings
 from session_guard.fixer import fix
 from session_guard.project import Project
 from session_guard.rule import Applicability, Rewrite, Rule, Violation
+from session_guard.runner import Options, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import libcst as cst
 
     from session_guard.module import Module
+
+STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 
 
 class _Replacing(Rule):
@@ -72,3 +75,42 @@ def test_a_fix_that_mends_nothing_is_taken_back(tmp_path: Path) -> None:
     data, [help_text] = fixed(tmp_path, "old(1)\n", _Replacing("X1", "old", "old"))
     assert data == "old(1)\n"
     assert "would not be free of it" in help_text
+
+
+def test_what_a_fix_brings_about_is_no_failure_of_it(tmp_path: Path) -> None:
+    rules = (_Replacing("X1", "old", "new"), _Replacing("X2", "new", "newer"))
+    assert fixed(tmp_path, "old(1)\n", *rules) == ("newer(1)\n", [])
+    assert fixed(tmp_path, "é = 1; old(1); new(1)\n", *rules) == ("é = 1; newer(1); newer(1)\n", [])
+
+
+def test_a_finding_that_moved_is_still_there(tmp_path: Path) -> None:
+    rules = (_Replacing("X1", "a", "abcdef"), _Replacing("X2", "old", "old"))
+    data, help_texts = fixed(tmp_path, "a(1); é = 1; old(1)\n", *rules)
+    assert data == "a(1); é = 1; old(1)\n"
+    assert all("would not be free of it" in text for text in help_texts)
+
+
+def test_fixes_that_undo_each_other_are_taken_back(tmp_path: Path) -> None:
+    rules = (_Replacing("X1", "old", "new"), _Replacing("X2", "new", "old"))
+    data, [help_text] = fixed(tmp_path, "old(1)\n", *rules)
+    assert data == "old(1)\n"
+    assert "would not settle" in help_text
+
+
+def test_what_a_fix_writes_is_held_to_every_rule(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.session-guard]\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "db.py").write_text(STANDARD)
+    job = tmp_path / "app" / "job.py"
+    job.write_text(
+        "from sqlalchemy.ext.asyncio import AsyncSession\n\nfrom app.db import engine\n\n\n"
+        "async def job(x):\n    async with AsyncSession(engine) as s:\n"
+        "        s.add(x)\n        await s.commit()\n"
+    )
+    [result] = Run(Options((str(job),))).fix(unsafe=False, write=True)
+    assert [item.code for item in result.applied] == ["SG101", "SG303"]
+    assert job.read_text() == (
+        "from app.db import get_background_session\n\n\n"
+        "async def job(x):\n    async with get_background_session() as s:\n        s.add(x)\n"
+    )
+    assert [*Run(Options((str(job),))).check()] == [[]]
