@@ -29,10 +29,22 @@ _DASH = re.compile(r"^\s*(?:[-\N{EN DASH}\N{EM DASH}:,;]+\s+)?")
 class _Suppression:
     comment: cst.Comment
     holder: cst.TrailingWhitespace | cst.EmptyLine
-    match: re.Match[str]
-    codes: tuple[str, ...]
-    """In capitals; empty where every code is meant."""
+    matches: tuple[re.Match[str], ...]
+    """Each `# noqa` in the comment."""
     used: set[str] = field(default_factory=set)
+
+    @property
+    def codes(self) -> list[str]:
+        """The codes that are named, in capitals."""
+        return [code for match in self.matches for code in _codes(match)]
+
+    def means(self, code: str) -> bool:
+        """Return whether it silences `code`: it names it, or no code at all."""
+        return any(not match["list"] or code in _codes(match) for match in self.matches)
+
+
+def _codes(match: re.Match[str]) -> list[str]:
+    return [code.upper() for code in _CODE.findall(match["list"] or "")]
 
 
 class Suppressions:
@@ -46,11 +58,12 @@ class Suppressions:
             module.tree.visit(collector)
             for holder in collector.holders:
                 comment = holder.comment
-                match = _NOQA.search(comment.value) if comment is not None else None
-                if comment is not None and match is not None:
+                if comment is None:
+                    continue
+                matches = tuple(_NOQA.finditer(comment.value))
+                if matches:
                     line = module.position(comment).start.line
-                    codes = tuple(code.upper() for code in _CODE.findall(match["list"] or ""))
-                    self._by_line[line] = _Suppression(comment, holder, match, codes)
+                    self._by_line[line] = _Suppression(comment, holder, matches)
 
     def silences(self, code: str, node: cst.CSTNode) -> bool:
         """Return whether a comment on the statement of `node`, or on its header, silences `code`.
@@ -64,7 +77,7 @@ class Suppressions:
         silencing = [
             found
             for line in range(first, last + 1)
-            if (found := self._by_line.get(line)) and (not found.codes or code in found.codes)
+            if (found := self._by_line.get(line)) and found.means(code)
         ]
         for suppression in silencing:
             suppression.used.add(code)
@@ -116,7 +129,10 @@ def _without(
     suppression: _Suppression, codes: Collection[str]
 ) -> Iterator[tuple[cst.CSTNode, cst.CSTNode | None]]:
     """Yield what takes `codes` out of a comment, and the comment away if nothing is left of it."""
-    text = _text_without(suppression.match, codes)
+    text = suppression.comment.value
+    for match in reversed(suppression.matches):
+        if not set(codes).isdisjoint(_codes(match)):
+            text = _text_without(text, match, codes)
     holder = suppression.holder
     if text:
         yield suppression.comment, cst.Comment(text)
@@ -127,8 +143,9 @@ def _without(
         yield suppression.comment, cst.SimpleWhitespace("")
 
 
-def _text_without(match: re.Match[str], codes: Collection[str]) -> str:
-    text, start, end = match.string, *match.span("list")
+def _text_without(text: str, match: re.Match[str], codes: Collection[str]) -> str:
+    """Return a comment without codes of one `# noqa` in it; what comes before that is as it was."""
+    start, end = match.span("list")
     listed, done = "", start
     for code in _CODE.finditer(text, start, end):
         if code[0].upper() not in codes:

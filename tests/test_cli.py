@@ -130,6 +130,18 @@ def test_check_shows_place_line_and_help_and_sums_up(project: Path) -> None:
     )
 
 
+def test_the_summary_says_which_command_fixes_what(project: Path) -> None:
+    unsafe = FIXABLE.replace("(engine)", "(engine, info={1: 2})")
+    lay({"app/a.py": unsafe})
+    summary = "Found 1 violation in 1 of 4 files; "
+    summary += "1 can be fixed with `session-guard fix --unsafe-fixes`.\n"
+    assert run("check").stdout.endswith(f"\n\n{summary}")
+    lay({"app/b.py": FIXABLE})
+    summary = "Found 2 violations in 2 of 5 files; "
+    summary += "1 can be fixed with `session-guard fix`, 1 more with `--unsafe-fixes`.\n"
+    assert run("check").stdout.endswith(f"\n\n{summary}")
+
+
 def test_paths_are_shown_from_where_we_stand(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,13 @@ SILENCED = {
     "in other letters": "s = AsyncSession(e)  # NoQA: sg101\n",
     "with a reason": "s = AsyncSession(e)  # noqa: SG101 - the migration's own\n",
     "after another comment": "s = AsyncSession(e)  # type: ignore  # noqa: SG101\n",
+    "after another suppression": "s = AsyncSession(e)  # noqa: E501 # noqa: SG101\n",
+    "all, after another suppression": "s = AsyncSession(e)  # noqa: E501 # noqa\n",
+    "else": "if x:\n    pass\nelse: AsyncSession(e)  # noqa: SG101\n",
+    "header of an except": (
+        "try:\n    pass\nexcept f(AsyncSession(e)):  # noqa: SG101\n    pass\n"
+    ),
+    "except on one line": "try: pass\nexcept E: AsyncSession(e)  # noqa: SG101\n",
     "first line of a statement": "s = AsyncSession(  # noqa: SG101\n    e,\n)\n",
     "middle line of a statement": "s = AsyncSession(\n    e,  # noqa: SG101\n)\n",
     "last line of a statement": "s = f(\n    AsyncSession(e),\n)  # noqa: SG101\n",
@@ -71,6 +78,15 @@ NOT_SILENCED = {
     "the line before": ("# noqa: SG101\ns = AsyncSession(e)\n", 3),
     "the line behind": ("s = AsyncSession(e)\n# noqa: SG101\n", 2),
     "the header above": ("def f():  # noqa: SG101\n    AsyncSession(e)\n", 3),
+    "the if above its else": ("if x:  # noqa: SG101\n    pass\nelse: AsyncSession(e)\n", 4),
+    "the try above its except": (
+        "try:  # noqa: SG101\n    pass\nexcept f(AsyncSession(e)):\n    pass\n",
+        4,
+    ),
+    "the body of the except": (
+        "try:\n    pass\nexcept f(AsyncSession(e)):\n    pass  # noqa: SG101\n",
+        4,
+    ),
     "the body below": (
         "async def f():\n    async with AsyncSession(e) as s:\n        pass  # noqa: SG101\n",
         3,
@@ -130,6 +146,14 @@ UNUSED = {
     "before a comment": ("x = 1  # noqa: SG101 # own\n", "x = 1  # own\n"),
     "behind a comment": ("x = 1  # own # noqa: SG101\n", "x = 1  # own\n"),
     "between comments": ("x = 1  # a # noqa: SG101  # b\n", "x = 1  # a # b\n"),
+    "two in one comment": ("x = 1  # noqa: SG101 # noqa: SG102\n", "x = 1\n"),
+    "the same twice": ("x = 1  # noqa: SG101 # noqa: SG101\n", "x = 1\n"),
+    "the first of two": ("x = 1  # noqa: SG101 # noqa: E501\n", "x = 1  # noqa: E501\n"),
+    "the second of two": ("x = 1  # noqa: E501,F1 # noqa: SG101\n", "x = 1  # noqa: E501,F1\n"),
+    "some of each": (
+        "x = 1  # noqa: E501,SG101 # noqa: SG102 why\n",
+        "x = 1  # noqa: E501 # why\n",
+    ),
     "a double sign": ("x = 1  ## noqa: SG101\n", "x = 1\n"),
     "a line of its own": ("x = 1\n\n    # noqa: SG101\ny = 2\n", "x = 1\n\ny = 2\n"),
     "the first line": ("# noqa: SG101\nx = 1\n", "x = 1\n"),
