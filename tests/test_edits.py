@@ -211,6 +211,10 @@ BRANCHES = {
         "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
         "    from app.db import get_background_session\n"
     ),
+    "its own import for type checkers": (
+        "from app.db import engine\nif TYPE_CHECKING:\n"
+        "    from app.db import get_background_session\n" + OPENED
+    ),
     "the name from a star import": (
         "from app.db import engine\nfrom app.others import *\n" + OPENED
     ),
@@ -260,6 +264,36 @@ IN_ANOTHER_MODULE = {
         "async def f(lock):\n    with lock: from app.core import other\n"
         "    from app.db import get_background_session\n"
         "    async with get_background_session() as s:\n        other(await s.commit())\n",
+    ),
+    "local, where the class alone is local": (
+        "from app.core import engine\n\nasync def f():\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, with the class in a branch": (
+        "from app.core import engine\n\nasync def f(x):\n    if x:\n"
+        "        from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "from app.core import engine\n\nasync def f(x):\n    if x:\n"
+        "        from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+    ),
+    "local, on the last line, which has no end": (
+        HEAD + "\ndef f():\n    async def g():\n        async with AsyncSession(engine) as s:\n"
+        "            await s.commit()\n    from app.core import engine, x",
+        "def f():\n    async def g():\n        async with get_background_session() as s:\n"
+        "            await s.commit()\n    from app.core import x\n"
+        "    from app.db import get_background_session",
+    ),
+    "once for two engines": (
+        HEAD
+        + "from app.core import engine as core\nfrom app.db import engine, setup\n"
+        + OPENED
+        + OPENED.replace("engine", "core")
+        + "    setup()\n",
+        "from app.db import get_background_session, setup\n" + MENDED + MENDED + "    setup()\n",
     ),
     "local, in a branch": (
         HEAD + "\nasync def f(x):\n    if x:\n        from app.core import engine\n"
@@ -314,6 +348,10 @@ TIDY = {
         "from app.db import (\n    Base,  # base\n    engine,  # engine\n"
         "    get_background_session,\n)\nBase, engine\n",
     ),
+    "in the place of the last of a list": (
+        "from app.db import (\n    Base,\n    engine  # engine\n)\nBase\n",
+        "from app.db import (\n    Base,\n    get_background_session,\n)\nBase\n",
+    ),
     "a list that is not in order": (
         "from app.db import (\n    setup,\n    engine,\n    Base,\n)\nBase, setup\n",
         "from app.db import (\n    setup,\n    Base,\n    get_background_session,\n)\n"
@@ -362,10 +400,23 @@ TIDY = {
         "x: 'list[\"dict[str, \\'engine.Kind\\']\"]'\n",
     ),
     "a type in an argument": (
-        "from app.db import engine\nx = Optional['engine.Kind'] | cast('engine.Kind', 1)\n",
-        "from app.db import engine, get_background_session\n"
-        "x = Optional['engine.Kind'] | cast('engine.Kind', 1)\n",
+        "from app.db import engine\nx = typing.cast('engine.Kind', 1)\n",
+        "from app.db import engine, get_background_session\nx = typing.cast('engine.Kind', 1)\n",
     ),
+    "a type in a generic one": (
+        "from app.db import engine\nx = Optional['engine.Kind'], list['int']\n",
+        "from app.db import engine, get_background_session\n"
+        "x = Optional['engine.Kind'], list['int']\n",
+    ),
+    "a type in a builtin one": (
+        "from app.db import engine\nx = list['engine.Kind']\n",
+        "from app.db import engine, get_background_session\nx = list['engine.Kind']\n",
+    ),
+    "a type in a type statement": (
+        "from app.db import engine\ntype X = 'engine.Kind'\n",
+        "from app.db import engine, get_background_session\ntype X = 'engine.Kind'\n",
+    ),
+    "all of the module's names": ("from app.db import *\n", "from app.db import *\n"),
     "a type that has a name": (
         "from app.db import engine\nx: TypeAlias = 'engine.Kind'\n",
         "from app.db import engine, get_background_session\nx: TypeAlias = 'engine.Kind'\n",
@@ -392,6 +443,16 @@ TIDY = {
 @pytest.mark.parametrize(("before", "after"), TIDY.values(), ids=TIDY.keys())
 def test_imports_are_left_tidy(before: str, after: str, project: Project) -> None:
     assert fixed(project, (HEAD + before + OPENED).encode()).decode() == after + MENDED
+
+
+def test_both_arms_lose_what_neither_needs(project: Project) -> None:
+    arms = (
+        "try:\n    from sqlalchemy.ext.asyncio import {0}\n"
+        "except ImportError:\n    from sqlalchemy.ext.asyncio.session import {0}\n"
+    )
+    before = arms.format("AsyncSession, other") + "from app.db import engine\n" + OPENED
+    after = arms.format("other") + IMPORT + "\n" + MENDED
+    assert fixed(project, before.encode()).decode() == after
 
 
 SEMICOLONS = {
