@@ -215,6 +215,10 @@ BRANCHES = {
         "from app.db import engine\nif TYPE_CHECKING:\n"
         "    from app.db import get_background_session\n" + OPENED
     ),
+    "a use of the name for something else": (
+        "from app.db import engine\n\ndef g(get_background_session):\n"
+        "    return get_background_session()\n" + OPENED
+    ),
     "the name from a star import": (
         "from app.db import engine\nfrom app.others import *\n" + OPENED
     ),
