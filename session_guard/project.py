@@ -280,7 +280,14 @@ class Project:
 
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
-        pattern = re.compile(rb"\.%s\s*=[^=]" % re.escape(name.encode()))
+        wanted = re.escape(name.encode())
+        pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
+        by_name = re.compile(
+            rb"(setattr\s*\([^)\n]*|(globals|vars)\(.*?\)\s*\[|__dict__\s*\[)\s*[\"']%s[\"']"
+            % wanted
+        )
+        for path in self._own_files(lambda data: by_name.search(data) is not None):
+            return self._shown(path)
         for path in self._own_files(lambda data: pattern.search(data) is not None):
             names = self.names_of(path)
             if names is None or any(

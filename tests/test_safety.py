@@ -150,6 +150,18 @@ SAFE = {
             logger.warning("not sent")
         return await s.scalar(select(func.count(User.id)))
         """,
+    "adds and commits again and again": (
+        "for job in jobs:\n    s.add(Order(kind='a'))\n    await s.commit()"
+    ),
+    "selects by what it loaded before": """
+        users = (await s.scalars(select(User))).all()
+        found = select(Order).where(Order.user_id.in_([user.id for user in users]))
+        return (await s.scalars(found)).all()
+        """,
+    "sorts by an attribute": """
+        users = (await s.scalars(select(User))).all()
+        return sorted(users, key=lambda user: user.name)
+        """,
     "does nothing with it": "await send(name)",
     "savepoint, then commits": """
         async with s.begin_nested():
@@ -494,6 +506,99 @@ UNSAFE = {
             pass
         """,
         "nothing commits that",
+    ),
+    "pages, and changes what it gathered": (
+        """
+        users = []
+        for page in range(2):
+            users += (await s.scalars(select(User).offset(page))).all()
+        for user in users:
+            user.status = "done"
+        """,
+        "nothing commits that",
+    ),
+    "changes what it added in a list": (
+        """
+        user = User(name=name)
+        batch = [user]
+        s.add_all(batch)
+        await s.commit()
+        user.status = "late"
+        """,
+        "nothing commits that",
+    ),
+    "a task that ends after the commit": (
+        """
+        import asyncio
+        user = await s.get(User, user_id)
+        task = asyncio.create_task(send(user))
+        await s.commit()
+        await task
+        """,
+        "nothing commits that",
+    ),
+    "a task group that ends after the commit": (
+        """
+        import asyncio
+        user = await s.get(User, user_id)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(send(user))
+            await s.commit()
+        """,
+        "nothing commits that",
+    ),
+    "a generator that runs later": (
+        "rows = (s.add(User(name=n)) for n in jobs)\nawait s.commit()\nlist(rows)",
+        "a generator may use",
+    ),
+    "the last test of a while": (
+        """
+        while (await s.execute(delete(User).where(User.id == user_id))).rowcount:
+            await s.commit()
+        """,
+        "nothing commits that",
+    ),
+    "a guard of a match": (
+        """
+        match name:
+            case "a" if (await s.execute(delete(User))).rowcount:
+                await s.commit()
+        """,
+        "nothing commits that",
+    ),
+    "an attribute that was annotated": (
+        "send.user: User = await s.get(User, user_id)\nsend.touch()",
+        "may change",
+    ),
+    "a loop over an attribute": (
+        "for send.user in await s.scalars(select(User)):\n    send.touch()",
+        "may change",
+    ),
+    "a method of an item called like one of a string": (
+        "users = (await s.scalars(select(User))).all()\nusers[0].replace(name)",
+        "may change",
+    ),
+    "a callable handed to a result": (
+        "(await s.scalars(select(User))).unique(send).all()",
+        "may change",
+    ),
+    "a class of SQLAlchemy's that is a function of SQL": (
+        "from sqlalchemy.sql.functions import Function\n"
+        "await s.scalar(select(Function('charge', 1)))",
+        "may write",
+    ),
+    "a function of the project in a condition": (
+        "from app.db import get_background_session as claim\n"
+        "await s.scalars(select(User).where(User.id == claim()))",
+        "may write",
+    ),
+    "text with letters of another alphabet": (
+        'await s.execute(text("SELECT enregistr\u00e9(1)"))',
+        "may write",
+    ),
+    "text with dollar quotes": (
+        "await s.execute(text(\"SELECT length($q$'$q$), charge(1), $q$'$q$\"))",
+        "may write",
     ),
     "mutates what it put elsewhere": (
         """

@@ -35,7 +35,7 @@ The name function becomes `lambda: ""`, and both caches are turned off where the
 *Absent* where the engine is built in another file, or `connect_args` comes with `**`."""
     since = "0.1.0"
     references = ("https://github.com/sqlalchemy/sqlalchemy/issues/12836",)
-    tokens = (b"isolation_level", b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"isolation_level", b"create_async_engine")
     project_names = True
     in_handler = True
     only_session_calls = True

@@ -32,7 +32,7 @@ environments are no findings."""
         "https://docs.sqlalchemy.org/en/20/core/connections.html#engine-disposal",
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
     )
-    tokens = (b"create_async_engine", b"async_engine_from_config", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine", b"async_engine_from_config")
     project_names = True
     only_session_calls = True
     node_types = ("Call",)

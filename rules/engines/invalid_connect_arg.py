@@ -36,7 +36,7 @@ every name that some version knows passes. Engines on other drivers are no findi
 - *Absent* for anything else, for parameters of a URL, and where the key is not set in this file."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
-    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
     only_session_calls = True

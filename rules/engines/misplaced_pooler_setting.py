@@ -43,7 +43,6 @@ Options of factories and sessions themselves are SG104's."""
     )
     tokens = (
         b"create_async_engine",
-        b"sqlalchemy.ext.asyncio",
         b"statement_cache_size",
         b"prepared_statement_name_func",
         b"server_settings",

@@ -51,7 +51,7 @@ stands for if the engine alone uses it, unpacked into a new one otherwise.
         "https://magicstack.github.io/asyncpg/current/faq.html",
         "https://github.com/sqlalchemy/sqlalchemy/issues/6467",
     )
-    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
     only_session_calls = True

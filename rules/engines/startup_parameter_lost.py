@@ -44,7 +44,7 @@ it was dropped. There is no fix for settings of the server: they belong to the r
         "https://www.pgbouncer.org/config.html#ignore_startup_parameters",
         "https://www.postgresql.org/docs/current/sql-alterrole.html",
     )
-    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
     only_session_calls = True

@@ -39,7 +39,7 @@ others sign with their own; give its file to `ssl.create_default_context(cafile=
         "https://magicstack.github.io/asyncpg/current/api/index.html#connection",
         "https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION",
     )
-    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
     only_session_calls = True

@@ -40,7 +40,7 @@ with `**`."""
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
     )
-    tokens = (b"create_async_engine", b"sqlalchemy.ext.asyncio")
+    tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
     only_session_calls = True

@@ -44,7 +44,7 @@ name and sessions on an engine known to be another database's (SQLite, MySQL) ar
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
     )
-    tokens = (b"AsyncSession", b"sqlalchemy.ext.asyncio", b"sqlmodel.ext.asyncio")
+    tokens = (b"AsyncSession",)
     project_names = True
     only_session_calls = True
     node_types = ("Call",)

@@ -33,7 +33,7 @@ behave the same; *unsafe* where it is not known to; *absent* where the engine is
 the class differs, or the session is not opened by an `async with`."""
     since = "0.1.0"
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
-    tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
+    tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
     only_session_calls = True
     node_types = ("Call",)

@@ -36,7 +36,7 @@ factory goes in the same run."""
     references = (
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html#sqlalchemy.ext.asyncio.async_sessionmaker",
     )
-    tokens = (b"sessionmaker", b"async_scoped_session", b"sqlalchemy.ext.asyncio")
+    tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
     only_session_calls = True
     node_types = ("Call",)

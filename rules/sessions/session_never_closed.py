@@ -40,7 +40,7 @@ draw."""
         "https://docs.sqlalchemy.org/en/20/orm/session_basics.html#closing",
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html#using-asyncio-scoped-session",
     )
-    tokens = (b"AsyncSession", b"sessionmaker", b"sqlalchemy.ext.asyncio", b"sqlmodel.ext.asyncio")
+    tokens = (b"AsyncSession", b"sessionmaker")
     project_names = True
     in_handler = True
     only_session_calls = True

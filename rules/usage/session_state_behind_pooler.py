@@ -14,8 +14,13 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
 
+# Where a text may begin a statement that sets something, and the words that need no beginning.
 _WORDS = re.compile(
-    rb"\bset\s|\bset_config|\blisten\s|advisory_lock|\btemp(orary)?\s|\bprepare\s|\bhold\b|\bload\s",
+    rb"[\"'\n]\s*set\s+(session\s+)?([\w.\"]+\s*(=|to\b)|[{%\"']|names\b|schema\b)"
+    rb"|\bset\s+(session\s+)?(time\s+zone|role|authorization|characteristics)\b"
+    rb"|[\"'\n]\s*(listen\s+[\w\"{]|load\s+'|prepare\s+\w+\s*(\(|as\b))"
+    rb"|set_config|advisory_lock|\btemp(orary)?\s+(table|view|sequence|recursive)\b"
+    rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b",
     re.IGNORECASE,
 )
 

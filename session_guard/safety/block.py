@@ -23,7 +23,6 @@ from session_guard.safety.loaded import (
 )
 from session_guard.safety.statements import (
     PURE_BUILTINS,
-    VALUE_METHODS,
     VALUE_MODULES,
     builds_sql,
     statement_kind,
@@ -42,11 +41,19 @@ _RESULT_METHODS = frozenset(
     fetchone fetchmany mappings unique partitions columns keys tuples yield_per freeze
     """.split()
 )
+# What no model has a method for that does something else.
+_VALUE_METHODS = frozenset(
+    """
+    lower upper strip lstrip rstrip startswith endswith splitlines isoformat strftime
+    timestamp hex
+    """.split()
+)
+_CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
 # Context managers that are known not to swallow what is raised in them.
 _QUIET_CONTEXTS = frozenset(
     """
-    open asyncio.timeout asyncio.timeout_at asyncio.TaskGroup asyncio.Lock asyncio.Semaphore
+    open asyncio.timeout asyncio.timeout_at asyncio.Lock asyncio.Semaphore
     httpx.AsyncClient httpx.Client aiohttp.ClientSession aiofiles.open threading.Lock
     """.split()
 )
@@ -151,7 +158,7 @@ class _Analysis:
         )
         inside = {id(part) for part in walk(block)}
         return any(
-            isinstance(part, (cst.FunctionDef, cst.Lambda))
+            isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
             and part is not around
             and id(part) not in inside
             and not any(holder is part for holder in self.module.ancestors(block))
@@ -230,10 +237,9 @@ class _Analysis:
                 state = self.value(node.subject, state)
                 after = state
                 for case in node.cases:
-                    inner = state
                     if case.guard is not None:
-                        inner = self.value(case.guard, inner)
-                    after = after.joined(self.suite(case.body, inner))
+                        state = state.joined(self.value(case.guard, state))
+                    after = after.joined(state).joined(self.suite(case.body, state))
                 return after
             case cst.FunctionDef() | cst.ClassDef():
                 if self.mentions(node):
@@ -262,6 +268,13 @@ class _Analysis:
             inner = self.value(node.test, state) if isinstance(node, cst.While) else state
             if isinstance(node, cst.For):
                 inner = self.target(node.target, inner)
+            if (
+                isinstance(node, cst.For)
+                and node.asynchronous is not None
+                and inner.escaped
+                and not is_result(node.iter, self.session, self.results)
+            ):
+                inner = self.written(inner, "what is iterated over may change it", node)
             inner = self.suite(node.body, inner)
             for left in self.loops.pop():
                 inner = inner.joined(left)
@@ -269,6 +282,8 @@ class _Analysis:
             if joined == state:
                 break
             state = joined
+        if isinstance(node, cst.While):
+            state = state.joined(self.value(node.test, state))
         if node.orelse is not None:
             state = state.joined(self.suite(node.orelse.body, state))
         return state
@@ -293,7 +308,10 @@ class _Analysis:
         inside = any(self.mentions(part) for part in (*rest, body))
         if inside and not self.is_quiet_context(item.item):
             self.object_to("a context manager that may swallow errors stands in the block", item)
-        return self.entered(rest, body, state)
+        state = self.entered(rest, body, state)
+        if state.reached and state.escaped and not self.is_quiet_context(item.item):
+            return self.written(state, "what a context manager does may change it", item)
+        return state
 
     def is_quiet_context(self, node: cst.BaseExpression) -> bool:
         """Return whether a context manager is known not to swallow what is raised in it."""
@@ -384,12 +402,12 @@ class _Analysis:
             return self.written(state, "it changes what it loaded", node)
         return state
 
-    def written(self, state: State, what: str, node: cst.CSTNode) -> State:
-        """Return the state after an object of the session may have changed."""
+    def written(self, state: State, what: str, node: cst.CSTNode, *, fresh: bool = False) -> State:
+        """Return the state after an object may have changed, or a `fresh` one came."""
         self.last_write = f"{what} (line {self.module.position(node).start.line})"
-        if state.stale and self.terms.expiry_ends:
+        if state.stale and self.terms.expiry_ends and not fresh:
             self.object_to("it changes after a commit what would have expired", node)
-        return replace(state, dirty=True, unflushed=True, loaded=True)
+        return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     # -- expressions ------------------------------------------------------------------------
 
@@ -401,6 +419,15 @@ class _Analysis:
                 if method is not None:
                     return self.session_call(method[0], call, state)
                 return self.call(call, state)
+            case cst.Await():
+                state = self.value(node.expression, state)
+                if state.escaped:
+                    return self.written(state, "what was begun before may change it", node)
+                return state
+            case cst.GeneratorExp() if not self.is_consumed_here(node):
+                if self.mentions(node) or state.escaped:
+                    self.object_to("a generator may use the session's objects later", node)
+                return state
             case cst.Call():
                 method = self.session_method(node)
                 if method is not None and method[0] in ("add", "add_all"):
@@ -443,7 +470,7 @@ class _Analysis:
                         once = state.joined(self.value(part, once))
                 return once
             case cst.CompFor():
-                state = self.value(node.iter, state)
+                state = self.target(node.target, self.value(node.iter, state))
                 for condition in node.ifs:
                     state = self.value(condition.test, state)
                 return state if node.inner_for_in is None else self.value(node.inner_for_in, state)
@@ -498,16 +525,24 @@ class _Analysis:
             self.object_to("a query runs after a change without a `flush()` between", node)
         if loads and state.stale and self.terms.expiry_ends:
             self.object_to("it reads again after a commit, and would see old values", node)
-        return replace(state, loaded=state.loaded or loads)
+        # From here on any code that is not followed may reach what was loaded, by whatever way.
+        return replace(state, loaded=state.loaded or loads, escaped=state.escaped or loads)
 
     def added(self, call: cst.Call, state: State) -> State:
-        direct = all(
-            isinstance(a.value, cst.Name)
-            or (isinstance(a.value, cst.Call) and not self.mentions_tracked(a.value))
-            for a in call.args
-        )
-        state = self.written(state, "it adds rows", call)
-        return state if direct else replace(state, escaped=True)
+        return self.written(state, "it adds rows", call, fresh=True)
+
+    def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
+        """Return whether a generator is an argument of a builtin that runs it to its end."""
+        argument = self.module.parent(node)
+        call = self.module.parent(argument) if isinstance(argument, cst.Arg) else None
+        if not isinstance(call, cst.Call):
+            return False
+        method = self.session_method(call)
+        if method is not None:
+            return method[0] == "add_all"
+        if isinstance(call.func, cst.Attribute):
+            return isinstance(call.func.value, cst.SimpleString)  # `", ".join(...)`
+        return isinstance(call.func, cst.Name) and call.func.value in _CONSUMERS
 
     def call(self, call: cst.Call, state: State) -> State:
         """Evaluate a call that is not the session's own."""
@@ -534,26 +569,29 @@ class _Analysis:
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
             return replace(self.written(state, what, call), escaped=True)
-        if state.escaped:
+        if state.escaped and not _is_construction(function):
             return self.written(state, "code that was not followed may change what it loaded", call)
         return state
 
     def is_pure(self, call: cst.Call) -> bool:
         """Return whether a call is known to change nothing that was loaded."""
         function = call.func
-        takes_objects = any(self.carries(argument.value) for argument in call.args)
         if isinstance(function, cst.Attribute):
             owner, method = function.value, function.attr.value
             if method in _RESULT_METHODS and is_result(owner, self.session, self.results):
-                return not takes_objects
+                return all(is_literal(argument.value) for argument in call.args)
             if isinstance(owner, (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)):
                 return True
-            if method in VALUE_METHODS and isinstance(owner, (cst.Attribute, cst.Subscript)):
-                return not takes_objects
+            if method in _VALUE_METHODS and isinstance(owner, (cst.Attribute, cst.Call)):
+                is_value = isinstance(owner, cst.Attribute) or self.is_pure(owner)
+                return is_value and all(is_literal(argument.value) for argument in call.args)
             if _is_logger(function):
                 return True
-        if any(a.keyword is not None and a.keyword.value == "key" for a in call.args):
-            return False  # `sorted(users, key=touch)` calls what it is given
+        for argument in call.args:
+            if argument.keyword is not None and argument.keyword.value == "key":
+                key = argument.value  # `sorted(users, key=touch)` calls what it is given
+                if not isinstance(key, cst.Lambda) or not isinstance(key.body, cst.Attribute):
+                    return False
         values = self.module.evaluate(function)
         if values and all(
             isinstance(value, External)
@@ -614,6 +652,17 @@ class _Analysis:
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
+
+
+def _is_construction(function: cst.BaseExpression) -> bool:
+    """Return whether a call makes an object, by the spelling of its class."""
+    parts = dotted_parts(function)
+    return parts is not None and parts[-1][:1].isupper()
+
+
+def is_literal(node: cst.CSTNode) -> bool:
+    """Return whether an expression is a literal, which nothing can be done through."""
+    return isinstance(node, (cst.SimpleString, cst.Integer, cst.Float, cst.ConcatenatedString))
 
 
 def always_raises(suite: cst.BaseSuite) -> bool:

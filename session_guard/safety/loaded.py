@@ -26,7 +26,7 @@ _PLAIN_TYPES = frozenset(
 # Builtins whose result holds what went in.
 _CONTAINERS = frozenset(
     """
-    list tuple set frozenset dict sorted enumerate zip reversed min max iter next
+    list tuple set frozenset dict sorted enumerate zip reversed min max iter next sum
     """.split()
 )
 
@@ -41,6 +41,8 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
                 case cst.Assign() if carries_objects(module, node.value, session, tracked):
                     for target in node.targets:
                         found.update(_bound(target.target))
+                case cst.AugAssign() if carries_objects(module, node.value, session, tracked):
+                    found.update(_bound(node.target))
                 case cst.AnnAssign() if node.value is not None and carries_objects(
                     module, node.value, session, tracked
                 ):
@@ -135,7 +137,7 @@ def result_names(module: Module, block: cst.BaseSuite, session: str | None) -> f
                 targets = [target.target for target in node.targets]
             elif isinstance(node, (cst.AnnAssign, cst.NamedExpr)):
                 targets = [node.target]
-            elif isinstance(node, (cst.For, cst.CompFor)):
+            elif isinstance(node, (cst.For, cst.CompFor, cst.AugAssign)):
                 others.update(_bound(node.target))
             for target in targets:
                 value = getattr(node, "value", None)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Constant, Ref
-from session_guard.names.from_libcst import children
-from session_guard.names.values import External, LocalClass
+from session_guard.names.from_libcst import children, dotted_parts
+from session_guard.names.values import External, Literal, LocalClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +81,7 @@ _CONSTRUCTS = frozenset(
     nullslast nullsfirst distinct exists tuple_ between type_coerce extract over union
     union_all selectinload joinedload subqueryload contains_eager load_only defer undefer
     noload raiseload lazyload immediateload with_loader_criteria aliased bindparam any_ all_
+    col
     """.split()
 )
 _FUNCTIONS = (
@@ -100,7 +101,19 @@ VALUE_METHODS = frozenset(
     removesuffix zfill
     """.split()
 )
-_OPERATORS = CONSTRUCT_METHODS - {"with_for_update", "returning", "values", "set", "excluded"}
+_OPERATORS = (CONSTRUCT_METHODS | {"selectinload", "joinedload", "subqueryload", "load_only"}) - {
+    "with_for_update",
+    "returning",
+    "values",
+    "set",
+    "excluded",
+}
+_TYPES = frozenset(
+    """
+    String Integer BigInteger SmallInteger Float Numeric Boolean Date DateTime Time Interval
+    Text Unicode LargeBinary Uuid UUID JSON JSONB Enum ARRAY
+    """.split()
+)
 # Where an expression stands: as an operand it may be SQL itself; as an owner it has columns; as a
 # value it is compared with something.
 _OPERAND, _OWNER, _VALUE = "operand", "owner", "value"
@@ -167,7 +180,19 @@ def _statement_kinds(
 
 def builds_sql(module: Module, node: cst.CSTNode) -> bool:
     """Return whether an expression surely builds a part of a SELECT that writes nothing."""
-    return isinstance(node, cst.Call) and _understood(module, node, _OPERAND, ())
+    if not isinstance(node, cst.Call) or not _understood(module, node, _OPERAND, ()):
+        return False
+    root = node
+    while isinstance(root.func, cst.Attribute) and isinstance(root.func.value, cst.Call):
+        root = root.func.value
+    parts = dotted_parts(root.func)
+    if parts is not None and len(parts) > 2 and parts[-3][:1].isupper():
+        return parts[-1] in _OPERATORS  # `User.id.in_(...)`: an operator of a class's column
+    found = module.evaluate(root.func)
+    return bool(found) and all(
+        isinstance(value, External) and value.dotted.startswith(("sqlalchemy.", "sqlmodel."))
+        for value in found
+    )
 
 
 def _understood(
@@ -177,7 +202,7 @@ def _understood(
     match node:
         case cst.Name():
             return all(
-                _name_understood(module, binding, role, pieces)
+                _name_understood(module, node, binding, role, pieces)
                 for binding in module.bindings(module.expr(node), module.place(node))
             )
         case cst.Attribute():
@@ -198,14 +223,21 @@ def _understood(
 
 
 def _name_understood(
-    module: Module, binding: Binding, role: str, pieces: tuple[cst.CSTNode, ...]
+    module: Module,
+    node: cst.Name,
+    binding: Binding,
+    role: str,
+    pieces: tuple[cst.CSTNode, ...],
 ) -> bool:
     if binding.kind == "class":
         return True
     if binding.kind == "import":
         # A class by its spelling, or a module; another name may hold any part of a statement.
         last = binding.target.rpartition(".")[2]
-        return role != _OPERAND or last[:1].isupper()
+        if role == _OPERAND and not last[:1].isupper():
+            return False
+        values = module.evaluate(node)
+        return all(isinstance(value, (External, LocalClass, Literal)) for value in values)
     source = getattr(binding.value, "node", None)
     if isinstance(source, cst.Call):
         if any(source is piece for piece in pieces):
@@ -217,7 +249,15 @@ def _name_understood(
         return True
     if isinstance(binding.value, Ref):
         return role == _VALUE or binding.value.parts[-1][:1].isupper()
-    return role == _VALUE
+    # A parameter or a loop's variable is a value, or an object whose attributes are.
+    return role != _OPERAND
+
+
+def _is_awaited(node: cst.CSTNode) -> bool:
+    """Return whether an expression is a chain of methods on something that was awaited."""
+    while isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute):
+        node = node.func.value
+    return isinstance(node, cst.Await)
 
 
 def _call_understood(
@@ -231,16 +271,20 @@ def _call_understood(
     if name.startswith(_FUNCTIONS):
         known = last.lower() in _PURE_SQL_FUNCTIONS
     elif name.startswith(("sqlalchemy.", "sqlmodel.")):
-        known, inner = last in _CONSTRUCTS or last[:1].isupper(), _OPERAND
+        known, inner = last in _CONSTRUCTS or last in _TYPES, _OPERAND
     elif isinstance(call.func, cst.Attribute) and not name.startswith(VALUE_MODULES):
         method = call.func.attr.value
         is_operator = method in _OPERATORS
+        if role != _OPERAND and _is_awaited(call):
+            return True  # what a query gave is no part of another, but values
         known = (is_operator or method in VALUE_METHODS) and _understood(
             module, call.func.value, _OWNER, pieces
         )
         inner = _OPERAND if method in ("where", "filter", "having", "select_from") else _VALUE
     else:
-        known = name.startswith(VALUE_MODULES) or name in PURE_BUILTINS or role == _VALUE
+        # What a function of the project gives back may be a part of SQL.
+        is_foreign = bool(found) and all(isinstance(value, External) for value in found)
+        known = name.startswith(VALUE_MODULES) or (role == _VALUE and is_foreign)
     return known and all(
         argument.star == "" and _understood(module, argument.value, inner, pieces)
         for argument in call.args
@@ -251,10 +295,14 @@ def _is_column(module: Module, node: cst.CSTNode) -> bool:
     """Return whether something selected is a column or a function, not a mapped class."""
     if isinstance(node, cst.Attribute):
         owners = module.evaluate(node.value)
-        return bool(owners) and all(
-            isinstance(owner, LocalClass)
-            or (isinstance(owner, External) and owner.dotted.rpartition(".")[2][:1].isupper())
-            for owner in owners
+        return (
+            not node.attr.value[:1].isupper()
+            and bool(owners)
+            and all(
+                isinstance(owner, LocalClass)
+                or (isinstance(owner, External) and owner.dotted.rpartition(".")[2][:1].isupper())
+                for owner in owners
+            )
         )
     if isinstance(node, cst.Call):
         found = module.evaluate(node.func)
@@ -287,7 +335,11 @@ def _reads_only(call: cst.Call, methods: list[str]) -> bool:
         return False
     sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()
     # Comments, escapes, dollar quotes and quoted function names are not looked into.
-    if any(mark in sql for mark in (";", "--", "/*", "\\", "$$")) or re.search(r'"\s*\(', sql):
+    if (
+        any(mark in sql for mark in (";", "--", "/*", "\\", "$"))
+        or not sql.isascii()
+        or re.search(r'"\s*\(', sql)
+    ):
         return False
     if re.match(r"show\s", sql, re.IGNORECASE):
         return True
