@@ -58,6 +58,7 @@ class Project:
         self.notices: list[str] = []
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
+        self._assigned: dict[str, str | None] = {}
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
 
@@ -280,6 +281,11 @@ class Project:
 
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
+        if name not in self._assigned:
+            self._assigned[name] = self._assigning(name)
+        return self._assigned[name]
+
+    def _assigning(self, name: str) -> str | None:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
