@@ -221,7 +221,11 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
         target = statement.targets[0].target
     elif isinstance(statement, cst.AnnAssign):
         target = statement.target
-    if not isinstance(target, cst.Name) or not isinstance(line, cst.SimpleStatementLine):
+    if (
+        statement is None
+        or not isinstance(target, cst.Name)
+        or not isinstance(line, cst.SimpleStatementLine)
+    ):
         raise NotFixableError("what uses this factory could not be followed")
     name = target.value
     if any(
