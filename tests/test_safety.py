@@ -551,6 +551,11 @@ UNSAFE = {
         "rows = (s.add(User(name=n)) for n in jobs)\nawait s.commit()\nlist(rows)",
         "a generator may use",
     ),
+    "a map that runs later": (
+        "users = (await s.scalars(select(User))).all()\nfound = map(send, users)\n"
+        "await s.commit()\nlist(found)",
+        "a lazy call",
+    ),
     "the last test of a while": (
         """
         while (await s.execute(delete(User).where(User.id == user_id))).rowcount:

@@ -556,6 +556,8 @@ class _Analysis:
                 state = self.value(function.value, state)
         elif not isinstance(function, cst.Name):
             state = self.value(function, state)
+        elif function.value in ("map", "filter"):
+            self.object_to("a lazy call may use the session's objects later", call)
         takes_objects = False
         for argument in call.args:
             if self.bare_session(argument.value):
