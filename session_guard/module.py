@@ -42,6 +42,8 @@ class Module:
         self._index = index_tree(self.tree, node_types)
         self.names = project.namespace(path, self._index.scope)
         self._converter = Converter()
+        self._values: dict[int, tuple[Value, ...]] = {}
+        """By `id` of the tree's nodes, which live as long: every rule asks about the same calls."""
 
     @property
     def handler(self) -> Handler | None:
@@ -79,7 +81,13 @@ class Module:
 
     def evaluate(self, node: cst.CSTNode) -> tuple[Value, ...]:
         """Return what an expression may stand for."""
-        return self.names.evaluate(self.expr(node), self.place(node))
+        if self.parent(node) is None:  # a node of no tree, whose `id` another may get
+            return self.names.evaluate(self.expr(node), self.place(node))
+        values = self._values.get(id(node))
+        if values is None:
+            values = self.names.evaluate(self.expr(node), self.place(node))
+            self._values[id(node)] = values
+        return values
 
     def results(self, call: cst.Call) -> list[Result | Partial]:
         """Return what this very call may give back, made by it and not by a function it calls."""
