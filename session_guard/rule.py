@@ -152,6 +152,8 @@ class Rule(ABC):
     that the rule looks at, has no finding of this rule."""
     in_handler: ClassVar[bool] = False
     """Whether the handler itself is held to it; most rules forbid what the handler is there for."""
+    needs_handler: ClassVar[bool] = False
+    """Whether it finds nothing in a project without a handler, and need not be asked there."""
     project_names: ClassVar[bool] = False
     """Whether the names that the project exports open the gate too."""
     only_session_calls: ClassVar[bool] = False

@@ -254,6 +254,8 @@ def _passing(
     if any(rule.judges_suppressions for rule in passing):
         # What a suppression was of use for is known of the rules that were asked.
         passing = selected
+    if project.handler is None:
+        passing = [rule for rule in passing if not rule.needs_handler]
     if project.is_handler(Path(source.path)):
         passing = [rule for rule in passing if rule.in_handler]
     return tuple(rule for rule in passing if not settings.is_ignored(rule.code, source.relative))

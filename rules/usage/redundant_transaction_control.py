@@ -45,6 +45,7 @@ The line is removed.
         "https://docs.sqlalchemy.org/en/20/orm/session_transaction.html",
         "https://fastapi.tiangolo.com/tutorial/dependencies/dependencies-with-yield/",
     )
+    needs_handler = True
     tokens = (b"commit", b"rollback", b"close")
     node_types = ("With",)
 

@@ -46,6 +46,7 @@ handler does not commit there are none at all."""
         "https://docs.sqlalchemy.org/en/20/faq/sessions.html#this-session-s-transaction-has-been-rolled-back-due-to-a-previous-exception-during-flush-or-similar",
         "https://docs.sqlalchemy.org/en/20/orm/session_transaction.html#using-savepoint",
     )
+    needs_handler = True
     tokens = (b"except", b"suppress")
     node_types = ("With",)
 
