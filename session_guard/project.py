@@ -128,17 +128,20 @@ class Project:
 
     def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
         """Yield the project's own files whose bytes matter: no tests, examples or copies."""
-        for path in self.modules.files:
+        for path in self._held:
             folders = path.relative_to(self.settings.root).parts[:-1]
-            if not _NOT_THE_PROJECT.isdisjoint(folders):
-                continue
-            if self._is_held(path) and matter(_data(path)):
+            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(_data(path)):
                 yield path
 
-    def _is_held(self, path: Path) -> bool:
-        """Return whether a file may not make sessions, factories and engines as it likes."""
-        relative = self._shown(path)
-        return not all(self.settings.is_ignored(code, relative) for code in _MAKING_CODES)
+    @cached_property
+    def _held(self) -> tuple[Path, ...]:
+        """The files that may not make sessions, factories and engines as they like."""
+        ignored = self.settings.is_ignored
+        return tuple(
+            path
+            for path in self.modules.files
+            if not all(ignored(code, self._shown(path)) for code in _MAKING_CODES)
+        )
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -231,7 +234,7 @@ class Project:
         """Found to a fixed point: a file that only re-exports has none of the fixed words."""
         names: set[bytes] = set()
         # What tests and migrations make is nobody else's.
-        texts = [(path, _data(path)) for path in self.modules.files if self._is_held(path)]
+        texts = [(path, _data(path)) for path in self._held]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
         matters = _may_make

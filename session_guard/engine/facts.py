@@ -37,7 +37,6 @@ _OTHER_ASYNC_DRIVERS = (
     "+oracledb",
     "sqlite://",
 )
-TRANSACTION_POOLERS = frozenset({"supavisor", "pgbouncer"})
 
 
 @dataclass(frozen=True)

@@ -570,7 +570,7 @@ class _Analysis:
         owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
-            return replace(self.written(state, what, call), escaped=True)
+            return self.written(state, what, call)
         if state.escaped and not _is_construction(function):
             return self.written(state, "code that was not followed may change what it loaded", call)
         return state
