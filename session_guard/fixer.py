@@ -55,14 +55,15 @@ def fix(
 
     original, applied, mended = data, list[Finding](), set[_Mark]()
     for _ in range(_MOST_PASSES):
-        module = parse(display_path, path, data, project, rules)
-        if module is None:
+        parsed = parse(display_path, path, data, project, rules)
+        if parsed is None:
             return FixResult(data, applied, [])
-        if isinstance(module, Finding):
+        if isinstance(parsed, Finding):
             if not applied:
                 return FixResult(data, [], found_in(data))
             return _given_up(original, found_in(original), "parse")
-        found = violations(module, rules)
+        module, asked = parsed
+        found = violations(module, asked)
         if not mended.isdisjoint(_marks(module, found)):
             return _given_up(original, found_in(original), "be free of it")
         chosen = _chosen(module, found, unsafe=unsafe)

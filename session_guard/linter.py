@@ -48,11 +48,12 @@ def lint(
 
     `data` are the file's bytes, `path` its absolute path; `fingerprints` asks for those too.
     """
-    module = parse(display_path, path, data, project, rules)
-    if module is None:
+    parsed = parse(display_path, path, data, project, rules)
+    if parsed is None:
         return []
-    if isinstance(module, Finding):
-        return [module]
+    if isinstance(parsed, Finding):
+        return [parsed]
+    module, rules = parsed
     return [
         finding(display_path, module, rule, violation, fingerprints=fingerprints)
         for rule, violation in violations(module, rules)
@@ -61,19 +62,19 @@ def lint(
 
 def parse(
     display_path: str, path: Path, data: bytes, project: Project, rules: Sequence[Rule]
-) -> Module | Finding | None:
+) -> tuple[Module, Sequence[Rule]] | Finding | None:
     """Return the parsed file, or the finding that says why it cannot be parsed.
 
-    None stands for a file that need not be: nothing in it is what `rules` look at.
+    With it come those of `rules` that may find something; None stands for a file that need not be
+    parsed, since nothing in it is what they look at.
     """
     try:
         decoded = sources.decode(data)
     except sources.SourceError as error:
         return unreadable(display_path, error.message, error.line)
 
-    if all(rule.only_session_calls for rule in rules) and not project.may_call_sessions(
-        path, decoded.text
-    ):
+    rules = _concerned(path, data, decoded.text, project, rules)
+    if not rules:
         return None
 
     import libcst as cst
@@ -82,11 +83,24 @@ def parse(
 
     node_types = frozenset(name for rule in rules for name in rule.node_types)
     try:
-        return Module(path, decoded, project, node_types | {"Name", "ImportFrom", "Import"})
+        module = Module(path, decoded, project, node_types | {"Name", "ImportFrom", "Import"})
+        return module, rules
     except cst.ParserSyntaxError as error:
         return unreadable(display_path, *_syntax_error(decoded.text, error))
     except RecursionError:
         return unreadable(display_path, "its expressions are nested too deeply to be parsed")
+
+
+def _concerned(
+    path: Path, data: bytes, text: str, project: Project, rules: Sequence[Rule]
+) -> Sequence[Rule]:
+    """Return the rules that may find something by what `ast` sees; all if one judges others."""
+    if any(rule.judges_suppressions for rule in rules):
+        return rules
+    asked = [(rule, rule.subject_in(data)) for rule in rules]
+    subjects = {subject for _, subject in asked if subject is not None}
+    there = project.may_be_about(subjects, path, text) if subjects else set()
+    return [rule for rule, subject in asked if subject is None or subject in there]
 
 
 def _syntax_error(text: str, error: cst.ParserSyntaxError) -> tuple[str, int, int]:

@@ -10,6 +10,7 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
 from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.from_libcst import Converter, index_tree
+from session_guard.names.held import held
 from session_guard.names.values import Partial, Result
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from session_guard.handler import Handler
     from session_guard.names.bindings import Binding
+    from session_guard.names.held import Held
     from session_guard.names.values import Value
     from session_guard.project import Project
     from session_guard.sources import Decoded
@@ -88,6 +90,10 @@ class Module:
             values = self.names.evaluate(self.expr(node), self.place(node))
             self._values[id(node)] = values
         return values
+
+    def held(self, node: cst.CSTNode) -> Held | None:
+        """Return the async session that an expression stands for, or None; None where it is new."""
+        return held(self.expr(node), self.place(node), self.names)
 
     def results(self, call: cst.Call) -> list[Result | Partial]:
         """Return what this very call may give back, made by it and not by a function it calls."""

@@ -22,7 +22,9 @@ from session_guard.modules import ModuleIndex
 from session_guard.names import openings, values
 from session_guard.names.bindings import Class, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
+from session_guard.names.held import gives_session, may_hold_sessions
 from session_guard.names.values import Namespace
+from session_guard.rule import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,6 +49,8 @@ _NO_USE = re.compile(
     re.MULTILINE,
 )
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
+# The gates that look for sessions know these by themselves.
+_CLASS_NAMES = frozenset({"AsyncSession"})
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
@@ -59,6 +63,8 @@ class Project:
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
+        self._may_hold: dict[Path, bool] = {}
+        """Of modules that others use: whether their code may hold sessions."""
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
 
@@ -252,10 +258,10 @@ class Project:
             names |= fresh
             matters = functools.partial(_has_one, tuple(fresh))
 
-    def may_call_sessions(self, path: Path, text: str) -> bool:
-        """Return whether a file may call what makes sessions, factories or engines.
+    def may_be_about(self, subjects: Iterable[Subject], path: Path, text: str) -> set[Subject]:
+        """Return which of some subjects a file's findings may be about.
 
-        Where this interpreter cannot parse the text the answer is yes.
+        Where this interpreter cannot parse the text they may be about any.
         """
         if self._read_texts.get(path) == hash(text):
             names = self._namespaces[path]
@@ -264,11 +270,25 @@ class Project:
                 names = self.namespace(path, build_table(text))
             except (SyntaxError, ValueError, RecursionError):
                 names = None
-        return names is None or any(
-            openings.concerns_sessions(value)
-            for call, place in names.scope.calls
-            for value in names.evaluate(call, place)
-        )
+        return {s for s in subjects if names is None or self._may_be_about(s, names)}
+
+    def _may_be_about(self, subject: Subject, names: Namespace) -> bool:
+        match subject:
+            case Subject.MAKERS:
+                return any(
+                    openings.concerns_sessions(value)
+                    for call, place in names.scope.calls
+                    for value in names.evaluate(call, place)
+                )
+            case Subject.SESSIONS:
+                return may_hold_sessions(names, self._may_hold)
+            case Subject.HANDLER:
+                homes = {handler.path for handler in self.handlers}
+                return any(
+                    isinstance(value, values.LocalFunction) and value.home.path in homes
+                    for call, place in names.scope.calls
+                    for value in names.evaluate(call.function, place)
+                )
 
     @cached_property
     def reconfigured_factory(self) -> str | None:
@@ -329,8 +349,12 @@ def _exports(names: Namespace, known: frozenset[str]) -> Iterator[str]:
                 imported = binding.target.rpartition(".")[2]
                 if imported != name and imported in known:
                     yield name
-        if any(binding.kind != "import" for binding in bindings) and any(
-            _leads_to_sessions(value) for value in names.evaluate(Ref((name,)), end_of(scope))
+        if all(binding.kind == "import" for binding in bindings):
+            continue
+        if any(
+            _leads_to_sessions(value)
+            or (name not in _CLASS_NAMES and openings.is_session_class(value))
+            for value in values.annotated(Ref((name,)), end_of(scope), names)
         ):
             yield name
     for definition in _classes(scope):
@@ -348,6 +372,8 @@ def _classes(scope: Scope) -> Iterator[Class]:
 
 
 def _leads_to_sessions(value: values.Value) -> bool:
+    if isinstance(value, values.LocalFunction) and gives_session(value):
+        return True
     found = values.returned(value) if isinstance(value, values.LocalFunction) else (value,)
     return any(
         openings.factory(v) is not None

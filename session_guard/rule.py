@@ -29,6 +29,19 @@ class Applicability(enum.Enum):
     """The fix may change behaviour, and its message says what; needs `--unsafe-fixes`."""
 
 
+class Subject(enum.Enum):
+    """What a rule's findings are about."""
+
+    MAKERS = "makers"
+    """Calls of what makes sessions, factories or engines."""
+
+    SESSIONS = "sessions"
+    """Sessions that code holds, and what it does with them."""
+
+    HANDLER = "handler"
+    """Calls of the handler's functions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """Replace the bytes from `start` to `end` of the file as it was read by `text`."""
@@ -156,9 +169,9 @@ class Rule(ABC):
     """Whether it finds nothing in a project without a handler, and need not be asked there."""
     project_names: ClassVar[bool] = False
     """Whether the names that the project exports open the gate too."""
-    only_session_calls: ClassVar[bool] = False
-    """Whether every finding is a call of what makes sessions, factories or engines, or has such a
-    call in it; a file without one is then not parsed by LibCST."""
+    subject: ClassVar[Subject | None] = None
+    """What every finding is about; in a file in which `ast` sees none of it the rule is not asked,
+    so that LibCST need not parse it."""
     judges_suppressions: ClassVar[bool] = False
     """Whether it stands for suppressions that suppress nothing: every other rule is then asked,
     whatever its gate says, and the core finds what this one reports."""
@@ -176,6 +189,10 @@ class Rule(ABC):
         if any(token in source for token in self.tokens):
             return True
         return self.project_names and any(name in source for name in exported)
+
+    def subject_in(self, source: bytes) -> Subject | None:
+        """Return what every finding in `source` is about, or None where that may be anything."""
+        return self.subject
 
     @abstractmethod
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:

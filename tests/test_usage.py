@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import libcst as cst
 import pytest
@@ -15,8 +16,10 @@ from session_guard.names.from_libcst import walk
 from session_guard.project import Project
 from session_guard.registry import load_rules
 from session_guard.sources import decode
-from session_guard.usage.held import Held, held_sessions
 from session_guard.usage.sql_state import state_of
+
+if TYPE_CHECKING:
+    from session_guard.names.held import Held
 
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
@@ -71,9 +74,8 @@ def used(project: Project, code: str) -> list[Held | None]:
     path = project.settings.root / "app" / "jobs.py"
     data = (HEADER + textwrap.dedent(code)).encode()
     module = Module(path, decode(data), project, frozenset({"Name", "Import", "ImportFrom"}))
-    sessions = held_sessions(module)
     return [
-        sessions.at(argument.value)
+        module.held(argument.value)
         for part in walk(module.tree)
         if isinstance(part, cst.Call) and isinstance(part.func, cst.Name)
         if part.func.value == "use"

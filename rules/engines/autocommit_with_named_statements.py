@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ The name function becomes `lambda: ""`, and both caches are turned off where the
     tokens = (b"isolation_level", b"create_async_engine")
     project_names = True
     in_handler = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

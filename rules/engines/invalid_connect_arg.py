@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ every name that some version knows passes. Engines on other drivers are no findi
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from session_guard.engine.connect_args import Replacements
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
+
+
+# An execution option with such a name may stand in any call.
+_SETTINGS = (
+    b"statement_cache_size",
+    b"prepared_statement_name_func",
+    b"server_settings",
+    b"max_cached_statement_lifetime",
+    b"max_cacheable_statement_size",
+)
 
 
 class MisplacedPoolerSetting(Rule):
@@ -41,14 +51,7 @@ Options of factories and sessions themselves are SG104's."""
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
     )
-    tokens = (
-        b"create_async_engine",
-        b"statement_cache_size",
-        b"prepared_statement_name_func",
-        b"server_settings",
-        b"max_cached_statement_lifetime",
-        b"max_cacheable_statement_size",
-    )
+    tokens = (b"create_async_engine", *_SETTINGS)
     project_names = True
     in_handler = True
     node_types = ("Call",)
@@ -222,6 +225,9 @@ async def load(session):
             count=2,
         ),
     )
+
+    def subject_in(self, source: bytes) -> Subject | None:
+        return None if any(name in source for name in _SETTINGS) else Subject.MAKERS
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

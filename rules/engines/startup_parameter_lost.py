@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ it was dropped. There is no fix for settings of the server: they belong to the r
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ others sign with their own; give its file to `ssl.create_default_context(cafile=
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call", "Assign")
 
     valid = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ name and sessions on an engine known to be another database's (SQLite, MySQL) ar
     )
     tokens = (b"AsyncSession",)
     project_names = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

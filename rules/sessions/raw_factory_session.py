@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid
+from session_guard.rule import Invalid, Rule, Subject, Valid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ the class differs, or the session is not opened by an `async with`."""
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
     tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

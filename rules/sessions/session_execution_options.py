@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ set with `sqlalchemy-version`.
     )
     tokens = (b"execution_options",)
     in_handler = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

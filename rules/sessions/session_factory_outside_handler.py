@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ factory goes in the same run."""
     )
     tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
-    only_session_calls = True
+    subject = Subject.MAKERS
     node_types = ("Call",)
 
     valid = (

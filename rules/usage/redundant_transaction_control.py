@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rule, Valid, Violation
+from session_guard.rule import Applicability, Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +47,7 @@ The line is removed.
     )
     needs_handler = True
     tokens = (b"commit", b"rollback", b"close")
+    subject = Subject.HANDLER
     node_types = ("With",)
 
     valid = (

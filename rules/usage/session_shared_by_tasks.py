@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,6 +55,7 @@ author knows which is meant."""
         b"BackgroundTask",
     )
     in_handler = True
+    subject = Subject.SESSIONS
     node_types = ("Call",)
 
     valid = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,6 +48,7 @@ handler does not commit there are none at all."""
     )
     needs_handler = True
     tokens = (b"except", b"suppress")
+    subject = Subject.HANDLER
     node_types = ("With",)
 
     valid = (

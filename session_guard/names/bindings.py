@@ -52,7 +52,22 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscript:
-    """`value[...]`; for a class, its generic form."""
+    """`value[items]`; for a class, its generic form."""
+
+    value: Expr
+    items: tuple[Expr, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Await:
+    """`await value`."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AsyncItem:
+    """What `async for` takes from `value`."""
 
     value: Expr
 
@@ -126,6 +141,8 @@ Expr = (
     | Call
     | Attribute
     | Subscript
+    | Await
+    | AsyncItem
     | Constant
     | TextBeginning
     | Either
@@ -208,7 +225,12 @@ class Function:
     scope: Scope
     place: Place
     node: object
+    positional: tuple[str, ...] = ()
+    """The names of the parameters that can be given by position."""
+    returned_type: Expr | None = None
+    """What it is annotated to give back."""
     is_generator: bool = False
+    yields: list[tuple[Expr, Place]] = field(default_factory=list)
     returns: list[tuple[Expr, Place]] = field(default_factory=list)
     calls: list[tuple[Call, Place]] = field(default_factory=list)
 
@@ -234,6 +256,8 @@ class Binding:
     value: Expr | Function | Class | None = None
     type_checking: bool = False
     """Whether it stands under `if TYPE_CHECKING`."""
+    entered: bool = False
+    """Whether the name is what a `with` got from entering the value."""
 
 
 ScopeKind = Literal["module", "class", "function", "lambda", "comprehension"]
@@ -257,6 +281,16 @@ class Scope:
     """Of a class's scope: the class."""
     attributes: dict[str, list[Binding]] = field(default_factory=dict)
     """Of a class's scope: what its methods assign to attributes of the receiver."""
+    annotations: dict[str, list[tuple[Expr, Place]]] = field(default_factory=dict)
+    """What its names are annotated with; of a class, those of its instances' attributes too."""
+    defaults: dict[str, tuple[Expr, Place]] = field(default_factory=dict)
+    """Of a function's scope: the defaults of its parameters."""
+    function: Function | None = None
+    """Of a function's scope: the function."""
+    classes: list[Class] = field(default_factory=list)
+    """Of a module's scope alone: every class in it."""
+    annotated: list[tuple[Expr, Place]] = field(default_factory=list)
+    """Of a module's scope alone: every annotation in it."""
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
     assigned_attributes: set[tuple[str, ...]] = field(default_factory=set)

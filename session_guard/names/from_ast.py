@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
     LOOP,
+    AsyncItem,
     Attribute,
+    Await,
     Call,
-    Class,
     Constant,
     Display,
     Either,
@@ -32,6 +33,8 @@ from session_guard.names.table import TableBuilder
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from session_guard.names.table import Parameter
+
 
 def build_table(text: str) -> Scope:
     """Return the module scope of `text`.
@@ -44,6 +47,14 @@ def build_table(text: str) -> Scope:
         tree = ast.parse(text)
     builder.statements(tree.body)
     return builder.module_scope
+
+
+def parse_expression(text: str) -> Expr:
+    """Return the form of an expression that stands in a string, as annotations do."""
+    try:
+        return _AstBuilder().expr(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError):
+        return Opaque()
 
 
 class _AstBuilder(TableBuilder):
@@ -75,6 +86,7 @@ class _AstBuilder(TableBuilder):
                     self.target(target, value)
             case ast.AnnAssign():
                 self.expressions(node.annotation)
+                self.annotate(self.expr(node.target), self.expr(node.annotation))
                 if node.value is not None:
                     self.expressions(node.value)
                     value = self.expr(node.value)
@@ -103,7 +115,7 @@ class _AstBuilder(TableBuilder):
                 place = self.here()
                 bases = tuple(self.expr(base) for base in node.bases)
                 with self.within("class") as scope:
-                    scope.definition = Class(node.name, bases, place, scope)
+                    scope.definition = self.defined(node.name, bases, place, scope)
                     self.statements(node.body)
                 self.advance()
                 self.bind(node.name, "class", scope.definition)
@@ -119,8 +131,10 @@ class _AstBuilder(TableBuilder):
                     self.statements(node.orelse)
             case ast.For() | ast.AsyncFor():
                 self.expressions(node.iter)
+                is_async = isinstance(node, ast.AsyncFor)
+                taken = AsyncItem(self.expr(node.iter)) if is_async else Opaque()
                 with self.branch(self.new_branching(), LOOP):
-                    self.target(node.target, Opaque())
+                    self.target(node.target, taken)
                     self.statements(node.body)
                 with self.branch(self.new_branching()):
                     self.statements(node.orelse)
@@ -134,7 +148,10 @@ class _AstBuilder(TableBuilder):
                 for item in node.items:
                     self.expressions(item.context_expr)
                     self.advance()
-                    if item.optional_vars is not None:
+                    if isinstance(item.optional_vars, ast.Name):
+                        entered = self.expr(item.context_expr)
+                        self.bind(item.optional_vars.id, "assign", entered, entered=True)
+                    elif item.optional_vars is not None:
                         self.target(item.optional_vars, self.expr(item.context_expr))
                 self.statements(node.body)
             case ast.Try() | ast.TryStar():
@@ -172,7 +189,8 @@ class _AstBuilder(TableBuilder):
                     self.returned(self.expr(node.value))
             case _:
                 if type(node).__name__ == "TypeAlias":
-                    self.target(getattr(node, "name"), Opaque())  # noqa: B009 - 3.12 and later
+                    named: Any = node  # of 3.12 and later
+                    self.target(named.name, self.expr(named.value))
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         self.expressions(child)
@@ -183,7 +201,7 @@ class _AstBuilder(TableBuilder):
             self.expressions(expression)
         self.defaults(arguments)
         positional = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
-        place = self.here()
+        place, given = self.here(), self.parameters(arguments)
         with self.within("function") as scope:
             function = Function(
                 node.name,
@@ -193,9 +211,12 @@ class _AstBuilder(TableBuilder):
                 scope,
                 place,
                 node,
+                tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args)),
             )
-            scope.receiver = self.receiver(a.arg for a in (*arguments.posonlyargs, *arguments.args))
-            self.parameters(arguments)
+            scope.function = function
+            scope.receiver = self.receiver(function.positional)
+            self.annotate_result(function, self.expr(node.returns) if node.returns else None)
+            self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.statements(node.body)
         self.advance()
@@ -213,12 +234,19 @@ class _AstBuilder(TableBuilder):
                 if expression is not None:
                     self.expressions(expression)
 
-    def parameters(self, arguments: ast.arguments) -> None:
-        every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-        every.extend(a for a in (arguments.vararg, arguments.kwarg) if a is not None)
-        for argument in every:
-            self.bind(argument.arg, "parameter")
-        self.advance()
+    def parameters(self, arguments: ast.arguments) -> list[Parameter]:
+        """Return parameters with their annotations and defaults; of `*` and `**`, the names."""
+        positional = [*arguments.posonlyargs, *arguments.args]
+        missing = len(positional) - len(arguments.defaults)
+        defaults = [*[None] * missing, *arguments.defaults, *arguments.kw_defaults]
+        found: list[Parameter] = []
+        for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True):
+            annotation = argument.annotation
+            stated = self.expr(annotation) if annotation is not None else None
+            found.append((argument.arg, stated, self.expr(default) if default else None))
+        stars = (arguments.vararg, arguments.kwarg)
+        found.extend((star.arg, None, None) for star in stars if star is not None)
+        return found
 
     def target(self, node: ast.expr, value: Expr) -> None:
         match node:
@@ -246,8 +274,9 @@ class _AstBuilder(TableBuilder):
                 if isinstance(node.target, ast.Name):
                     self.bind_outside_comprehensions(node.target.id, self.expr(node.value))
             case ast.Lambda():
+                place, given = self.here(), self.parameters(node.args)
                 with self.within("lambda"):
-                    self.parameters(node.args)
+                    self.bind_parameters(given, place)
                     self.defaults(node.args)
                     self.expressions(node.body)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
@@ -268,7 +297,8 @@ class _AstBuilder(TableBuilder):
                 self.called(self.expr(node))
                 self.parts(node)
             case ast.Yield() | ast.YieldFrom():
-                self.yielded()
+                is_item = isinstance(node, ast.Yield) and node.value is not None
+                self.yielded(self.expr(node.value) if is_item and node.value else None)
                 if node.value is not None:
                     self.expressions(node.value)
             case _:
@@ -309,7 +339,11 @@ class _AstBuilder(TableBuilder):
                     node,
                 )
             case ast.Subscript():
-                return Subscript(self.expr(node.value))
+                index = node.slice
+                items = index.elts if isinstance(index, ast.Tuple) else [index]
+                return Subscript(self.expr(node.value), tuple(self.expr(i) for i in items))
+            case ast.Await():
+                return Await(self.expr(node.value))
             case ast.Constant():
                 return Constant(node.value)
             case ast.JoinedStr():
@@ -335,9 +369,10 @@ class _AstBuilder(TableBuilder):
             case ast.NamedExpr():
                 return self.expr(node.value)
             case ast.Lambda():
-                scope = Scope("lambda", self.scope, self.here())
+                place, given = self.here(), self.parameters(node.args)
+                scope = Scope("lambda", self.scope, place)
                 outer, self.scope = self.scope, scope
-                self.parameters(node.args)
+                self.bind_parameters(given, place)
                 body = self.expr(node.body)
                 self.scope = outer
                 return LambdaExpr(body, scope)

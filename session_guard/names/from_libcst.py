@@ -9,9 +9,10 @@ import libcst as cst
 
 from session_guard.names.bindings import (
     LOOP,
+    AsyncItem,
     Attribute,
+    Await,
     Call,
-    Class,
     Constant,
     Display,
     Either,
@@ -35,6 +36,8 @@ from session_guard.names.table import TableBuilder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from collections.abc import Sequence as Nodes
+
+    from session_guard.names.table import Parameter
 
 _LAYOUT = (
     cst.BaseParenthesizableWhitespace,
@@ -207,6 +210,8 @@ class _TreeBuilder(TableBuilder):
 
     def _annotated(self, node: cst.AnnAssign) -> None:
         self.walk_children(node)
+        annotation = self.converter.expr(node.annotation.annotation)
+        self.annotate(self.converter.expr(node.target), annotation)
         if node.value is not None:
             value = self.converter.expr(node.value)
             self.advance()
@@ -242,9 +247,10 @@ class _TreeBuilder(TableBuilder):
             if isinstance(star, cst.Param)
         )
         required = [*parameters.posonly_params, *parameters.params, *parameters.kwonly_params]
+        positional = (*parameters.posonly_params, *parameters.params)
         self.parents[id(parameters)] = node
         self.walk_all([p for p in every if isinstance(p, cst.Param)], parameters)
-        place = self.here()
+        place, given = self.here(), self.converter.parameters(parameters)
         with self.within("function") as scope:
             function = Function(
                 node.name.value,
@@ -254,12 +260,15 @@ class _TreeBuilder(TableBuilder):
                 scope,
                 place,
                 node,
+                tuple(parameter.name.value for parameter in positional),
             )
-            scope.receiver = self.receiver(
-                p.name.value for p in (*parameters.posonly_params, *parameters.params)
+            scope.function = function
+            scope.receiver = self.receiver(function.positional)
+            result = node.returns
+            self.annotate_result(
+                function, self.converter.expr(result.annotation) if result is not None else None
             )
-            for parameter in every:
-                self.bind(parameter.name.value, "parameter")
+            self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.walk(node.body, node)
         self.advance()
@@ -270,7 +279,7 @@ class _TreeBuilder(TableBuilder):
         place = self.here()
         bases = tuple(self.converter.expr(base.value) for base in node.bases)
         with self.within("class") as scope:
-            scope.definition = Class(node.name.value, bases, place, scope)
+            scope.definition = self.defined(node.name.value, bases, place, scope)
             self.walk(node.body, node)
         self.advance()
         self.bind(node.name.value, "class", scope.definition)
@@ -292,7 +301,10 @@ class _TreeBuilder(TableBuilder):
             self.walk(node.test, node)
         with self.branch(self.new_branching(), LOOP):
             if isinstance(node, cst.For):
-                self._target(node.target, Opaque())
+                item: Expr = Opaque()
+                if node.asynchronous is not None:
+                    item = AsyncItem(self.converter.expr(node.iter))
+                self._target(node.target, item)
             self.walk(node.body, node)
         if node.orelse is not None:
             with self.branch(self.new_branching()):
@@ -303,8 +315,11 @@ class _TreeBuilder(TableBuilder):
             self.walk(item, node)
             self.places[id(item)] = self.here()
             self.advance()
-            if item.asname is not None:
-                self._target(item.asname.name, self.converter.expr(item.item))
+            target = item.asname.name if item.asname is not None else None
+            if isinstance(target, cst.Name):
+                self.bind(target.value, "assign", self.converter.expr(item.item), entered=True)
+            elif target is not None:
+                self._target(target, self.converter.expr(item.item))
         self.walk(node.body, node)
 
     def _try(self, node: cst.Try | cst.TryStar) -> None:
@@ -357,7 +372,7 @@ class _TreeBuilder(TableBuilder):
 
     def _type_alias(self, node: cst.TypeAlias) -> None:
         self.walk_children(node)
-        self.bind(node.name.value, "assign", Opaque())
+        self.bind(node.name.value, "assign", self.converter.expr(node.value))
 
     def _target(self, node: cst.CSTNode, value: Expr) -> None:
         if isinstance(node, cst.Name):
@@ -380,8 +395,9 @@ class _TreeBuilder(TableBuilder):
             self.bind_outside_comprehensions(node.target.value, self.converter.expr(node.value))
 
     def _lambda(self, node: cst.Lambda) -> None:
+        place, given = self.here(), self.converter.parameters(node.params)
         with self.within("lambda"):
-            self.converter.bind_lambda_parameters(node)
+            self.bind_parameters(given, place)
             self.places[id(node)] = self.here()
             self.walk_children(node)
 
@@ -400,7 +416,8 @@ class _TreeBuilder(TableBuilder):
         self.walk_children(node)
 
     def _yield(self, node: cst.Yield) -> None:
-        self.yielded()
+        value = node.value if not isinstance(node.value, cst.From) else None
+        self.yielded(self.converter.expr(value) if value is not None else None)
         self.walk_children(node)
 
 
@@ -441,7 +458,14 @@ class Converter:
                     node,
                 )
             case cst.Subscript():
-                return Subscript(self.expr(node.value))
+                items = node.slice[0].slice if len(node.slice) == 1 else None
+                if isinstance(items, cst.Index) and isinstance(items.value, cst.Tuple):
+                    elements: list[cst.CSTNode] = [item.value for item in items.value.elements]
+                else:
+                    elements = [element.slice for element in node.slice]
+                return Subscript(self.expr(node.value), tuple(map(self.expr, elements)))
+            case cst.Await():
+                return Await(self.expr(node.expression))
             case cst.SimpleString():
                 return Constant(node.evaluated_value)
             case cst.ConcatenatedString() if node.evaluated_value is not None:
@@ -485,9 +509,10 @@ class Converter:
             case cst.NamedExpr():
                 return self.expr(node.value)
             case cst.Lambda() if self._builder is not None:
-                scope = Scope("lambda", self._builder.scope, self._builder.here())
+                place, given = self._builder.here(), self.parameters(node.params)
+                scope = Scope("lambda", self._builder.scope, place)
                 outer, self._builder.scope = self._builder.scope, scope
-                self.bind_lambda_parameters(node)
+                self._builder.bind_parameters(given, place)
                 body = self.expr(node.body)
                 self._builder.scope = outer
                 return LambdaExpr(body, scope)
@@ -501,20 +526,17 @@ class Converter:
         assert isinstance(node, cst.FormattedStringExpression)
         return self.expr(node.expression)
 
-    def bind_lambda_parameters(self, node: cst.Lambda) -> None:
-        """Bind a lambda's parameters in the scope that is being walked."""
-        if self._builder is None:
-            return
-        parameters = node.params
-        stars = (parameters.star_arg, parameters.star_kwarg)
-        for parameter in (
-            *parameters.posonly_params,
-            *parameters.params,
-            *parameters.kwonly_params,
-            *(star for star in stars if isinstance(star, cst.Param)),
-        ):
-            self._builder.bind(parameter.name.value, "parameter")
-        self._builder.advance()
+    def parameters(self, node: cst.Parameters) -> list[Parameter]:
+        """Return parameters with their annotations and defaults; of `*` and `**`, the names."""
+        found: list[Parameter] = []
+        for parameter in (*node.posonly_params, *node.params, *node.kwonly_params):
+            annotation, default = parameter.annotation, parameter.default
+            stated = self.expr(annotation.annotation) if annotation is not None else None
+            given = self.expr(default) if default is not None else None
+            found.append((parameter.name.value, stated, given))
+        stars = (node.star_arg, node.star_kwarg)
+        found.extend((s.name.value, None, None) for s in stars if isinstance(s, cst.Param))
+        return found
 
 
 def module_name(node: cst.ImportFrom) -> str:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from session_guard.names.bindings import Branches, Expr, ScopeKind
 
 
+# A parameter's name, annotation and default.
+Parameter = tuple[str, "Expr | None", "Expr | None"]
+
+
 class TableBuilder:
     """Keeps track of the scope, the order and the branches while a front end walks a module."""
 
@@ -39,9 +43,49 @@ class TableBuilder:
         kind: Literal["import", "assign", "class", "function", "parameter", "other"],
         value: Expr | Function | Class | None = None,
         target: str = "",
+        *,
+        entered: bool = False,
     ) -> None:
         """Bind `name` in the current scope; comprehensions leave walrus targets to their owner."""
-        self.scope.bind(name, Binding(kind, self.here(), target, value, self.type_checking))
+        place, type_checking = self.here(), self.type_checking
+        self.scope.bind(name, Binding(kind, place, target, value, type_checking, entered))
+
+    def annotate(self, target: Expr, annotation: Expr) -> None:
+        """Record the annotation of a name, or of an attribute of a method's receiver."""
+        found = (annotation, self.here())
+        self.module_scope.annotated.append(found)
+        if not isinstance(target, Ref):
+            return
+        *owner, name = target.parts
+        around = self.scope.parent
+        if not owner:
+            self.scope.annotations.setdefault(name, []).append(found)
+        elif owner == [self.scope.receiver] and around is not None:
+            around.annotations.setdefault(name, []).append(found)
+
+    def bind_parameters(self, parameters: Iterable[Parameter], outside: Place) -> None:
+        """Bind parameters; what is said of them is evaluated `outside` of the function."""
+        for name, annotation, default in parameters:
+            self.bind(name, "parameter")
+            if annotation is not None:
+                found = (annotation, outside)
+                self.module_scope.annotated.append(found)
+                self.scope.annotations[name] = [found]
+            if default is not None:
+                self.scope.defaults[name] = (default, outside)
+        self.advance()
+
+    def defined(self, name: str, bases: tuple[Expr, ...], place: Place, scope: Scope) -> Class:
+        """Record a class, and return it."""
+        definition = Class(name, bases, place, scope)
+        self.module_scope.classes.append(definition)
+        return definition
+
+    def annotate_result(self, function: Function, annotation: Expr | None) -> None:
+        """Record what a function is annotated to give back."""
+        function.returned_type = annotation
+        if annotation is not None:
+            self.module_scope.annotated.append((annotation, function.place))
 
     def bind_attribute(self, owner: Expr, name: str, value: Expr) -> None:
         """Bind `owner.name`: where the owner is the receiver of a method, in the class."""
@@ -146,7 +190,9 @@ class TableBuilder:
         """Record an assignment to an item, or its removal."""
         self.module_scope.stores.append(Store(owner, key, value, self.here(), node))
 
-    def yielded(self) -> None:
-        """Record that the function that is being walked is a generator."""
+    def yielded(self, value: Expr | None) -> None:
+        """Record what the function that is being walked yields, which makes it a generator."""
         if self.functions:
             self.functions[-1].is_generator = True
+            if value is not None:
+                self.functions[-1].yields.append((value, self.here()))

@@ -33,7 +33,7 @@ from session_guard.names.bindings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # Where SQLAlchemy and SQLModel define what they also export from a shorter path.
@@ -65,6 +65,10 @@ _STAR_EXPORTS = {
     "sqlalchemy.orm": {"sessionmaker"},
     "sqlmodel.ext.asyncio.session": {"AsyncSession"},
 }
+_ANNOTATED = frozenset(
+    {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
+)
+_UNIONS = frozenset({"typing.Optional", "typing.Union"})
 _TRANSPARENT_DECORATORS = frozenset({"functools.lru_cache", "functools.cache", "staticmethod"})
 _DEEPEST = 40
 
@@ -232,11 +236,7 @@ class _Evaluation:
                     owners = self.expr(expr.value, place, home)
                     return self._attribute(owners, expr.name, home)
                 case Subscript():
-                    # `AsyncSession[...]` is the class; an item of a container is not known.
-                    return tuple(
-                        value if isinstance(value, (External, LocalClass)) else UNKNOWN
-                        for value in self.expr(expr.value, place, home)
-                    )
+                    return self._subscript(expr, place, home)
                 case Constant():
                     return (Literal(expr.value),)
                 case TextBeginning():
@@ -250,15 +250,27 @@ class _Evaluation:
                         value for option in expr.options for value in self.expr(option, place, home)
                     )
                 case LambdaExpr():
-                    function = Function(
-                        "<lambda>", False, 0, (), expr.scope, place, expr, False, []
-                    )
+                    function = Function("<lambda>", False, 0, (), expr.scope, place, expr)
                     function.returns.append((expr.body, end_of(expr.scope)))
                     return (LocalFunction(function, home),)
                 case _:
                     return (UNKNOWN,)
         finally:
             self.depth -= 1
+
+    def _subscript(self, expr: Subscript, place: Place, home: Namespace) -> tuple[Value, ...]:
+        """Return what `X[...]` stands for: of `Annotated` and unions, the classes in it."""
+        found = self.expr(expr.value, place, home)
+        names = {value.dotted for value in found if isinstance(value, External)}
+        if names & _UNIONS or any(map(_is_annotated, names)):
+            items = expr.items if names & _UNIONS else expr.items[:1]
+            return tuple(
+                value for item in items for value in self.expr(_unquoted(item), place, home)
+            )
+        # `AsyncSession[...]` is the class; an item of a container is not known.
+        return tuple(
+            value if isinstance(value, (External, LocalClass)) else UNKNOWN for value in found
+        )
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
         first, *rest = ref.parts
@@ -469,6 +481,35 @@ def _is_property(function: Function) -> bool:
         isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
         for decorator in function.decorators
     )
+
+
+def _is_annotated(dotted: str) -> bool:
+    """Return whether `X[C, ...]` is `C` with something said of it."""
+    return dotted in _ANNOTATED or (dotted.startswith("dishka.") and dotted.endswith(".FromDishka"))
+
+
+def _unquoted(expr: Expr) -> Expr:
+    """Return what an annotation that stands in a string says."""
+    if isinstance(expr, Constant) and isinstance(expr.value, str):
+        from session_guard.names.from_ast import parse_expression
+
+        return parse_expression(expr.value)
+    return expr
+
+
+def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+    """Yield the classes that an annotation names, `None` and what goes with them left out."""
+    waiting = list(home.evaluate(_unquoted(annotation), end_of(place.scope)))
+    while waiting:
+        value = waiting.pop()
+        match value:
+            case Dictionary(display, at, of) if all(key is None for key, _ in display.items):
+                for _, option in display.items:  # `C | None`
+                    waiting.extend(of.evaluate(_unquoted(option), at))
+            case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
+                waiting.extend(of.evaluate(made, at))
+            case _:
+                yield value
 
 
 def _exports_by_star(module: Namespace, name: str) -> bool:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import openings
-from session_guard.names.bindings import Ref, lookup
+from session_guard.names.bindings import Await, Call, Ref, lookup
 from session_guard.names.from_libcst import walk
+from session_guard.names.held import annotated_parameter
 from session_guard.names.values import External, Method, Result
-from session_guard.usage.held import held_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,17 +81,16 @@ def _is_connection(bind: Located, module: Module) -> bool:
         return True
     if not isinstance(bind.expr, Ref) or len(bind.expr.parts) != 1 or bind.home is not module.names:
         return False
-    sessions, name = held_sessions(module), bind.expr.parts[0]
+    name = bind.expr.parts[0]
     return any(
         isinstance(value, External) and value.dotted == "sqlalchemy.ext.asyncio.AsyncConnection"
-        for value in sessions.annotated_name(name, bind.place)
+        for value in annotated_parameter(name, bind.place, bind.home)
     ) or any(
-        isinstance(value, cst.Await)
-        and isinstance(value.expression, cst.Call)
-        and isinstance(value.expression.func, cst.Attribute)
-        and value.expression.func.attr.value in _CONNECTING
+        isinstance(binding.value, Await)
+        and isinstance(binding.value.value, Call)
+        and isinstance(binding.value.value.function, Ref)
+        and binding.value.value.function.parts[-1] in _CONNECTING
         for binding in lookup(name, bind.place) or ()
-        for value in sessions.assigned(binding.place.scope, name)
     )
 
 

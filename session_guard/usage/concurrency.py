@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.bindings import Attribute, Call, Function, Ref, lookup
 from session_guard.names.from_libcst import walk
+from session_guard.names.held import annotated_parameter, held
 from session_guard.names.values import (
     External,
     LocalClass,
@@ -19,15 +21,14 @@ from session_guard.names.values import (
     Result,
     class_member,
 )
-from session_guard.usage.held import function_of, held_sessions, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Expr, Place, Scope
+    from session_guard.names.held import Held, Key
     from session_guard.names.values import Namespace, Value
-    from session_guard.usage.held import Held, Key
 
 # What a session does without a query; closing it late is a clean-up.
 _LOCAL_METHODS = frozenset(
@@ -60,7 +61,26 @@ class Coroutines:
 
     def __init__(self, module: Module) -> None:
         self._module = module
-        self._sessions = held_sessions(module)
+        self._bodies: dict[tuple[int, int], list[Held]] = {}
+        self._locked: dict[int, frozenset[int]] = {}
+
+    @cached_property
+    def _assigned(self) -> dict[Key, list[cst.BaseExpression]]:
+        """What statements of the module assign to names, by scope and name."""
+        found: dict[Key, list[cst.BaseExpression]] = {}
+        for node in walk(self._module.tree):
+            match node:
+                case cst.Assign(value=value):
+                    targets = [target.target for target in node.targets]
+                case cst.AnnAssign(value=cst.BaseExpression() as value):
+                    targets = [node.target]
+                case _:
+                    continue
+            for target in targets:
+                if isinstance(target, cst.Name):
+                    key = (id(self._module.place(node).scope), target.value)
+                    found.setdefault(key, []).append(value)
+        return found
 
     # -- what a coroutine uses ----------------------------------------------------------------
 
@@ -110,7 +130,7 @@ class Coroutines:
         module = self._module
         found: Uses = {}
         if isinstance(function, cst.Attribute):
-            owner = self._sessions.at(function.value)
+            owner = self._module.held(function.value)
             if owner is not None:
                 return {} if function.attr.value in _LOCAL_METHODS else {owner.key: owner}
         elif isinstance(function, cst.Call):
@@ -119,32 +139,36 @@ class Coroutines:
                 return self.calling(function.args[0].value, (*function.args[1:], *args), depth + 1)
         callees = [v for v in self._callees(function) if isinstance(v, LocalFunction)]
         for number, argument in enumerate(args):
-            for held in self._given(argument.value):
+            for given in self._given(argument.value):
                 if all(self._may_use(callee, number, argument, depth) for callee in callees):
-                    found[held.key] = held
+                    found[given.key] = given
         for callee in callees:
-            for held in self._body(callee, depth + 1):
-                own = self._as_seen_from_here(held, function)
+            for inner in self._body(callee, depth + 1):
+                own = self._as_seen_from_here(inner, function)
                 found[own.key] = own
         return found
 
-    def _as_seen_from_here(self, held: Held, function: cst.BaseExpression) -> Held:
+    def _as_seen_from_here(self, session: Held, function: cst.BaseExpression) -> Held:
         """Return which session of the caller's a method's `self.session` is."""
         if not isinstance(function, cst.Attribute):
-            return held
+            return session
         expr, place = self._module.expr(function.value), self._module.place(function)
         if _is_receiver(expr, place):
-            return held
-        given = self._given_to_maker(expr, place, self._module.names).get(held.key)
+            return session
+        given = self._given_to_maker(expr, place, self._module.names).get(session.key)
         if given is not None:
             return given
         # Another object of the class may hold another session.
-        return replace(held, key=(held.key[0], f"{self._module.code(function.value)}.{held.name}"))
+        return replace(
+            session,
+            key=(session.key[0], f"{self._module.code(function.value)}.{session.name}"),
+        )
 
     def _callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:
         """Return what is called; methods of parameters are looked up in the annotated class."""
         if isinstance(function, cst.Attribute) and isinstance(function.value, cst.Name):
-            classes = self._sessions.annotated_parameter(function.value)
+            place = self._module.place(function)
+            classes = annotated_parameter(function.value.value, place, self._module.names)
             if classes:
                 return tuple(
                     member
@@ -156,9 +180,9 @@ class Coroutines:
 
     def _given(self, node: cst.BaseExpression) -> Iterator[Held]:
         """Yield the sessions that an argument is, or that an object made for it holds."""
-        held = self._sessions.at(node)
-        if held is not None:
-            yield held
+        session = self._module.held(node)
+        if session is not None:
+            yield session
         elif isinstance(node, cst.Call) and any(
             isinstance(value, Result) and isinstance(value.function, LocalClass)
             for value in self._module.evaluate(node)
@@ -167,7 +191,7 @@ class Coroutines:
                 yield from self._given(argument.value)
 
     def _may_use(self, callee: LocalFunction, number: int, argument: cst.Arg, depth: int) -> bool:
-        names = parameters(callee.definition)
+        names = callee.definition.positional
         if callee.definition.scope.receiver is not None:
             names = names[1:]
         if argument.star:
@@ -185,7 +209,7 @@ class Coroutines:
         definition = callee.definition
         if depth > _DEEPEST:
             return True
-        locked = _under_lock(definition)
+        locked = self._under_lock(definition)
         for call, place in self._calls(definition, callee.home):
             if id(call.node) in locked:
                 continue
@@ -202,7 +226,7 @@ class Coroutines:
                     if isinstance(v, LocalFunction)
                 ]
                 names = [
-                    parameters(f.definition)[1 if f.definition.scope.receiver else 0 :]
+                    f.definition.positional[1 if f.definition.scope.receiver else 0 :]
                     for f in inner
                 ]
                 if not inner or any(
@@ -224,12 +248,18 @@ class Coroutines:
                     break
                 scope = scope.parent
 
-    def _body(self, callee: LocalFunction, depth: int) -> Iterator[Held]:
-        """Yield the sessions that a known function uses and was not given, as `self.session` is."""
-        definition, home = callee.definition, callee.home
+    def _body(self, callee: LocalFunction, depth: int) -> list[Held]:
+        """Return the sessions that a known function uses and was not given, as `self.session`."""
         if depth > _DEEPEST:
-            return
-        locked = _under_lock(definition)
+            return []
+        key = (id(callee.definition), depth)
+        if key not in self._bodies:
+            self._bodies[key] = list(dict.fromkeys(self._used_in(callee, depth)))
+        return self._bodies[key]
+
+    def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[Held]:
+        definition, home = callee.definition, callee.home
+        locked = self._under_lock(definition)
         for call, place in definition.calls:
             if id(call.node) in locked:
                 continue
@@ -241,14 +271,14 @@ class Coroutines:
             ):
                 used.append(Ref(call.function.parts[:-1]))
             for expr in used:
-                held = self._sessions.held(expr, place, home)
-                if held is not None and not _is_inside(held.place.scope, definition.scope):
-                    yield held
+                used_one = held(expr, place, home)
+                if used_one and not _is_inside(used_one.place.scope, definition.scope):
+                    yield used_one
             for value in home.evaluate(call.function, place):
                 if isinstance(value, LocalFunction) and value.definition is not definition:
-                    for held in self._inner(value, call.function, place, home, depth):
-                        if not _is_inside(held.place.scope, definition.scope):
-                            yield held
+                    for inner in self._inner(value, call.function, place, home, depth):
+                        if not _is_inside(inner.place.scope, definition.scope):
+                            yield inner
 
     def _inner(
         self, callee: LocalFunction, function: Expr, place: Place, home: Namespace, depth: int
@@ -262,11 +292,11 @@ class Coroutines:
         known = None
         if owner is not None and callee.definition.scope.receiver is not None:
             known = None if _is_receiver(owner, place) else self._given_to_maker(owner, place, home)
-        for held in self._body(callee, depth + 1):
+        for session in self._body(callee, depth + 1):
             if known is None:
-                yield held
-            elif held.key in known:
-                yield known[held.key]
+                yield session
+            elif session.key in known:
+                yield known[session.key]
 
     def _given_to_maker(self, expr: Expr, place: Place, home: Namespace) -> dict[Key, Held]:
         """Return the sessions that an object was given where it was made, by its own names."""
@@ -278,14 +308,19 @@ class Coroutines:
                 maker = _initializer(value.function)
                 if maker is None:
                     continue
-                names = parameters(maker)[1:]
+                names = maker.positional[1:]
                 pairs = [*zip(names, call.arguments, strict=False)]
                 pairs.extend((key, given) for key, given in call.keywords if key is not None)
                 for name, given in pairs:
-                    held = self._sessions.held(given, at, home)
-                    if held is not None:
-                        known[id(maker.scope), name] = held
+                    session = held(given, at, home)
+                    if session is not None:
+                        known[id(maker.scope), name] = session
         return known
+
+    def _under_lock(self, function: Function) -> frozenset[int]:
+        if id(function) not in self._locked:
+            self._locked[id(function)] = _under_lock(function)
+        return self._locked[id(function)]
 
     # -- what is started together ---------------------------------------------------------------
 
@@ -336,12 +371,11 @@ class Coroutines:
         place = self._module.place(node)
         scopes = {id(b.place.scope): b.place.scope for b in lookup(node.value, place) or ()}
         for scope in scopes.values():
-            for value in self._sessions.assigned(scope, node.value):
+            for value in self._assigned.get((id(scope), node.value), ()):
                 for item in self.items(value, depth + 1):
                     if not self._is_task(item.node):
                         yield item
-            function = function_of(scope)
-            body = function.node if function is not None else None
+            body = scope.function.node if scope.function is not None else None
             for part in walk(body) if isinstance(body, cst.FunctionDef) else ():
                 match part:
                     case cst.Call(
@@ -384,14 +418,16 @@ class Coroutines:
             inner = ancestor
         return None
 
-    def is_new_each_time(self, held: Held, node: cst.CSTNode) -> bool:
+    def is_new_each_time(self, session: Held, node: cst.CSTNode) -> bool:
         """Return whether the loop round `node` opens the session anew on each of its rounds."""
         loop = self.loop_of(node)
         if loop is None:
             return False
         return any(
             isinstance(part, (cst.AsName, cst.AssignTarget))
-            and any(isinstance(name, cst.Name) and name.value == held.name for name in walk(part))
+            and any(
+                isinstance(name, cst.Name) and name.value == session.name for name in walk(part)
+            )
             for part in walk(loop)
         )
 

@@ -12,14 +12,13 @@ from session_guard.safety.block import always_raises
 from session_guard.safety.loaded import tracked_names
 from session_guard.usage.blocks import handler_blocks, mentions, surely_only_reads, within
 from session_guard.usage.concurrency import Coroutines
-from session_guard.usage.held import held_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
+    from session_guard.names.held import Key
     from session_guard.usage.blocks import Block
-    from session_guard.usage.held import Key
 
 # Exceptions that are, or may be, an error of the database; not `NoResultFound`, which is none.
 _DATABASE_ERRORS = frozenset(
@@ -58,7 +57,7 @@ class _Search:
             (p for p in within(self._body) if isinstance(p, cst.Name) and p.value == block.name),
             None,
         )
-        held = held_sessions(module).at(first) if first is not None else None
+        held = module.held(first) if first is not None else None
         self._key: Key | None = held.key if held is not None else None
 
     def found(self) -> Iterator[tuple[cst.CSTNode, str, str]]:

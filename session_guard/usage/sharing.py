@@ -8,16 +8,16 @@ from weakref import WeakKeyDictionary
 import libcst as cst
 
 from session_guard.names.from_libcst import walk
+from session_guard.names.held import annotated_parameter
 from session_guard.names.values import External, Result
 from session_guard.usage.concurrency import Coroutines, Started
-from session_guard.usage.held import held_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.held import Key
     from session_guard.usage.concurrency import Uses
-    from session_guard.usage.held import Key
 
 _GATHER = frozenset(
     {"asyncio.gather", "asyncio.tasks.gather"}
@@ -53,7 +53,6 @@ class Sharing:
     def __init__(self, module: Module) -> None:
         self._module = module
         self._coroutines = Coroutines(module)
-        self._sessions = held_sessions(module)
 
     def problem(self, call: cst.Call) -> str | None:
         """Return how `call` lets tasks share a session, or None."""
@@ -88,7 +87,8 @@ class Sharing:
             if isinstance(value, Result) and isinstance(value.function, External):
                 found.add(value.function.dotted)
         if isinstance(owner, cst.Name):
-            classes = self._sessions.annotated_parameter(owner)
+            place = self._module.place(owner)
+            classes = annotated_parameter(owner.value, place, self._module.names)
             found.update(value.dotted for value in classes if isinstance(value, External))
         return found
 

@@ -1,0 +1,398 @@
+"""Which names hold an async session, and where each got it from.
+
+A parameter is known by its annotation or its `Depends`, a local name by what it is bound to, an
+attribute of `self` by what the class's methods assign to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from session_guard.names import openings, values
+from session_guard.names.bindings import (
+    AsyncItem,
+    Attribute,
+    Await,
+    Call,
+    Class,
+    Constant,
+    Either,
+    Function,
+    Ref,
+    Subscript,
+    end_of,
+    lookup,
+)
+from session_guard.names.from_ast import parse_expression
+from session_guard.names.values import External, LocalClass, LocalFunction
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from session_guard.names.bindings import Binding, Expr, Place, Scope
+    from session_guard.names.values import Namespace, Value
+
+_MANAGER_DECORATORS = frozenset({"contextlib.asynccontextmanager"})
+_DEPENDS = frozenset(
+    {"fastapi.Depends", "fastapi.params.Depends", "fastapi.param_functions.Depends"}
+    | {"fastapi.Security", "fast_depends.Depends", "taskiq.TaskiqDepends", "taskiq_dependencies"}
+)
+_ENTERING = frozenset({"enter_async_context", "enter_context"})
+# What a generator or a context manager is annotated to be.
+_GIVING = ("Generator", "Iterator", "Iterable", "ContextManager")
+_DEEPEST = 12
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session that an expression stands for."""
+
+    key: Key
+    """The same for every name of the same session: the scope and the name that first held it."""
+    place: Place
+    """Where that name is bound."""
+    is_parameter: bool
+    """Whether it was handed in from outside."""
+
+    @property
+    def name(self) -> str:
+        """The name that first held it."""
+        return self.key[1]
+
+
+def held(expr: Expr, place: Place, home: Namespace, depth: int = 0) -> Held | None:
+    """Return the session that `expr` stands for at `place`; None also where it is new."""
+    if depth > _DEEPEST:
+        return None
+    match expr:
+        case Ref(parts=(name,)):
+            for binding in lookup(name, place) or ():
+                found = _bound(name, binding, home, depth + 1)
+                if found is not None:
+                    return found
+        case Ref(parts=(receiver, attribute)):
+            owner = _class_of_receiver(receiver, place)
+            if owner is not None:
+                return held_by_instances(owner, attribute, home, depth + 1)
+        case Either():
+            for option in expr.options:
+                found = held(option, place, home, depth + 1)
+                if found is not None:
+                    return found
+    return None
+
+
+def _bound(name: str, binding: Binding, home: Namespace, depth: int) -> Held | None:
+    scope = binding.place.scope
+    found = Held((id(scope), name), binding.place, is_parameter=binding.kind == "parameter")
+    if binding.kind == "parameter":
+        return found if _is_parameter_session(name, scope, home) else None
+    if binding.kind == "import":
+        imported = home.evaluate(Ref((name,)), end_of(scope))
+        return found if any(map(openings.opening, imported)) else None
+    if binding.kind != "assign" or isinstance(binding.value, (Function, Class)):
+        return None
+    if binding.value is not None:
+        alias = held(binding.value, binding.place, home, depth)
+        if alias is not None:
+            return alias
+        if _gives_session(binding.value, binding, home, depth):
+            return found
+    stated = scope.annotations.get(name, ())
+    own = any(
+        annotates_session(annotation, place, home)
+        for annotation, place in stated
+        if place.scope is scope  # and not as the parameter that it was
+    )
+    return found if own else None
+
+
+def _is_annotated(name: str, scope: Scope, home: Namespace) -> bool:
+    return any(
+        annotates_session(annotation, place, home)
+        for annotation, place in scope.annotations.get(name, ())
+    )
+
+
+def _gives_session(value: Expr, binding: Binding, home: Namespace, depth: int) -> bool:
+    """Return whether what a name is bound to is a session that had no name before."""
+    options = value.options if isinstance(value, Either) else (value,)
+    for option in options:
+        match option:
+            case Call():
+                if any(map(openings.opening, home.evaluate(option, binding.place))):
+                    return True
+                if binding.entered and _entering_gives(option, binding.place, home, depth):
+                    return True
+            case Await(Call() as call):
+                if _awaiting_gives(call, binding.place, home, depth):
+                    return True
+            case AsyncItem():
+                if _is_generator_of_sessions(option.value, binding.place, home):
+                    return True
+    return False
+
+
+def _entering_gives(call: Call, place: Place, home: Namespace, depth: int) -> bool:
+    """Return whether entering what a call gives back gives a session."""
+    for function in home.evaluate(call.function, place):
+        match function:
+            case LocalFunction():
+                if yields_session(function):
+                    return True
+            case External("contextlib.aclosing") if call.arguments:
+                argument = call.arguments[0]
+                if held(argument, place, home, depth) is not None or any(
+                    map(openings.opening, home.evaluate(argument, place))
+                ):
+                    return True
+            case values.Result(function=External(dotted), call=made) if (
+                dotted in _MANAGER_DECORATORS and made.arguments
+            ):
+                managed = function.home.evaluate(made.arguments[0], function.place)
+                if any(isinstance(v, LocalFunction) and yields_session(v) for v in managed):
+                    return True
+    return False
+
+
+def _awaiting_gives(call: Call, place: Place, home: Namespace, depth: int) -> bool:
+    """Return whether awaiting a call gives a session."""
+    function = call.function
+    name = function.parts[-1] if isinstance(function, Ref) else None
+    if name in _ENTERING and call.arguments:
+        entered = call.arguments[0]
+        if held(entered, place, home, depth) is not None:
+            return True
+        return isinstance(entered, Call) and (
+            any(map(openings.opening, home.evaluate(entered, place)))
+            or _entering_gives(entered, place, home, depth)
+        )
+    if isinstance(function, Attribute) and function.name == "__anext__":
+        return _is_generator_of_sessions(function.value, place, home)
+    functions = home.evaluate(function, place)
+    if functions == (External("anext"),) and call.arguments:
+        return _is_generator_of_sessions(call.arguments[0], place, home)
+    return any(
+        isinstance(f, LocalFunction) and f.definition.is_async and _returns_session(f)
+        for f in functions
+    )
+
+
+def _is_generator_of_sessions(expr: Expr, place: Place, home: Namespace) -> bool:
+    return isinstance(expr, Call) and any(
+        isinstance(function, LocalFunction) and yields_session(function)
+        for function in home.evaluate(expr.function, place)
+    )
+
+
+# -- classes ------------------------------------------------------------------------------------
+
+
+def held_by_instances(
+    owner: LocalClass | Scope, name: str, home: Namespace, depth: int = 0
+) -> Held | None:
+    """Return the session that instances of a class hold under `name`, or None."""
+    if depth > _DEEPEST:
+        return None
+    if isinstance(owner, LocalClass):
+        home, owner = owner.home, owner.definition.scope
+    for binding in owner.attributes.get(name, ()):
+        if binding.value is None or isinstance(binding.value, (Function, Class)):
+            continue
+        found = held(binding.value, binding.place, home, depth + 1)
+        if found is not None:
+            return found
+        if _gives_session(binding.value, binding, home, depth + 1):
+            return Held((id(owner), name), binding.place, is_parameter=False)
+    if _is_annotated(name, owner, home):
+        place = owner.annotations[name][0][1]
+        return Held((id(owner), name), place, is_parameter=True)
+    for binding in owner.bindings.get(name, ()):
+        if isinstance(binding.value, Function) and _is_property(binding.value):
+            for expr, place in binding.value.returns:
+                found = held(expr, place, home, depth + 1)
+                if found is not None:
+                    return found
+    for base in owner.definition.bases if owner.definition is not None else ():
+        for value in home.evaluate(base, end_of(owner.parent or owner)):
+            if isinstance(value, LocalClass):
+                found = held_by_instances(value, name, value.home, depth + 1)
+                if found is not None:
+                    return found
+    return None
+
+
+def _is_property(function: Function) -> bool:
+    return any(
+        isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
+        for decorator in function.decorators
+    )
+
+
+def _class_of_receiver(name: str, place: Place) -> Scope | None:
+    """Return the scope of the class whose `self` a name is, in a method or a function in it."""
+    scope: Scope | None = place.scope
+    while scope is not None:
+        if scope.receiver == name:
+            return scope.parent
+        if name in scope.bindings:
+            return None
+        scope = scope.parent
+    return None
+
+
+# -- functions ----------------------------------------------------------------------------------
+
+
+def yields_session(function: LocalFunction) -> bool:
+    """Return whether a function is a generator of sessions."""
+    definition, home = function.definition, function.home
+    stated = definition.returned_type
+    if isinstance(stated, Constant) and isinstance(stated.value, str):
+        stated = parse_expression(stated.value)
+    if (
+        isinstance(stated, Subscript)
+        and stated.items
+        and isinstance(stated.value, Ref)
+        and stated.value.parts[-1].endswith(_GIVING)
+        and annotates_session(stated.items[0], definition.place, home)
+    ):
+        return True
+    return any(_is_session(expr, place, home) for expr, place in definition.yields)
+
+
+def gives_session(function: LocalFunction) -> bool:
+    """Return whether a function gives a session: yielded, or returned by it or by awaiting it."""
+    return yields_session(function) or _returns_session(function)
+
+
+def _returns_session(function: LocalFunction) -> bool:
+    definition, home = function.definition, function.home
+    stated = definition.returned_type
+    if stated is not None and annotates_session(stated, definition.place, home):
+        return True
+    return any(_is_session(expr, place, home) for expr, place in definition.returns)
+
+
+def _is_session(expr: Expr, place: Place, home: Namespace) -> bool:
+    return held(expr, place, home) is not None or any(
+        map(openings.opening, home.evaluate(expr, place))
+    )
+
+
+def _is_parameter_session(name: str, scope: Scope, home: Namespace) -> bool:
+    if name in scope.annotations:
+        return _is_annotated(name, scope, home)
+    if name not in scope.defaults:
+        return False
+    default, outside = scope.defaults[name]
+    return isinstance(default, Call) and depends_on_session(default, outside, home)
+
+
+def depends_on_session(call: Call, place: Place, home: Namespace) -> bool:
+    """Return whether a call is a framework's `Depends(get_session)`."""
+    depends = home.evaluate(call.function, end_of(place.scope))
+    if not call.arguments or not any(
+        isinstance(v, External) and v.dotted in _DEPENDS for v in depends
+    ):
+        return False
+    return any(
+        isinstance(v, LocalFunction) and gives_session(v)
+        for v in home.evaluate(call.arguments[0], end_of(place.scope))
+    )
+
+
+def annotated_parameter(name: str, place: Place, home: Namespace) -> list[Value]:
+    """Return the classes that a name is annotated with, where it is a parameter."""
+    return [
+        value
+        for binding in lookup(name, place) or ()
+        if binding.kind == "parameter"
+        for annotation, outside in binding.place.scope.annotations.get(name, ())
+        for value in values.annotated(annotation, outside, home)
+    ]
+
+
+def annotates_session(annotation: Expr, place: Place, home: Namespace) -> bool:
+    """Return whether an annotation says that something is an async session, or may be None."""
+    return any(map(openings.is_session_class, values.annotated(annotation, place, home)))
+
+
+# -- modules ------------------------------------------------------------------------------------
+
+
+def may_hold_sessions(names: Namespace, known: dict[Path, bool]) -> bool:
+    """Return whether code of a module may hold a session, or use what holds one elsewhere.
+
+    It may say yes too often, never no. `known` keeps what was found of other modules.
+    """
+    waiting, seen, found = [names], {names.path}, False
+    while waiting and not found:
+        module = waiting.pop()
+        own, others = _mentions(module)
+        if own and module is not names:
+            known[module.path] = True
+        found = own or any(known.get(other.path, False) for other in others)
+        fresh = {other.path: other for other in others if other.path not in {*seen, *known}}
+        seen.update(fresh)
+        waiting.extend(fresh.values())
+    if not found:
+        known.update(dict.fromkeys(seen, False))
+    return found
+
+
+def _mentions(names: Namespace) -> tuple[bool, list[Namespace]]:
+    """Return whether a module mentions sessions, and the modules whose code it uses."""
+    others: dict[Path, Namespace] = {}
+    for annotation, place in names.scope.annotated:
+        for value in values.annotated(annotation, place, names):
+            if openings.is_session_class(value):
+                return True, []
+            if isinstance(value, LocalClass):
+                others[value.home.path] = value.home
+    for call, place in names.scope.calls:
+        if depends_on_session(call, place, names):
+            return True, []
+        imported = (_imported(argument, place, names) for argument in call.arguments)
+        functions = names.evaluate(call.function, place)
+        for value in (*functions, *(value for found in imported for value in found)):
+            if openings.concerns_sessions(value) or openings.opening(value) is not None:
+                return True, []
+            home = _home(value)
+            if home is not None:
+                others[home.path] = home
+            if isinstance(value, LocalFunction) and gives_session(value):
+                return True, []
+    for definition in names.scope.classes:
+        for base in definition.bases:
+            for value in names.evaluate(base, definition.place):
+                if isinstance(value, LocalClass):
+                    others[value.home.path] = value.home
+    return False, list(others.values())
+
+
+def _imported(argument: Expr, place: Place, names: Namespace) -> tuple[Value, ...]:
+    """Return what an argument stands for, where it is a name that was imported."""
+    if not isinstance(argument, Ref):
+        return ()
+    bindings = lookup(argument.parts[0], place) or ()
+    if not any(binding.kind == "import" for binding in bindings):
+        return ()
+    return names.evaluate(argument, place)
+
+
+def _home(value: Value) -> Namespace | None:
+    """Return the module of a known class or function, of its instance or its method."""
+    while True:
+        match value:
+            case LocalClass() | LocalFunction():
+                return value.home
+            case values.Result() | values.Partial():
+                value = value.function
+            case values.Method():
+                value = value.owner
+            case _:
+                return None
