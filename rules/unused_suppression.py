@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.rule import Violation
+    from session_guard.rule import ProjectNames, Violation
 
 
 class UnusedSuppression(Rule):
@@ -161,7 +161,7 @@ def make():
         ),
     )
 
-    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
+    def gate(self, source: bytes, names: ProjectNames) -> bool:
         """Return whether one of our codes stands behind a `noqa` on a line."""
         lowered = source.lower()
         return b"noqa" in lowered and _named().search(lowered) is not None

@@ -20,11 +20,11 @@ from session_guard.handler import (
 )
 from session_guard.modules import ModuleIndex
 from session_guard.names import openings, values
-from session_guard.names.bindings import Class, Ref, Scope, end_of
+from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
-from session_guard.names.held import gives_session, may_hold_sessions
+from session_guard.names.held import Holders, gives_session
 from session_guard.names.values import Namespace
-from session_guard.rule import Subject
+from session_guard.rule import ProjectNames, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -49,8 +49,6 @@ _NO_USE = re.compile(
     re.MULTILINE,
 )
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
-# The gates that look for sessions know these by themselves.
-_CLASS_NAMES = frozenset({"AsyncSession"})
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
@@ -63,8 +61,7 @@ class Project:
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
-        self._may_hold: dict[Path, bool] = {}
-        """Of modules that others use: whether their code may hold sessions."""
+        self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
 
@@ -231,32 +228,35 @@ class Project:
         """Return the module that a dotted name of the configuration means, and what is left."""
         return self._find_module(dotted, self.settings.root / "pyproject.toml")
 
-    def exported_names(self) -> frozenset[bytes]:
-        """Return the names under which files reach the project's factories and session classes."""
-        return self._exported_names
-
     @cached_property
-    def _exported_names(self) -> frozenset[bytes]:
-        """Found to a fixed point: a file that only re-exports has none of the fixed words."""
-        names: set[bytes] = set()
+    def exported_names(self) -> ProjectNames:
+        """The names under which files reach the project's factories, session classes and sessions.
+
+        Found to a fixed point: a file that only re-exports has none of the fixed words.
+        """
+        makers: set[str] = set()
+        sessions: set[str] = set()
         # What tests and migrations make is nobody else's.
         texts = [(path, _data(path)) for path in self._held]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
         matters = _may_make
         while True:
-            found: set[bytes] = set()
+            found: set[str] = set()
             for path, data in texts:
                 if matters(data):
                     exporting = self.names_of(path)
                     if exporting is not None:
-                        known = frozenset(name.decode() for name in names)
-                        found.update(name.encode() for name in _exports(exporting, known))
-            fresh = found - names
+                        found.update(_making_names(exporting, frozenset(makers)))
+                        sessions.update(_session_names(exporting, frozenset(sessions)))
+            fresh = found - makers
             if not fresh:
-                return frozenset(names)
-            names |= fresh
-            matters = functools.partial(_has_one, tuple(fresh))
+                return ProjectNames(
+                    frozenset(name.encode() for name in makers),
+                    frozenset(name.encode() for name in sessions),
+                )
+            makers |= fresh
+            matters = functools.partial(_has_one, tuple(name.encode() for name in fresh))
 
     def may_be_about(self, subjects: Iterable[Subject], path: Path, text: str) -> set[Subject]:
         """Return which of some subjects a file's findings may be about.
@@ -281,7 +281,7 @@ class Project:
                     for value in names.evaluate(call, place)
                 )
             case Subject.SESSIONS:
-                return may_hold_sessions(names, self._may_hold)
+                return self._holders.has_any(names)
             case Subject.HANDLER:
                 homes = {handler.path for handler in self.handlers}
                 return any(
@@ -336,44 +336,53 @@ class Project:
         return path.relative_to(self.settings.root).as_posix()
 
 
-def _exports(names: Namespace, known: frozenset[str]) -> Iterator[str]:
-    """Yield the names of a module, and of attributes in it, that lead to sessions.
+def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
+    """Yield the names of a module, and of attributes in it, that lead to what makes sessions.
 
     `known` are such names of other modules.
     """
-    scope = names.scope
-    for name, bindings in scope.bindings.items():
-        for binding in bindings:
-            if binding.kind == "import":
-                # Under its own name it opens the gate already; another name is to be known too.
-                imported = binding.target.rpartition(".")[2]
-                if imported != name and imported in known:
-                    yield name
-        if all(binding.kind == "import" for binding in bindings):
-            continue
+    yield from _renamed(names, known)
+    for name, found in _own_names(names):
         if any(
-            _leads_to_sessions(value)
-            or (name not in _CLASS_NAMES and openings.is_session_class(value))
-            for value in values.annotated(Ref((name,)), end_of(scope), names)
+            _leads_to_makers(value)
+            # SQLAlchemy's own names open the gates by themselves.
+            or (name not in openings.MAKERS and openings.is_maker(value))
+            for value in found
         ):
             yield name
-    for definition in _classes(scope):
+    for definition in names.scope.classes:
         for name in (*definition.scope.attributes, *definition.scope.bindings):
             owner = values.LocalClass(definition, names)
-            if any(_leads_to_sessions(value) for value in values.class_member(owner, name)):
+            if any(_leads_to_makers(value) for value in values.class_member(owner, name)):
                 yield name
 
 
-def _classes(scope: Scope) -> Iterator[Class]:
-    for bindings in scope.bindings.values():
-        for binding in bindings:
-            if isinstance(binding.value, Class):
-                yield binding.value
+def _session_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
+    """Yield the names of a module that give a session, or that annotate what holds one."""
+    yield from _renamed(names, known)
+    for name, found in _own_names(names):
+        if any(
+            isinstance(value, values.LocalFunction) and gives_session(value) for value in found
+        ) or any(map(openings.is_session_class, found)):
+            yield name
 
 
-def _leads_to_sessions(value: values.Value) -> bool:
-    if isinstance(value, values.LocalFunction) and gives_session(value):
-        return True
+def _renamed(names: Namespace, known: frozenset[str]) -> Iterator[str]:
+    """Yield the other names under which a module imports known ones."""
+    for name, bindings in names.scope.bindings.items():
+        targets = [b.target.rpartition(".")[2] for b in bindings if b.kind == "import"]
+        if any(target != name and target in known for target in targets):
+            yield name
+
+
+def _own_names(names: Namespace) -> Iterator[tuple[str, list[values.Value]]]:
+    """Yield the names that a module binds otherwise than by importing, and what each stands for."""
+    for name, bindings in names.scope.bindings.items():
+        if any(binding.kind != "import" for binding in bindings):
+            yield name, list(values.annotated(Ref((name,)), end_of(names.scope), names))
+
+
+def _leads_to_makers(value: values.Value) -> bool:
     found = values.returned(value) if isinstance(value, values.LocalFunction) else (value,)
     return any(
         openings.factory(v) is not None

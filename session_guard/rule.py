@@ -29,6 +29,17 @@ class Applicability(enum.Enum):
     """The fix may change behaviour, and its message says what; needs `--unsafe-fixes`."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectNames:
+    """The names of its own by which a project's files reach sessions, as bytes of their text."""
+
+    makers: frozenset[bytes] = frozenset()
+    """Of session classes, factories and what gives them, and of functions that build engines."""
+
+    sessions: frozenset[bytes] = frozenset()
+    """Of functions that give a session, and of annotations that stand for one."""
+
+
 class Subject(enum.Enum):
     """What a rule's findings are about."""
 
@@ -168,7 +179,7 @@ class Rule(ABC):
     needs_handler: ClassVar[bool] = False
     """Whether it finds nothing in a project without a handler, and need not be asked there."""
     project_names: ClassVar[bool] = False
-    """Whether the names that the project exports open the gate too."""
+    """Whether the project's names of what makes sessions open the gate too."""
     subject: ClassVar[Subject | None] = None
     """What every finding is about; in a file in which `ast` sees none of it the rule is not asked,
     so that LibCST need not parse it."""
@@ -180,15 +191,11 @@ class Rule(ABC):
     valid: ClassVar[tuple[Valid, ...]]
     invalid: ClassVar[tuple[Invalid, ...]]
 
-    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
-        """Return whether `source` may hold a finding; it may say yes too often, never no.
-
-        `exported` are the names by which the project's files reach its own session classes,
-        factories and engines.
-        """
+    def gate(self, source: bytes, names: ProjectNames) -> bool:
+        """Return whether `source` may hold a finding; it may say yes too often, never no."""
         if any(token in source for token in self.tokens):
             return True
-        return self.project_names and any(name in source for name in exported)
+        return self.project_names and any(name in source for name in names.makers)
 
     def subject_in(self, source: bytes) -> Subject | None:
         """Return what every finding in `source` is about, or None where that may be anything."""

@@ -248,9 +248,8 @@ def _passing(
 ) -> tuple[Rule, ...]:
     """Return the rules that may find something; dear questions are asked last."""
     settings = source.settings
-    exported = project.exported_names()
     selected = [rule for rule in rules if settings.is_selected(rule.code)]
-    passing = [rule for rule in selected if rule.gate(data, exported)]
+    passing = [rule for rule in selected if rule.gate(data, project.exported_names)]
     if any(rule.judges_suppressions for rule in passing):
         # What a suppression was of use for is known of the rules that were asked.
         passing = selected

@@ -223,7 +223,7 @@ def test_the_handlers_own_factory_opens_the_gate(tmp_path: Path) -> None:
     run = Run(Options(paths=(str(tmp_path),)))
     list(run.check())
     [project] = run._projects.values()
-    exported = project.exported_names()
-    assert b"background_task_session_factory" in exported
-    assert any(rule.gate(code, exported) for rule in load_rules())
+    names = project.exported_names
+    assert b"background_task_session_factory" in names.makers
+    assert any(rule.gate(code, names) for rule in load_rules())
     assert lint("x.py", tmp_path / "app" / "x.py", code, project, load_rules())

@@ -195,7 +195,7 @@ def lines(project: Project, code: str, rule: str) -> list[int]:
     path = project.settings.root / "app" / "jobs.py"
     rules = [r for r in load_rules() if r.code == rule]
     text = HEADER + textwrap.dedent(code).lstrip("\n")
-    assert rules[0].gate(text.encode(), frozenset())
+    assert rules[0].gate(text.encode(), project.exported_names)
     found = lint("jobs.py", path, text.encode(), project, rules)
     return [item.line - HEADER.count("\n") for item in found]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.rule import ProjectNames
 
 
 class RedundantTransactionControl(Rule):
@@ -322,10 +323,10 @@ async def run(rows):
         ),
     )
 
-    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
+    def gate(self, source: bytes, names: ProjectNames) -> bool:
         from session_guard.usage import may_use_handler
 
-        return super().gate(source, exported) and may_use_handler(source, exported)
+        return super().gate(source, names) and may_use_handler(source, names)
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import With

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.rule import ProjectNames
 
 
 class SessionSharedByTasks(Rule):
@@ -254,10 +255,10 @@ async def run(ids):
         ),
     )
 
-    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
+    def gate(self, source: bytes, names: ProjectNames) -> bool:
         from session_guard.usage import may_hold_sessions
 
-        return super().gate(source, exported) and may_hold_sessions(source, exported)
+        return super().gate(source, names) and may_hold_sessions(source, names)
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.rule import ProjectNames
 
 # Where a text may begin a statement that sets something, and the words that need no beginning.
 _WORDS = re.compile(
@@ -195,8 +196,8 @@ async def slow(session, seconds):
         ),
     )
 
-    def gate(self, source: bytes, exported: frozenset[bytes]) -> bool:
-        return super().gate(source, exported) and _WORDS.search(source) is not None
+    def gate(self, source: bytes, names: ProjectNames) -> bool:
+        return super().gate(source, names) and _WORDS.search(source) is not None
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

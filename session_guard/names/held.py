@@ -28,8 +28,6 @@ from session_guard.names.from_ast import parse_expression
 from session_guard.names.values import External, LocalClass, LocalFunction
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from session_guard.names.bindings import Binding, Expr, Place, Scope
     from session_guard.names.values import Namespace, Value
 
@@ -324,54 +322,88 @@ def annotates_session(annotation: Expr, place: Place, home: Namespace) -> bool:
 # -- modules ------------------------------------------------------------------------------------
 
 
-def may_hold_sessions(names: Namespace, known: dict[Path, bool]) -> bool:
-    """Return whether code of a module may hold a session, or use what holds one elsewhere.
+class Holders:
+    """Which modules and classes hold sessions, or may: each is looked at once."""
 
-    It may say yes too often, never no. `known` keeps what was found of other modules.
-    """
-    waiting, seen, found = [names], {names.path}, False
-    while waiting and not found:
-        module = waiting.pop()
-        own, others = _mentions(module)
-        if own and module is not names:
-            known[module.path] = True
-        found = own or any(known.get(other.path, False) for other in others)
-        fresh = {other.path: other for other in others if other.path not in {*seen, *known}}
-        seen.update(fresh)
-        waiting.extend(fresh.values())
-    if not found:
-        known.update(dict.fromkeys(seen, False))
-    return found
+    def __init__(self) -> None:
+        self._classes: dict[Class, bool] = {}
 
+    def has_any(self, names: Namespace) -> bool:
+        """Return whether code of a module may hold a session; it may say yes too often."""
+        scope = names.scope
+        return (
+            any(
+                openings.is_session_class(value) or self._holds(value)
+                for annotation, place in scope.annotated
+                for value in values.annotated(annotation, place, names)
+            )
+            or any(self._gives(call, place, names) for call, place in scope.calls)
+            or any(
+                self._holds(value)
+                for definition in scope.classes
+                for base in definition.bases
+                for value in names.evaluate(base, definition.place)
+            )
+        )
 
-def _mentions(names: Namespace) -> tuple[bool, list[Namespace]]:
-    """Return whether a module mentions sessions, and the modules whose code it uses."""
-    others: dict[Path, Namespace] = {}
-    for annotation, place in names.scope.annotated:
-        for value in values.annotated(annotation, place, names):
-            if openings.is_session_class(value):
-                return True, []
-            if isinstance(value, LocalClass):
-                others[value.home.path] = value.home
-    for call, place in names.scope.calls:
-        if depends_on_session(call, place, names):
-            return True, []
-        imported = (_imported(argument, place, names) for argument in call.arguments)
+    def _gives(self, call: Call, place: Place, names: Namespace) -> bool:
+        """Return whether a call may give a session, or be given one that was imported."""
         functions = names.evaluate(call.function, place)
-        for value in (*functions, *(value for found in imported for value in found)):
-            if openings.concerns_sessions(value) or openings.opening(value) is not None:
-                return True, []
-            home = _home(value)
-            if home is not None:
-                others[home.path] = home
-            if isinstance(value, LocalFunction) and gives_session(value):
-                return True, []
-    for definition in names.scope.classes:
-        for base in definition.bases:
-            for value in names.evaluate(base, definition.place):
-                if isinstance(value, LocalClass):
-                    others[value.home.path] = value.home
-    return False, list(others.values())
+        return (
+            any(
+                openings.concerns_sessions(function)
+                or self._holds(function)
+                or (isinstance(function, LocalFunction) and gives_session(function))
+                for function in functions
+            )
+            or (
+                any(isinstance(f, External) and f.dotted in _DEPENDS for f in functions)
+                and depends_on_session(call, place, names)
+            )
+            or any(
+                openings.opening(value) is not None
+                for argument in call.arguments
+                for value in _imported(argument, place, names)
+            )
+        )
+
+    def _holds(self, value: Value) -> bool:
+        """Return whether a class, its instance or its method is of a class that holds sessions."""
+        while isinstance(value, (values.Result, values.Method)):
+            value = value.function if isinstance(value, values.Result) else value.owner
+        return isinstance(value, LocalClass) and self.is_holder(value)
+
+    def is_holder(self, owner: LocalClass) -> bool:
+        """Return whether instances of a class hold a session, or an object that holds one."""
+        definition = owner.definition
+        if definition not in self._classes:
+            self._classes[definition] = False  # while it is being found out
+            self._classes[definition] = self._is_holder(owner)
+        return self._classes[definition]
+
+    def _is_holder(self, owner: LocalClass) -> bool:
+        scope, home = owner.definition.scope, owner.home
+        names = {*scope.annotations, *scope.attributes, *scope.bindings}
+        if any(held_by_instances(owner, name, home) is not None for name in names):
+            return True
+        stated = (item for name in scope.annotations for item in scope.annotations[name])
+        return (
+            any(
+                self._holds(value)
+                for annotation, place in stated
+                for value in values.annotated(annotation, place, home)
+            )
+            or any(
+                self._holds(value)
+                for name in scope.attributes
+                for value in values.class_member(owner, name)
+            )
+            or any(
+                self._holds(value)
+                for base in owner.definition.bases
+                for value in home.evaluate(base, owner.definition.place)
+            )
+        )
 
 
 def _imported(argument: Expr, place: Place, names: Namespace) -> tuple[Value, ...]:
@@ -382,17 +414,3 @@ def _imported(argument: Expr, place: Place, names: Namespace) -> tuple[Value, ..
     if not any(binding.kind == "import" for binding in bindings):
         return ()
     return names.evaluate(argument, place)
-
-
-def _home(value: Value) -> Namespace | None:
-    """Return the module of a known class or function, of its instance or its method."""
-    while True:
-        match value:
-            case LocalClass() | LocalFunction():
-                return value.home
-            case values.Result() | values.Partial():
-                value = value.function
-            case values.Method():
-                value = value.owner
-            case _:
-                return None

@@ -37,6 +37,8 @@ ENGINE_BUILDERS = frozenset(
 )
 _SESSION_ARGUMENTS = frozenset({"bind", "binds", "class_", "expire_on_commit", "autoflush"})
 _ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENGINE_BUILDERS
+MAKERS = frozenset(name.rpartition(".")[2] for name in _ABOUT_SESSIONS)
+"""The names under which SQLAlchemy and SQLModel export what makes sessions and engines."""
 
 
 def derives_from(value: Value, names: frozenset[str]) -> bool:
@@ -225,6 +227,13 @@ def reconfigures_factories(names: Namespace) -> bool:
                 return True
     owners = [store.owner for store in names.scope.stores]
     return any(isinstance(owner, Ref) and owner.parts[-1] == "kw" for owner in owners)
+
+
+def is_maker(value: Value) -> bool:
+    """Return whether `value` is what makes sessions, factories or engines, by whatever name."""
+    if isinstance(value, Partial):
+        value = value.function
+    return bool(ancestry(value) & _ABOUT_SESSIONS)
 
 
 def concerns_sessions(value: Value) -> bool:
