@@ -157,6 +157,18 @@ NOT_HELD = {
         class B:
             async def f(self): use(self.s)
         """,
+    "a generator of its own items": """
+        async def walk(node):
+            async for item in walk(node.parent):
+                yield item
+        async def f(node):
+            async for s in walk(node):
+                use(s)
+            t = await twice(node)
+            use(t)
+        async def twice(node):
+            return await twice(node)
+        """,
     "a result": "async def f(s: AsyncSession):\n    r = await s.get(1)\n    use(r)",
 }
 

@@ -87,7 +87,7 @@ def _bound(name: str, binding: Binding, home: Namespace, depth: int) -> Held | N
     scope = binding.place.scope
     found = Held((id(scope), name), binding.place, is_parameter=binding.kind == "parameter")
     if binding.kind == "parameter":
-        return found if _is_parameter_session(name, scope, home) else None
+        return found if _is_parameter_session(name, scope, home, depth) else None
     if binding.kind == "import":
         imported = home.evaluate(Ref((name,)), end_of(scope))
         return found if any(map(openings.opening, imported)) else None
@@ -129,7 +129,7 @@ def _gives_session(value: Expr, binding: Binding, home: Namespace, depth: int) -
                 if _awaiting_gives(call, binding.place, home, depth):
                     return True
             case AsyncItem():
-                if _is_generator_of_sessions(option.value, binding.place, home):
+                if _is_generator_of_sessions(option.value, binding.place, home, depth):
                     return True
     return False
 
@@ -139,7 +139,7 @@ def _entering_gives(call: Call, place: Place, home: Namespace, depth: int) -> bo
     for function in home.evaluate(call.function, place):
         match function:
             case LocalFunction():
-                if yields_session(function):
+                if yields_session(function, depth):
                     return True
             case External("contextlib.aclosing") if call.arguments:
                 argument = call.arguments[0]
@@ -151,7 +151,7 @@ def _entering_gives(call: Call, place: Place, home: Namespace, depth: int) -> bo
                 dotted in _MANAGER_DECORATORS and made.arguments
             ):
                 managed = function.home.evaluate(made.arguments[0], function.place)
-                if any(isinstance(v, LocalFunction) and yields_session(v) for v in managed):
+                if any(isinstance(v, LocalFunction) and yields_session(v, depth) for v in managed):
                     return True
     return False
 
@@ -169,19 +169,19 @@ def _awaiting_gives(call: Call, place: Place, home: Namespace, depth: int) -> bo
             or _entering_gives(entered, place, home, depth)
         )
     if isinstance(function, Attribute) and function.name == "__anext__":
-        return _is_generator_of_sessions(function.value, place, home)
+        return _is_generator_of_sessions(function.value, place, home, depth)
     functions = home.evaluate(function, place)
     if functions == (External("anext"),) and call.arguments:
-        return _is_generator_of_sessions(call.arguments[0], place, home)
+        return _is_generator_of_sessions(call.arguments[0], place, home, depth)
     return any(
-        isinstance(f, LocalFunction) and f.definition.is_async and _returns_session(f)
+        isinstance(f, LocalFunction) and f.definition.is_async and _returns_session(f, depth)
         for f in functions
     )
 
 
-def _is_generator_of_sessions(expr: Expr, place: Place, home: Namespace) -> bool:
+def _is_generator_of_sessions(expr: Expr, place: Place, home: Namespace, depth: int) -> bool:
     return isinstance(expr, Call) and any(
-        isinstance(function, LocalFunction) and yields_session(function)
+        isinstance(function, LocalFunction) and yields_session(function, depth)
         for function in home.evaluate(expr.function, place)
     )
 
@@ -245,7 +245,7 @@ def _class_of_receiver(name: str, place: Place) -> Scope | None:
 # -- functions ----------------------------------------------------------------------------------
 
 
-def yields_session(function: LocalFunction) -> bool:
+def yields_session(function: LocalFunction, depth: int = 0) -> bool:
     """Return whether a function is a generator of sessions."""
     definition, home = function.definition, function.home
     stated = definition.returned_type
@@ -259,38 +259,38 @@ def yields_session(function: LocalFunction) -> bool:
         and annotates_session(stated.items[0], definition.place, home)
     ):
         return True
-    return any(_is_session(expr, place, home) for expr, place in definition.yields)
+    return any(_is_session(expr, place, home, depth + 1) for expr, place in definition.yields)
 
 
-def gives_session(function: LocalFunction) -> bool:
+def gives_session(function: LocalFunction, depth: int = 0) -> bool:
     """Return whether a function gives a session: yielded, or returned by it or by awaiting it."""
-    return yields_session(function) or _returns_session(function)
+    return yields_session(function, depth) or _returns_session(function, depth)
 
 
-def _returns_session(function: LocalFunction) -> bool:
+def _returns_session(function: LocalFunction, depth: int = 0) -> bool:
     definition, home = function.definition, function.home
     stated = definition.returned_type
     if stated is not None and annotates_session(stated, definition.place, home):
         return True
-    return any(_is_session(expr, place, home) for expr, place in definition.returns)
+    return any(_is_session(expr, place, home, depth + 1) for expr, place in definition.returns)
 
 
-def _is_session(expr: Expr, place: Place, home: Namespace) -> bool:
-    return held(expr, place, home) is not None or any(
+def _is_session(expr: Expr, place: Place, home: Namespace, depth: int) -> bool:
+    return held(expr, place, home, depth) is not None or any(
         map(openings.opening, home.evaluate(expr, place))
     )
 
 
-def _is_parameter_session(name: str, scope: Scope, home: Namespace) -> bool:
+def _is_parameter_session(name: str, scope: Scope, home: Namespace, depth: int) -> bool:
     if name in scope.annotations:
         return _is_annotated(name, scope, home)
     if name not in scope.defaults:
         return False
     default, outside = scope.defaults[name]
-    return isinstance(default, Call) and depends_on_session(default, outside, home)
+    return isinstance(default, Call) and depends_on_session(default, outside, home, depth)
 
 
-def depends_on_session(call: Call, place: Place, home: Namespace) -> bool:
+def depends_on_session(call: Call, place: Place, home: Namespace, depth: int = 0) -> bool:
     """Return whether a call is a framework's `Depends(get_session)`."""
     depends = home.evaluate(call.function, end_of(place.scope))
     if not call.arguments or not any(
@@ -298,7 +298,7 @@ def depends_on_session(call: Call, place: Place, home: Namespace) -> bool:
     ):
         return False
     return any(
-        isinstance(v, LocalFunction) and gives_session(v)
+        isinstance(v, LocalFunction) and gives_session(v, depth)
         for v in home.evaluate(call.arguments[0], end_of(place.scope))
     )
 
