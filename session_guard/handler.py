@@ -14,8 +14,8 @@ from session_guard.names.values import External
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from session_guard.names.openings import Located, Opening
-    from session_guard.names.values import Namespace, Value
+    from session_guard.names.openings import Opening
+    from session_guard.names.values import Located, Namespace, Value
 
 CONTEXT_MANAGER = "get_background_session"
 

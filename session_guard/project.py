@@ -19,7 +19,7 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import openings, values
+from session_guard.names import databases, openings, values
 from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders, gives_session
@@ -122,10 +122,10 @@ class Project:
             for value in names.evaluate(call, place):
                 if not isinstance(value, values.Result) or value.call.node is not call.node:
                     continue
-                if openings.is_engine(value) and not openings.is_other_engine(value):
+                if openings.is_engine(value) and not databases.is_other_engine(value):
                     return True
                 factory = openings.factory(value)
-                if factory is not None and not openings.is_on_another_database(factory.bind):
+                if factory is not None and not databases.is_on_another_database(factory.bind):
                     return True
         return False
 

@@ -243,7 +243,7 @@ async def run():
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.names import openings, values
+        from session_guard.names import databases, openings, values
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
@@ -261,7 +261,7 @@ async def run():
             if (
                 opening is not None
                 and not opening.from_factory
-                and not openings.is_on_another_database(opening.bind)
+                and not databases.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

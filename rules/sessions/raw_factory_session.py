@@ -187,7 +187,7 @@ async def get_db():
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.names import openings
+        from session_guard.names import databases, openings
         from session_guard.safety.handover import report_opening
 
         assert isinstance(node, Call)
@@ -196,7 +196,7 @@ async def get_db():
             if (
                 opening is not None
                 and opening.from_factory
-                and not openings.is_on_another_database(opening.bind)
+                and not databases.is_on_another_database(opening.bind)
             ):
                 yield report_opening(
                     node,

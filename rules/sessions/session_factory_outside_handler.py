@@ -183,7 +183,7 @@ SessionLocal = async_sessionmaker(engine)
         from libcst import Call
 
         from session_guard.arguments import NotFixableError
-        from session_guard.names import openings, values
+        from session_guard.names import databases, openings, values
 
         assert isinstance(node, Call)
         for value in module.results(node):
@@ -191,7 +191,7 @@ SessionLocal = async_sessionmaker(engine)
             if (
                 factory is not None
                 and isinstance(value, values.Result)  # a partial is SG101's
-                and not openings.is_on_another_database(factory.bind)
+                and not databases.is_on_another_database(factory.bind)
             ):
                 message = (
                     f"`{module.code(node.func)}(…)` builds a session factory outside the handler"

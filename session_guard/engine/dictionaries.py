@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import Constant, Display, Ref, Store, lookup
-from session_guard.names.openings import Located
-from session_guard.names.values import Dictionary, External, Literal
+from session_guard.names.values import Dictionary, External, Literal, Located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from session_guard import standard, versions
-from session_guard.engine import database_url, dictionaries
+from session_guard.engine import dictionaries
 from session_guard.engine.dictionaries import Contents
 from session_guard.engine.statement_names import names_of
-from session_guard.names import openings, values
+from session_guard.names import database_url, databases, openings, values
 from session_guard.names.bindings import Constant, Display
-from session_guard.names.openings import Located
+from session_guard.names.values import Located
 
 if TYPE_CHECKING:
     import libcst as cst
 
-    from session_guard.engine.database_url import DatabaseUrl
     from session_guard.module import Module
+    from session_guard.names.database_url import DatabaseUrl
     from session_guard.names.values import Result, Value
     from session_guard.project import Project
     from session_guard.standard import Names
@@ -105,7 +105,10 @@ class Engine:
         scheme = self.url.scheme
         if scheme is not None:
             return not scheme.startswith("postgres")
-        return "check_same_thread" in self.connect_args.entries
+        return (
+            databases.is_other_engine(self.result)
+            or "check_same_thread" in self.connect_args.certain
+        )
 
     @cached_property
     def is_on_asyncpg(self) -> bool:

@@ -7,6 +7,7 @@ expressions into the small forms below and report bindings in source order.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -154,6 +155,20 @@ Expr = (
 )
 
 
+_OTHER_DATABASES = re.compile(r"sqlite|mysql|mariadb|mssql|oracle|duckdb", re.IGNORECASE)
+_POSTGRESQL = re.compile(r"postgres|asyncpg|pgsql", re.IGNORECASE)
+
+
+def mentions_another_database(text: str) -> bool:
+    """Return whether a text has the name of another database than PostgreSQL in it."""
+    return _OTHER_DATABASES.search(text) is not None
+
+
+def tells_of_another_database(text: str) -> bool:
+    """Return whether a name, or the test of a branch, speaks of another database alone."""
+    return mentions_another_database(text) and not _POSTGRESQL.search(text)
+
+
 def joined(value: Expr, rest: Expr) -> Expr:
     """Return what is known of `value` with `rest` added to it."""
     return formatted((*_pieces(value), *_pieces(rest)))
@@ -295,6 +310,8 @@ class Scope:
     """Of a module's scope alone: every call in it."""
     assigned_attributes: set[tuple[str, ...]] = field(default_factory=set)
     """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
+    elsewhere: set[tuple[int, int]] = field(default_factory=set)
+    """Of a module's scope alone: the arms of branches that are for another database."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""
 

@@ -26,6 +26,7 @@ from session_guard.names.bindings import (
     Subscript,
     formatted,
     joined,
+    mentions_another_database,
     unpacked,
 )
 from session_guard.names.table import TableBuilder
@@ -41,7 +42,7 @@ def build_table(text: str) -> Scope:
 
     Raises SyntaxError where this interpreter cannot parse it; then LibCST is to be asked.
     """
-    builder = _AstBuilder()
+    builder = _AstBuilder(text)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Python thinks of the checked code is not our matter
         tree = ast.parse(text)
@@ -52,15 +53,20 @@ def build_table(text: str) -> Scope:
 def parse_expression(text: str) -> Expr:
     """Return the form of an expression that stands in a string, as annotations do."""
     try:
-        return _AstBuilder().expr(ast.parse(text.strip(), mode="eval").body)
+        return _AstBuilder(text).expr(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, RecursionError):
         return Opaque()
 
 
 class _AstBuilder(TableBuilder):
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self.forms: dict[ast.expr, Expr] = {}
+        self.may_tell = mentions_another_database(text)
+
+    def source_of(self, node: ast.AST) -> str:
+        """Return the text of a test, or nothing where the module speaks of PostgreSQL alone."""
+        return ast.unparse(node) if self.may_tell else ""
 
     def statements(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
@@ -122,6 +128,7 @@ class _AstBuilder(TableBuilder):
             case ast.If():
                 self.expressions(node.test)
                 branching = self.new_branching()
+                self.tested(branching, 0, 1, self.source_of(node.test))
                 with (
                     self.branch(branching, 0),
                     self.under_type_checking(is_type_checking(self.expr(node.test))),
@@ -171,6 +178,7 @@ class _AstBuilder(TableBuilder):
                 self.expressions(node.subject)
                 branching = self.new_branching()
                 for arm, case in enumerate(node.cases):
+                    self.tested(branching, arm, arm, self.source_of(case.pattern))
                     with self.branch(branching, arm):
                         for part in ast.walk(case.pattern):
                             name = getattr(part, "name", None) or getattr(part, "rest", None)

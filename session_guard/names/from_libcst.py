@@ -55,6 +55,8 @@ _LAYOUT = (
     cst.MaybeSentinel,
 )
 
+_EMPTY = cst.Module([])
+
 ImportStatement = cst.Import | cst.ImportFrom
 
 _field_names: dict[type[cst.CSTNode], tuple[str, ...]] = {}
@@ -288,6 +290,7 @@ class _TreeBuilder(TableBuilder):
         self.walk(node.test, node)
         branching = self.new_branching()
         test = self.converter.expr(node.test)
+        self.tested(branching, 0, 1, self._source_of(node.test))
         with self.branch(branching, 0), self.under_type_checking(is_type_checking(test)):
             self.walk(node.body, node)
         if node.orelse is not None:
@@ -344,12 +347,16 @@ class _TreeBuilder(TableBuilder):
         branching = self.new_branching()
         for arm, case in enumerate(node.cases):
             self.parents[id(case)] = node
+            self.tested(branching, arm, arm, self._source_of(case.pattern))
             with self.branch(branching, arm):
                 self._pattern(case.pattern)
                 self.walk(case.pattern, case)
                 if case.guard is not None:
                     self.walk(case.guard, case)
                 self.walk(case.body, case)
+
+    def _source_of(self, node: cst.CSTNode) -> str:
+        return _EMPTY.code_for_node(node)
 
     def _pattern(self, node: cst.CSTNode) -> None:
         if isinstance(node, (cst.MatchAs, cst.MatchStar)) and node.name is not None:

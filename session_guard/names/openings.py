@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Call, Constant, Ref
+from session_guard.names.bindings import Call, Ref
 from session_guard.names.values import (
     UNKNOWN,
-    Beginning,
     External,
-    Literal,
     LocalClass,
+    Located,
     Method,
     Partial,
     Result,
@@ -19,7 +18,7 @@ from session_guard.names.values import (
 )
 
 if TYPE_CHECKING:
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.bindings import Place
     from session_guard.names.values import Namespace, Value
 
 SQLALCHEMY_SESSION = "sqlalchemy.ext.asyncio.AsyncSession"
@@ -81,19 +80,6 @@ def is_same_or_subclass(value: Value, of: Value) -> bool:
                 for base in value.definition.bases:
                     waiting.extend(value.home.evaluate(base, value.definition.place))
     return False
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """An expression with the place it is evaluated at, in one module or another."""
-
-    expr: Expr
-    place: Place
-    home: Namespace
-
-    def values(self) -> tuple[Value, ...]:
-        """Return what it may stand for."""
-        return self.home.evaluate(self.expr, self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,46 +232,6 @@ def concerns_sessions(value: Value) -> bool:
                 value = value.owner
             case _:
                 return bool(ancestry(value) & _ABOUT_SESSIONS)
-
-
-def is_on_another_database(bind: Located | None) -> bool:
-    """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
-    found = [value for value in bind.values() if value != Literal(None)] if bind else []
-    return bool(found) and all(
-        isinstance(value, Result) and is_engine(value) and is_other_engine(value) for value in found
-    )
-
-
-def is_other_engine(engine: Result) -> bool:
-    """Return whether an engine's URL is known, and not PostgreSQL's."""
-    scheme = _scheme(engine)
-    return scheme is not None and not scheme.startswith("postgres")
-
-
-def _scheme(engine: Result) -> str | None:
-    """Return how an engine's URL begins, up to the colon, or None where that is not known."""
-    call = engine.call
-    url = call.arguments[0] if call.arguments else call.keyword("url")
-    if url is None:
-        return None
-    found: set[str | None] = set()
-    for value in engine.home.evaluate(url, engine.place):
-        match value:
-            case Literal(str(text)) | Beginning(text) if ":" in text:
-                found.add(text.split(":", 1)[0])
-            case Result(
-                function=External("sqlalchemy.engine.URL.create" | "sqlalchemy.URL.create")
-            ):
-                name = value.call.arguments[:1] or (value.call.keyword("drivername"),)
-                constant = name[0]
-                found.add(
-                    constant.value
-                    if isinstance(constant, Constant) and isinstance(constant.value, str)
-                    else None
-                )
-            case _:
-                found.add(None)
-    return found.pop() if len(found) == 1 else None
 
 
 def is_engine(value: Value) -> bool:

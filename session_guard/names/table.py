@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from session_guard.names.bindings import Binding, Call, Class, Function, Place, Ref, Scope, Store
+from session_guard.names.bindings import (
+    Binding,
+    Call,
+    Class,
+    Function,
+    Place,
+    Ref,
+    Scope,
+    Store,
+    tells_of_another_database,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from session_guard.names.bindings import Branches, Expr, ScopeKind
 
+
+_NEGATION = re.compile(r"\bnot\b|!=")
+_EITHER, _BOTH = re.compile(r"\bor\b"), re.compile(r"\band\b")
 
 # A parameter's name, annotation and default.
 Parameter = tuple[str, "Expr | None", "Expr | None"]
@@ -143,6 +157,15 @@ class TableBuilder:
             yield
         finally:
             self.branches = outer
+
+    def tested(self, branching: int, arm: int, other_arm: int, test: str) -> None:
+        """Record what the test of a branch, as it is written, says of the database."""
+        if not tells_of_another_database(test) or _EITHER.search(test):
+            return
+        if not _NEGATION.search(test):
+            self.module_scope.elsewhere.add((branching, arm))
+        elif not _BOTH.search(test):
+            self.module_scope.elsewhere.add((branching, other_arm))
 
     @contextmanager
     def within(self, kind: ScopeKind) -> Iterator[Scope]:

@@ -208,6 +208,19 @@ class Namespace:
         return _Evaluation().expr(expr, place, self)
 
 
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An expression with the place it is evaluated at, in one module or another."""
+
+    expr: Expr
+    place: Place
+    home: Namespace
+
+    def values(self) -> tuple[Value, ...]:
+        """Return what it may stand for."""
+        return self.home.evaluate(self.expr, self.place)
+
+
 class _Evaluation:
     """One question; what it has found out, since names meet again and can go round in circles."""
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Place
     from session_guard.names.from_libcst import ImportStatement
-    from session_guard.names.openings import Located, Opening
-    from session_guard.names.values import Namespace
+    from session_guard.names.openings import Opening
+    from session_guard.names.values import Located, Namespace
 
 _ROUTE_METHODS = frozenset(
     "get post put patch delete head options route websocket api_route trace".split()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import openings
+from session_guard.names import databases, openings
 from session_guard.names.bindings import Await, Call, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.held import annotated_parameter
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
-    from session_guard.names.openings import Located
+    from session_guard.names.values import Located
 
 _CLOSING = frozenset({"close", "aclose", "remove", "__aexit__"})
 _TAKING_OVER = frozenset({"enter_async_context", "push_async_exit", "push_async_callback"})
@@ -59,7 +59,7 @@ def _is_new_session(value: object, module: Module) -> bool:
     if not isinstance(value, Result):
         return False
     found = openings.opening(value)
-    if found is None or found.begins or openings.is_on_another_database(found.bind):
+    if found is None or found.begins or databases.is_on_another_database(found.bind):
         return False
     if found.bind is not None and _is_connection(found.bind, module):
         return False  # which whoever opened it gives back

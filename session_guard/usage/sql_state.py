@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import openings
+from session_guard.names import databases, openings
 from session_guard.names.bindings import Constant
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, Method, Result
@@ -143,14 +143,14 @@ def _is_elsewhere(receiver: cst.BaseExpression, module: Module) -> bool:
         receiver = receiver.expression
     for value in module.evaluate(receiver):
         opening = openings.opening(value)
-        if opening is not None and openings.is_on_another_database(opening.bind):
+        if opening is not None and databases.is_on_another_database(opening.bind):
             return True
         while isinstance(value, Result) and isinstance(value.function, Method):
             value = value.function.owner
         if (
             isinstance(value, Result)
             and openings.is_engine(value)
-            and openings.is_other_engine(value)
+            and databases.is_other_engine(value)
         ):
             return True
     return False

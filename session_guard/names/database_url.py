@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import Attribute, Call, Constant, Ref, lookup
-from session_guard.names.openings import Located
-from session_guard.names.values import Beginning, External, Literal, Result
+from session_guard.names.values import Beginning, External, Literal, Located, Result
 
 if TYPE_CHECKING:
     from session_guard.names.values import Value

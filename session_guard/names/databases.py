@@ -1,0 +1,73 @@
+"""Which database an engine leads to: PostgreSQL, or surely another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.names import database_url
+from session_guard.names.bindings import tells_of_another_database
+from session_guard.names.openings import is_engine
+from session_guard.names.values import External, Literal, LocalFunction, Located, Result
+
+if TYPE_CHECKING:
+    from session_guard.names.bindings import Place
+    from session_guard.names.database_url import DatabaseUrl
+
+_CREATORS = ("async_creator", "creator")
+_OTHER_DRIVERS = ("aiosqlite.", "sqlite3.", "asyncmy.", "aiomysql.", "aioodbc.", "oracledb.")
+
+
+def is_on_another_database(bind: Located | None) -> bool:
+    """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
+    found = [value for value in bind.values() if value != Literal(None)] if bind else []
+    return bool(found) and all(
+        isinstance(value, Result) and is_engine(value) and is_other_engine(value) for value in found
+    )
+
+
+def is_other_engine(engine: Result) -> bool:
+    """Return whether an engine is known not to be PostgreSQL's."""
+    scheme = _url(engine).scheme
+    if scheme is not None:
+        return not scheme.startswith("postgres")
+    return _is_made_by_another_driver(engine) or is_for_another_database(engine.place)
+
+
+def _url(engine: Result) -> DatabaseUrl:
+    call = engine.call
+    expr = call.arguments[0] if call.arguments else call.keyword("url")
+    if expr is None:
+        return database_url.UNREAD
+    return database_url.read(Located(expr, engine.place, engine.home))
+
+
+def _is_made_by_another_driver(engine: Result) -> bool:
+    """Return whether the function that connects for an engine calls another driver."""
+    creators = [engine.call.keyword(name) for name in _CREATORS]
+    return any(
+        isinstance(called, External) and called.dotted.startswith(_OTHER_DRIVERS)
+        for expr in creators
+        if expr is not None
+        for creator in engine.home.evaluate(expr, engine.place)
+        if isinstance(creator, LocalFunction)
+        for call, place in creator.definition.calls
+        for called in creator.home.evaluate(call.function, place)
+    )
+
+
+def is_for_another_database(place: Place) -> bool:
+    """Return whether code runs for another database alone.
+
+    That is said by the test of the branch that it stands in, or by the name of its function or
+    class.
+    """
+    scope = place.scope
+    if not scope.module.elsewhere.isdisjoint(place.branches):
+        return True
+    names = [
+        *([scope.function.name] if scope.function is not None else ()),
+        *([scope.definition.name] if scope.definition is not None else ()),
+    ]
+    if any(map(tells_of_another_database, names)):
+        return True
+    return scope.place is not None and is_for_another_database(scope.place)
