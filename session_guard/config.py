@@ -120,6 +120,10 @@ class Settings:
         """Return whether `per-file-ignores` silences `code` in `path`, relative and with `/`."""
         return code != UNREADABLE and _longest(code, self.ignored_for(path)) >= 0
 
+    def is_outside_the_standard(self, path: str) -> bool:
+        """Return whether a file is a test or of a migration, by where and what it is called."""
+        return any(patterns.covers(pattern, path) for pattern, _ in DEFAULT_PER_FILE_IGNORES)
+
     def excludes(self, path: str) -> bool:
         """Return whether `exclude` names `path` itself, relative and with `/`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 # Libraries whose names are known by themselves; a folder of the project with such a name is not it.
-_LIBRARIES = frozenset({"sqlalchemy", "sqlmodel", "asyncpg"})
+# Nor is a file `typing.py` in some folder what `import typing` means.
+_LIBRARIES = frozenset({"sqlalchemy", "sqlmodel", "asyncpg"}) | sys.stdlib_module_names
 
 
 class ModuleIndex:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
+    from session_guard.names.bindings import Expr, Place
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -44,7 +45,7 @@ _SESSION_CLASS = b"AsyncSession"
 # Where the class is only imported or annotated with; most files that name it do nothing else.
 _NO_USE = re.compile(
     rb"^[ \t]*from\b[^\n#]*\bimport\b[^\n#(]*\bAsyncSession\b(?!\s+as\b)"
-    rb"|^[ \t]*AsyncSession,?[ \t]*\r?$"
+    rb"|^[ \t]*from\b[^\n#]*\bimport[ \t]*\([^)#]*\bAsyncSession\b(?!\s+as\b)[^)]*\)"
     rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
     re.MULTILINE,
 )
@@ -61,6 +62,8 @@ class Project:
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
+        self._set_often: dict[str, bool] = {}
+        self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -93,58 +96,57 @@ class Project:
 
     def is_handler(self, path: Path) -> bool:
         """Return whether a file is a handler, or the one that builds engine and factories."""
-        return path == self._lone_builder or any(h.path == path for h in self.handlers)
+        return path in self._lone_builders or any(h.path == path for h in self.handlers)
 
     @cached_property
-    def _lone_builder(self) -> Path | None:
-        """Where there is no handler: the one module that builds PostgreSQL engines and factories.
+    def _lone_builders(self) -> frozenset[Path]:
+        """Where there is no handler: what alone builds PostgreSQL's engine, and the factory.
 
         A team that only wants its pooler settings right is not told off for its database module.
         """
         if self.settings.handler or self.handlers or self.notices:
-            return None
-        builders = [path for path in self._own_files(_may_make) if self._builds(path)]
-        if len(builders) != 1:
-            return None
+            return frozenset()
+        engines, factories = set[Path](), set[Path]()
+        for path in self._own_files(_may_make):
+            names = self.names_of(path)
+            if names is None or self._may_build(path) or is_migration_environment(names):
+                continue
+            built = set(_built(names))
+            if "engine" in built:
+                engines.add(path)
+            if "factory" in built:
+                factories.add(path)
+        builders = engines | factories
+        # A database package may have its engine in one module and the factory on it in another.
+        if len(engines) > 1 or len(factories) > 1 or not builders:
+            return frozenset()
         self.notices.append(
-            f"{self._shown(builders[0])} alone builds the project's engine or session factories, "
-            f"and may do so; it defines no {CONTEXT_MANAGER}(), so that nothing is rewritten to "
-            'use one until it does, or [tool.session-guard] names a handler: handler = "…"'
+            f"{' and '.join(sorted(map(self._shown, builders)))} alone "
+            f"{'builds' if len(builders) == 1 else 'build'} the project's engine or session "
+            "factories, and may do so; "
+            f"{'it defines' if len(builders) == 1 else 'they define'} no {CONTEXT_MANAGER}(), so "
+            "that nothing is rewritten to use one until there is one, or [tool.session-guard] "
+            'names a handler: handler = "…"'
         )
-        return builders[0]
+        return frozenset(builders)
 
-    def _builds(self, path: Path) -> bool:
-        """Return whether a module builds an engine or a factory that may be PostgreSQL's."""
-        names = self.names_of(path)
-        if names is None:
-            return False
-        for call, place in names.scope.calls:
-            for value in names.evaluate(call, place):
-                if not isinstance(value, values.Result) or value.call.node is not call.node:
-                    continue
-                if openings.is_engine(value) and not databases.is_other_engine(value):
-                    return True
-                factory = openings.factory(value)
-                if factory is not None and not databases.is_on_another_database(factory.bind):
-                    return True
-        return False
+    def _may_build(self, path: Path) -> bool:
+        """Return whether the configuration lets a file make sessions and engines as it likes."""
+        shown = self._shown(path)
+        return all(self.settings.is_ignored(code, shown) for code in _MAKING_CODES)
 
     def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
         """Yield the project's own files whose bytes matter: no tests, examples or copies."""
-        for path in self._held:
+        for path in self._standing:
             folders = path.relative_to(self.settings.root).parts[:-1]
             if _NOT_THE_PROJECT.isdisjoint(folders) and matter(_data(path)):
                 yield path
 
     @cached_property
-    def _held(self) -> tuple[Path, ...]:
-        """The files that may not make sessions, factories and engines as they like."""
-        ignored = self.settings.is_ignored
-        return tuple(
-            path
-            for path in self.modules.files
-            if not all(ignored(code, self._shown(path)) for code in _MAKING_CODES)
-        )
+    def _standing(self) -> tuple[Path, ...]:
+        """The files that the standard is meant for: no tests and no migrations."""
+        outside = self.settings.is_outside_the_standard
+        return tuple(path for path in self.modules.files if not outside(self._shown(path)))
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -207,7 +209,22 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        return Namespace(scope, package, path, lambda dotted: self._find_module(dotted, path))
+        return Namespace(
+            scope, package, path, lambda dotted: self._find_module(dotted, path), self._in_state
+        )
+
+    def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:
+        """Return what the project's files assign to `app.state.name`, whatever `app` is."""
+        if name not in self._states:
+            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=" % re.escape(name.encode()))
+            paths = self._own_files(lambda data: wanted.search(data) is not None)
+            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
+            self._states[name] = tuple(
+                (names, value, place)
+                for names in spaces
+                for value, place in names.scope.state.get(name, ())
+            )
+        return self._states[name]
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
@@ -221,8 +238,28 @@ class Project:
             found = (_REFERENCE_FILE, tuple(rest[1:])) if not rest[0] else None
         if found is None:
             return None
+        held = None if found[1] else self._held_by_package(dotted, importer)
+        if held is not None:
+            return held
         names = self.names_of(found[0])
         return (names, found[1]) if names is not None else None
+
+    def _held_by_package(
+        self, dotted: str, importer: Path
+    ) -> tuple[Namespace, tuple[str, ...]] | None:
+        """Return what a package binds under the name of its submodule, which hides that."""
+        package, _, name = dotted.rpartition(".")
+        found = self.modules.find(package, importer) if package else None
+        if found is None or found[1] or found[0].name != "__init__.py":
+            return None
+        names = self.names_of(found[0])
+        bindings = names.scope.bindings.get(name, ()) if names is not None else ()
+        if names is None or not any(
+            binding.kind != "import" or names.absolute(binding.target) != dotted
+            for binding in bindings
+        ):
+            return None
+        return names, (name,)
 
     def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the module that a dotted name of the configuration means, and what is left."""
@@ -237,7 +274,7 @@ class Project:
         makers: set[str] = set()
         sessions: set[str] = set()
         # What tests and migrations make is nobody else's.
-        texts = [(path, _data(path)) for path in self._held]
+        texts = [(path, _data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
         matters = _may_make
@@ -327,6 +364,21 @@ class Project:
                 return self._shown(path)
         return None
 
+    def is_set_more_than_once(self, name: str) -> bool:
+        """Return whether the project's files set a name, an attribute or an argument twice."""
+        if name not in self._set_often:
+            self._set_often[name] = self._is_set_more_than_once(name)
+        return self._set_often[name]
+
+    def _is_set_more_than_once(self, name: str) -> bool:
+        pattern = re.compile(rb"\b%s\s*(:[^=\n]*)?=(?!=)" % re.escape(name.encode()))
+        count = 0
+        for path in self._own_files(lambda data: name.encode() in data):
+            count += len(pattern.findall(_data(path)))
+            if count > 1:
+                return True
+        return False
+
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
         wanted = name.encode()
@@ -334,6 +386,28 @@ class Project:
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.settings.root).as_posix()
+
+
+def is_migration_environment(names: Namespace) -> bool:
+    """Return whether a file is an Alembic environment, wherever it is kept."""
+    return names.path.name == "env.py" and any(
+        binding.kind == "import" and binding.target == "alembic.context"
+        for bindings in names.scope.bindings.values()
+        for binding in bindings
+    )
+
+
+def _built(names: Namespace) -> Iterator[str]:
+    """Yield what a module builds that may be PostgreSQL's: `engine` and `factory`."""
+    for call, place in names.scope.calls:
+        for value in names.evaluate(call, place):
+            if not isinstance(value, values.Result) or value.call.node is not call.node:
+                continue
+            if openings.is_engine(value) and not databases.is_other_engine(value):
+                yield "engine"
+            factory = openings.factory(value)
+            if factory is not None and not databases.is_on_another_database(factory.bind):
+                yield "factory"
 
 
 def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
@@ -371,7 +445,9 @@ def _renamed(names: Namespace, known: frozenset[str]) -> Iterator[str]:
     """Yield the other names under which a module imports known ones."""
     for name, bindings in names.scope.bindings.items():
         targets = [b.target.rpartition(".")[2] for b in bindings if b.kind == "import"]
-        if any(target != name and target in known for target in targets):
+        if any(
+            target != name and (target in known or target in openings.MAKERS) for target in targets
+        ):
             yield name
 
 

@@ -205,7 +205,7 @@ NOT_FOUND = {
         "from sqlalchemy.ext.asyncio import AsyncSession as S\nclass A:\n    T = S\n"
         "    def f(self):\n        T(e)"
     ),
-    "an item": "from sqlalchemy.ext.asyncio import AsyncSession\n{1: AsyncSession}[1](e)",
+    "an item": "from sqlalchemy.ext.asyncio import AsyncSession\n[AsyncSession, other][n](e)",
     "annotation": (
         "from sqlalchemy.ext.asyncio import AsyncSession\ndef f(s: AsyncSession) -> AsyncSession:\n"
         "    x: AsyncSession = s\n    return x"

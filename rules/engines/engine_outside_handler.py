@@ -118,13 +118,16 @@ class Repository:
     def __init__(self, settings):
         self._engine = create_async_engine(settings.dsn, echo=settings.debug)
 """),
-        Invalid("""\
+        Invalid(
+            """\
 from functools import partial
 from sqlalchemy.ext.asyncio import create_async_engine
 
 make_engine = partial(create_async_engine, pool_pre_ping=True)
 engine = make_engine("postgresql+psycopg://app@db/app")
-"""),
+""",
+            count=2,
+        ),
         Invalid("""\
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import create_async_engine

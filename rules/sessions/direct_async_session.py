@@ -244,9 +244,11 @@ async def run():
         from libcst import Call
 
         from session_guard.names import databases, openings, values
-        from session_guard.safety.handover import report_opening
+        from session_guard.safety.handover import is_opened_by_sync_code, report_opening
 
         assert isinstance(node, Call)
+        if is_opened_by_sync_code(node, module):
+            return
         for value in module.results(node):
             if isinstance(value, values.Partial) and openings.is_session_class(value.function):
                 yield Violation(

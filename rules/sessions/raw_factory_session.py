@@ -188,9 +188,11 @@ async def get_db():
         from libcst import Call
 
         from session_guard.names import databases, openings
-        from session_guard.safety.handover import report_opening
+        from session_guard.safety.handover import is_opened_by_sync_code, report_opening
 
         assert isinstance(node, Call)
+        if is_opened_by_sync_code(node, module):
+            return
         for value in module.results(node):
             opening = openings.opening(value)
             if (

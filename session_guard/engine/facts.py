@@ -17,6 +17,7 @@ from session_guard.engine.statement_names import names_of
 from session_guard.names import database_url, databases, openings, values
 from session_guard.names.bindings import Constant, Display
 from session_guard.names.values import Located
+from session_guard.project import is_migration_environment
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -216,7 +217,7 @@ def engine_of(call: cst.Call, module: Module) -> Engine | None:
 
 
 def _engine_of(call: cst.Call, module: Module) -> Engine | None:
-    if _is_migration_environment(module):
+    if is_migration_environment(module.names):
         return None
     for value in module.results(call):
         if isinstance(value, values.Result) and openings.is_engine(value):
@@ -238,15 +239,6 @@ def engine_behind(value: Value, module: Module) -> Engine | None:
             value = value.owner
         else:
             return None
-
-
-def _is_migration_environment(module: Module) -> bool:
-    """Return whether a file is an Alembic environment, wherever it is kept."""
-    return module.path.name == "env.py" and any(
-        binding.kind == "import" and binding.target == "alembic.context"
-        for bindings in module.names.scope.bindings.values()
-        for binding in bindings
-    )
 
 
 def _is_supavisor_host(host: str | None) -> bool:

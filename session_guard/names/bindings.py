@@ -67,6 +67,15 @@ class Await:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Item:
+    """What one of several targets takes from `value`."""
+
+    value: Expr
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AsyncItem:
     """What `async for` takes from `value`."""
 
@@ -143,6 +152,7 @@ Expr = (
     | Attribute
     | Subscript
     | Await
+    | Item
     | AsyncItem
     | Constant
     | TextBeginning
@@ -200,6 +210,8 @@ def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:
     """Return what `count` targets take from `value`, each on its own where that is known."""
     if isinstance(value, Sequence) and len(value.items) == count and not value.has_star:
         return value.items
+    if isinstance(value, (Call, Await, Ref, Attribute, Either)):
+        return tuple(Item(value, index, count) for index in range(count))
     return (Opaque(),) * count
 
 
@@ -312,6 +324,8 @@ class Scope:
     """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
     elsewhere: set[tuple[int, int]] = field(default_factory=set)
     """Of a module's scope alone: the arms of branches that are for another database."""
+    state: dict[str, list[tuple[Expr, Place]]] = field(default_factory=dict)
+    """Of a module's scope alone: what it assigns to attributes of `app.state` and its like."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""
 

@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Attribute, Call, Constant, Ref, lookup
+from session_guard.names.bindings import (
+    Attribute,
+    Call,
+    Constant,
+    Either,
+    Ref,
+    TextBeginning,
+    lookup,
+)
 from session_guard.names.values import Beginning, External, Literal, Located, Result
 
 if TYPE_CHECKING:
@@ -51,6 +59,9 @@ UNREAD = DatabaseUrl()
 def read(url: Located, depth: int = 0) -> DatabaseUrl:
     """Return what can be read of the URL that an expression stands for."""
     found = [_of_value(value, depth) for value in url.values() if value != Literal(None)]
+    default = _default_of(url)
+    if default is not None:
+        found = [item for item in found if item != UNREAD] + [default]
     if not found or UNREAD in found:
         replaced = _of_expression(url, depth)
         if replaced is not None:
@@ -81,6 +92,33 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
         case Result():
             return _replaced(value.call) or _default(value)
     return UNREAD
+
+
+def _default_of(url: Located) -> DatabaseUrl | None:
+    """Return what a URL is where nobody sets another: `… or "sqlite://"`, or a default."""
+    expr, place = url.expr, url.place
+    name = expr.parts[0] if isinstance(expr, Ref) and len(expr.parts) == 1 else None
+    if name is not None:
+        for binding in lookup(name, url.place) or ():
+            if binding.kind == "parameter":
+                given = binding.place.scope.defaults.get(name)
+                if given is not None:
+                    return _of_default(Located(*given, url.home))
+            elif isinstance(binding.value, Either):
+                expr, place = binding.value, binding.place
+    if isinstance(expr, Either):
+        return _of_default(Located(expr.options[-1], place, url.home))
+    return None
+
+
+def _of_default(default: Located) -> DatabaseUrl | None:
+    """Return the database of a default, where it is not PostgreSQL's."""
+    for value in default.values():
+        read_text = value.value if isinstance(value, Literal) else None
+        if isinstance(read_text, str) and "://" in read_text:
+            scheme = read_text.partition("://")[0].lower()
+            return DatabaseUrl(scheme)
+    return None
 
 
 def _parsed(text: str) -> DatabaseUrl:
@@ -150,7 +188,20 @@ def _of_expression(url: Located, depth: int) -> DatabaseUrl | None:
                 replaced = _of_expression(inner, depth + 1)
                 if replaced is not None:
                     return replaced
-    return _replaced(expr) if isinstance(expr, Call) else None
+    if not isinstance(expr, Call):
+        return None
+    return _replaced(expr) or _passed_on(expr)
+
+
+def _passed_on(call: Call) -> DatabaseUrl | None:
+    """Return the database of a URL that a function is given to change, where that is another's."""
+    for argument in call.arguments:
+        text = argument.text if isinstance(argument, TextBeginning) else None
+        if isinstance(argument, Constant) and isinstance(argument.value, str):
+            text = argument.value
+        if text is not None and "://" in text and not text.startswith("postgres"):
+            return DatabaseUrl(text.partition("://")[0].lower())
+    return None
 
 
 def _replaced(call: Call) -> DatabaseUrl | None:

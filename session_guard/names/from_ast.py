@@ -159,7 +159,7 @@ class _AstBuilder(TableBuilder):
                         entered = self.expr(item.context_expr)
                         self.bind(item.optional_vars.id, "assign", entered, entered=True)
                     elif item.optional_vars is not None:
-                        self.target(item.optional_vars, self.expr(item.context_expr))
+                        self.target(item.optional_vars, Opaque())
                 self.statements(node.body)
             case ast.Try() | ast.TryStar():
                 with self.branch(self.new_branching()):

@@ -322,7 +322,7 @@ class _TreeBuilder(TableBuilder):
             if isinstance(target, cst.Name):
                 self.bind(target.value, "assign", self.converter.expr(item.item), entered=True)
             elif target is not None:
-                self._target(target, self.converter.expr(item.item))
+                self._target(target, Opaque())
         self.walk(node.body, node)
 
     def _try(self, node: cst.Try | cst.TryStar) -> None:

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Value
 
 _MANAGER_DECORATORS = frozenset({"contextlib.asynccontextmanager"})
-_DEPENDS = frozenset(
-    {"fastapi.Depends", "fastapi.params.Depends", "fastapi.param_functions.Depends"}
-    | {"fastapi.Security", "fast_depends.Depends", "taskiq.TaskiqDepends", "taskiq_dependencies"}
-)
 _ENTERING = frozenset({"enter_async_context", "enter_context"})
 # What a generator or a context manager is annotated to be.
 _GIVING = ("Generator", "Iterator", "Iterable", "ContextManager")
@@ -293,9 +289,7 @@ def _is_parameter_session(name: str, scope: Scope, home: Namespace, depth: int) 
 def depends_on_session(call: Call, place: Place, home: Namespace, depth: int = 0) -> bool:
     """Return whether a call is a framework's `Depends(get_session)`."""
     depends = home.evaluate(call.function, end_of(place.scope))
-    if not call.arguments or not any(
-        isinstance(v, External) and v.dotted in _DEPENDS for v in depends
-    ):
+    if not call.arguments or not any(map(values.is_depends, depends)):
         return False
     return any(
         isinstance(v, LocalFunction) and gives_session(v, depth)
@@ -356,10 +350,7 @@ class Holders:
                 or (isinstance(function, LocalFunction) and gives_session(function))
                 for function in functions
             )
-            or (
-                any(isinstance(f, External) and f.dotted in _DEPENDS for f in functions)
-                and depends_on_session(call, place, names)
-            )
+            or (any(map(values.is_depends, functions)) and depends_on_session(call, place, names))
             or any(
                 openings.opening(value) is not None
                 for argument in call.arguments

@@ -28,6 +28,7 @@ ASYNC_FACTORY_CLASS = "sqlalchemy.ext.asyncio.async_sessionmaker"
 SYNC_FACTORY_CLASS = "sqlalchemy.orm.sessionmaker"
 FACTORY_CLASSES = frozenset({ASYNC_FACTORY_CLASS, SYNC_FACTORY_CLASS})
 SCOPED_SESSION_CLASS = frozenset({"sqlalchemy.ext.asyncio.async_scoped_session"})
+_SYNC_MAKERS = frozenset({SYNC_FACTORY_CLASS, "sqlalchemy.orm.scoped_session"})
 ENGINE_BUILDERS = frozenset(
     {
         "sqlalchemy.ext.asyncio.create_async_engine",
@@ -186,6 +187,16 @@ def opening(value: Value) -> Opening | None:
     if found.from_factory and value.call.arguments:
         return None  # a factory takes keywords alone
     return _merged(found, value.call, value.place, value.home)
+
+
+def is_sync_session(value: Value) -> bool:
+    """Return whether `value` is a session of a sync factory, or the product of its registry."""
+    while isinstance(value, Result):
+        names = ancestry(value.function)
+        if names & _SYNC_MAKERS:
+            return factory(value) is None
+        value = value.function
+    return False
 
 
 def is_session_class(value: Value) -> bool:

@@ -111,6 +111,8 @@ class TableBuilder:
             around.attributes.setdefault(name, []).append(binding)
         else:
             self.module_scope.assigned_attributes.add((*owner.parts, name))
+            if owner.parts[-1] == "state":
+                self.module_scope.state.setdefault(name, []).append((value, self.here()))
 
     def star_import(self, module: str) -> None:
         """Record what `from module import *` may bind."""

@@ -7,11 +7,13 @@ yes nor a no.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
     Attribute,
+    Await,
     Binding,
     Call,
     Class,
@@ -20,6 +22,7 @@ from session_guard.names.bindings import (
     Either,
     Expr,
     Function,
+    Item,
     LambdaExpr,
     Opaque,
     Place,
@@ -33,7 +36,7 @@ from session_guard.names.bindings import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # Where SQLAlchemy and SQLModel define what they also export from a shorter path.
@@ -69,7 +72,16 @@ _ANNOTATED = frozenset(
     {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
 )
 _UNIONS = frozenset({"typing.Optional", "typing.Union"})
-_TRANSPARENT_DECORATORS = frozenset({"functools.lru_cache", "functools.cache", "staticmethod"})
+_TRANSPARENT_DECORATORS = frozenset(
+    {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
+)
+_FACTORIES = frozenset({"sqlalchemy.ext.asyncio.async_sessionmaker"})
+_MADE_BY_PARTIAL = frozenset(
+    {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
+)
+# `Depends` and its kin of FastAPI and of those that took it over.
+_INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
+_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
 _DEEPEST = 40
 
 
@@ -97,6 +109,44 @@ class LocalFunction:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """An object of a known class, of which it is not known where it was made."""
+
+    of: LocalClass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """A tuple or a list as it was made."""
+
+    sequence: Sequence
+    place: Place
+    home: Namespace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """A call with arguments through which something was reached: others may give another."""
+
+    call: Call
+    place: Place
+    home: Namespace
+    function: LocalFunction | LocalClass
+    """What was called."""
+
+    def is_same(self, other: Step) -> bool:
+        """Return whether both are one call, or have the same constants for arguments."""
+        if _is_one_call(self.call, self.home, other.call, other.home):
+            return True
+        given = _constants(self.call)
+        return (
+            given is not None
+            and given == _constants(other.call)
+            and self.function.definition is other.function.definition
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Result:
     """What a call gives back, where the callee is not followed further: an instance, mostly."""
 
@@ -104,13 +154,16 @@ class Result:
     call: Call
     place: Place
     home: Namespace
+    through: tuple[Step, ...] = ()
+    """The calls of known functions and classes that gave it, from the inside out."""
 
     def is_of_the_same_call(self, other: Result) -> bool:
         """Return whether both are what one and the same call in the source gives back."""
-        if self.call.node is other.call.node:
-            return True
-        number = self.home.ordinal(self.call) if self.home.path == other.home.path else None
-        return number is not None and number == other.home.ordinal(other.call)
+        return (
+            _is_one_call(self.call, self.home, other.call, other.home)
+            and len(self.through) == len(other.through)
+            and all(a.is_same(b) for a, b in zip(self.through, other.through, strict=True))
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,6 +219,8 @@ Value = (
     External
     | LocalClass
     | LocalFunction
+    | Instance
+    | Items
     | Result
     | Partial
     | Method
@@ -188,6 +243,10 @@ class Namespace:
         default=lambda _: None
     )
     """From a dotted name to the known module it starts with and what is left of the name."""
+    in_state: Callable[[str], tuple[tuple[Namespace, Expr, Place], ...]] = field(
+        default=lambda _: ()
+    )
+    """From the name of an attribute of `app.state` to what the project assigns to it."""
 
     def absolute(self, target: str) -> str:
         """Return an import's target without leading dots."""
@@ -258,6 +317,12 @@ class _Evaluation:
                     return (Beginning("", expr.pieces),)
                 case Display():
                     return (Dictionary(expr, place, home),)
+                case Sequence():
+                    return (Items(expr, place, home),)
+                case Item():
+                    return self._item(expr, place, home)
+                case Await(Call() as call):
+                    return self._call(call, place, home, awaited=True)
                 case Either():
                     return tuple(
                         value for option in expr.options for value in self.expr(option, place, home)
@@ -280,10 +345,68 @@ class _Evaluation:
             return tuple(
                 value for item in items for value in self.expr(_unquoted(item), place, home)
             )
-        # `AsyncSession[...]` is the class; an item of a container is not known.
-        return tuple(
-            value if isinstance(value, (External, LocalClass)) else UNKNOWN for value in found
-        )
+        values: list[Value] = []
+        for value in found:
+            match value:
+                case External() | LocalClass():  # `AsyncSession[...]` is the class
+                    values.append(value)
+                case Dictionary():
+                    values.extend(self._looked_up(value, expr.items))
+                case Items() if len(expr.items) == 1 and isinstance(expr.items[0], Constant):
+                    values.extend(self._at(value, expr.items[0].value))
+                case _:
+                    values.append(UNKNOWN)
+        if isinstance(expr.value, Ref):
+            values.extend(self._stored(expr.value, expr.items, home))
+        return tuple(values)
+
+    def _item(self, item: Item, place: Place, home: Namespace) -> tuple[Value, ...]:
+        values: list[Value] = []
+        for value in self.expr(item.value, place, home):
+            if isinstance(value, Items) and len(value.sequence.items) == item.count:
+                values.extend(self._at(value, item.index))
+            else:
+                values.append(UNKNOWN)
+        return tuple(values)
+
+    def _at(self, items: Items, index: object) -> tuple[Value, ...]:
+        """Return what stands at an index of a tuple or list."""
+        given = items.sequence.items
+        if items.sequence.has_star or not isinstance(index, int) or not 0 <= index < len(given):
+            return (UNKNOWN,)
+        return self.expr(given[index], items.place, items.home)
+
+    def _looked_up(self, found: Dictionary, keys: tuple[Expr, ...]) -> Iterator[Value]:
+        """Yield what a dictionary may hold under a key; it may have changed since."""
+        yield UNKNOWN
+        wanted = keys[0] if len(keys) == 1 else None
+        for key, value in found.display.items:
+            if (
+                isinstance(key, Constant)
+                and isinstance(wanted, Constant)
+                and key.value != wanted.value
+            ):
+                continue
+            if key is not None:
+                yield from self.expr(value, found.place, found.home)
+
+    def _stored(self, owner: Ref, keys: tuple[Expr, ...], home: Namespace) -> Iterator[Value]:
+        """Yield what statements of the module put into a dictionary under a key."""
+        wanted = keys[0] if len(keys) == 1 else None
+        for store in home.scope.stores:
+            if (
+                store.value is None
+                or not isinstance(store.owner, Ref)
+                or store.owner.parts != owner.parts
+                or (
+                    isinstance(store.key, Constant)
+                    and isinstance(wanted, Constant)
+                    and store.key.value != wanted.value
+                )
+            ):
+                continue
+            value, at = store.value, store.place
+            yield from self.once(store, functools.partial(self.expr, value, at, home))
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
         first, *rest = ref.parts
@@ -300,8 +423,8 @@ class _Evaluation:
                         values.append(LocalClass(binding.value, home))
                     case Function():
                         values.append(LocalFunction(binding.value, home))
-                    case None if binding.kind == "parameter" and rest:
-                        values.append(self._receiver(binding.place.scope, first, home))
+                    case None if binding.kind == "parameter":
+                        values.extend(self._parameter(binding.place.scope, first, home, rest))
                     case None:
                         values.append(UNKNOWN)
                     case _:
@@ -309,6 +432,8 @@ class _Evaluation:
             values.extend(self._hidden_by_star(first, bindings, place, home))
         for name in rest:
             values = list(self._attribute(tuple(values), name, home))
+        if (len(ref.parts) > 2 and ref.parts[-2] == "state") or ref.parts[:-1] == ("state",):
+            values.extend(self._in_state(ref.parts[-1], home))
         assigned = home.scope.assigned_attributes
         if any(ref.parts[:end] in assigned for end in range(2, len(ref.parts) + 1)):
             values.append(UNKNOWN)
@@ -317,20 +442,76 @@ class _Evaluation:
             replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in values
         )
 
+    def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
+        for of, value, place in home.in_state(name):
+            yield from self.once(value, functools.partial(self.expr, value, place, of))
+
     def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
         value = binding.value
         assert value is not None
         assert not isinstance(value, (Function, Class))
         return self.once(binding, lambda: self.expr(value, binding.place, home))
 
-    def _receiver(self, scope: Scope, name: str, home: Namespace) -> Value:
-        """Return what `self` (or `cls`) stands for: its class, in a method of one."""
-        if scope.receiver != name or scope.parent is None or scope.parent.definition is None:
-            return UNKNOWN
-        return LocalClass(scope.parent.definition, home)
+    def _parameter(
+        self, scope: Scope, name: str, home: Namespace, rest: list[str]
+    ) -> Iterator[Value]:
+        """Yield what a parameter may be: what a framework injects, or an object of its class.
+
+        `self` (or `cls`) stands for its class, where an attribute of it is asked for.
+        """
+        if scope.receiver == name and scope.parent is not None and scope.parent.definition:
+            yield LocalClass(scope.parent.definition, home) if rest else UNKNOWN
+            return
+        found = list(self._injected(scope, name, home))
+        for annotation, place in scope.annotations.get(name, ()) if not found else ():
+            found.extend(self._instances(annotation, place, home))
+        yield UNKNOWN
+        yield from found
+
+    def _injected(self, scope: Scope, name: str, home: Namespace) -> Iterator[Value]:
+        """Yield what a framework gives for a parameter: what its dependency returns."""
+        stated = [self._alias(*found, home) for found in scope.annotations.get(name, ())]
+        given = [
+            (item, at, of)
+            for annotation, at, of in stated
+            if isinstance(annotation, Subscript)
+            for item in annotation.items[1:]
+        ]
+        if name in scope.defaults:
+            given.append((*scope.defaults[name], home))
+        for call, place, of in given:
+            if not isinstance(call, Call) or not call.arguments:
+                continue
+            at = end_of(place.scope)
+            if any(map(is_depends, self.expr(call.function, at, of))):
+                for function in self.expr(call.arguments[0], at, of):
+                    if isinstance(function, LocalFunction):
+                        is_async = function.definition.is_async
+                        yield from self.returned(function, awaited=is_async)
+
+    def _alias(
+        self, annotation: Expr, place: Place, home: Namespace
+    ) -> tuple[Expr, Place, Namespace]:
+        """Return what an annotation is a name of, here or in another module; or else itself."""
+        if isinstance(annotation, Ref) and len(annotation.parts) == 1:
+            for binding in lookup(annotation.parts[0], end_of(place.scope)) or ():
+                if binding.kind == "import":
+                    found = home.find_module(home.absolute(binding.target))
+                    if found is not None and len(found[1]) == 1:
+                        for other in found[0].scope.bindings.get(found[1][0], ()):
+                            if isinstance(other.value, Subscript):
+                                return other.value, other.place, found[0]
+                elif isinstance(binding.value, Subscript):
+                    return binding.value, binding.place, home
+        return annotation, place, home
 
     def _starred(self, name: str, home: Namespace) -> tuple[Value, ...]:
         """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
+        if not home.scope.star_imports:
+            return (External(name),)
+        return self.once((home.path, name), lambda: self._from_stars(name, home)) or (UNKNOWN,)
+
+    def _from_stars(self, name: str, home: Namespace) -> tuple[Value, ...]:
         for target, _ in reversed(home.scope.star_imports):
             values = self._from_star(name, home.absolute(target), home)
             if values not in ((), (UNKNOWN,)):
@@ -400,8 +581,11 @@ class _Evaluation:
                     values.extend(self._follow(f"{owner.dotted}.{name}", home))
                 case LocalClass():
                     values.extend(self.class_member(owner, name))
+                case Instance(of):
+                    values.extend(self.class_member(of, name))
                 case Result(function=LocalClass() as definition):
-                    found = self.class_member(definition, name)
+                    step = Step(owner.call, owner.place, owner.home, definition)
+                    found = _through(self.class_member(definition, name), step)
                     values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
@@ -436,9 +620,14 @@ class _Evaluation:
                 for value in self.expr(base, owner.definition.place, owner.home):
                     if isinstance(value, LocalClass):
                         values.extend(v for v in self.class_member(value, name) if v != UNKNOWN)
+        if not values:
+            for annotation, place in scope.annotations.get(name, ()):
+                values.extend((UNKNOWN, *self._instances(annotation, place, owner.home)))
         return tuple(values)
 
-    def _call(self, call: Call, place: Place, home: Namespace) -> tuple[Value, ...]:
+    def _call(
+        self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
+    ) -> tuple[Value, ...]:
         values: list[Value] = []
         for function in self.expr(call.function, place, home):
             match function:
@@ -461,17 +650,67 @@ class _Evaluation:
                     original = Ref(call.function.parts[:-1])
                     copied = Display(((None, original),), call.node)
                     values.append(Dictionary(copied, place, home))
-                case External() | LocalClass() | Partial() | Result() | Method():
+                case Method(Dictionary() as found, "get") if call.arguments:
+                    values.extend(self._looked_up(found, call.arguments[:1]))
+                    owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
+                    values.extend(self._stored(Ref(owner), call.arguments[:1], home))
+                case Partial(External() as target, made) if target.dotted in _MADE_BY_PARTIAL:
+                    values.append(Result(target, _merged(made, call), place, home))
+                case External() | LocalClass() | Partial() | Result() | Method() if not awaited:
                     values.append(Result(function, call, place, home))
                 case LocalFunction():
-                    values.extend(self.returned(function))
+                    step = Step(call, place, home, function)
+                    values.extend(_through(self.returned(function, awaited=awaited), step))
+                case Literal(None):
+                    pass  # which cannot be called: it is set before
                 case _:
                     values.append(UNKNOWN)
         return tuple(values)
 
-    def returned(self, function: LocalFunction) -> tuple[Value, ...]:
+    def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
+        stated = function.definition.returned_type
+        found = self._returned(function, awaited=awaited)
+        if stated is None or any(value != UNKNOWN for value in found):
+            return found
+        place = function.definition.place
+        if function.definition.is_async == awaited and not function.definition.is_generator:
+            home = function.home
+            found = (
+                *found,
+                *self._instances(stated, place, home),
+                *self._factories(stated, place, home),
+            )
+        return found
+
+    def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield what an annotation says of an object: that it is one of a known class."""
+        for value in self.annotated(annotation, place, home):
+            if isinstance(value, LocalClass):
+                yield Instance(value)
+
+    def _factories(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield a session factory of which nothing is known, where an annotation tells of one."""
+        for value in self.annotated(annotation, place, home):
+            if isinstance(value, External) and value.dotted in _FACTORIES:
+                arguments = ((None, Opaque()),)  # as if they were unpacked
+                yield Result(value, Call(annotation, (), arguments, None), place, home)
+
+    def annotated(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        waiting = list(self.expr(_unquoted(annotation), end_of(place.scope), home))
+        while waiting:
+            value = waiting.pop()
+            match value:
+                case Dictionary(display, at, of) if all(key is None for key, _ in display.items):
+                    for _, option in display.items:  # `C | None`
+                        waiting.extend(self.expr(_unquoted(option), at, of))
+                case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
+                    waiting.extend(self.expr(made, at, of))
+                case _:
+                    yield value
+
+    def _returned(self, function: LocalFunction, *, awaited: bool) -> tuple[Value, ...]:
         definition = function.definition
-        if definition.is_async or definition.is_generator or not definition.returns:
+        if definition.is_async != awaited or definition.is_generator or not definition.returns:
             return (UNKNOWN,)
         for decorator in () if _is_property(definition) else definition.decorators:
             target = decorator.function if isinstance(decorator, Call) else decorator
@@ -496,6 +735,54 @@ def _is_property(function: Function) -> bool:
     )
 
 
+def is_depends(value: Value) -> bool:
+    """Return whether a function tells a framework to give a parameter what another returns."""
+    if not isinstance(value, External):
+        return False
+    package, _, name = value.dotted.partition(".")
+    return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+
+
+def _through(found: Iterable[Value], step: Step) -> tuple[Value, ...]:
+    """Return what a call gave, with the call where its arguments may have made a difference."""
+    if not step.call.arguments and not step.call.keywords:
+        return tuple(found)
+    return tuple(_with_step(value, step) for value in found)
+
+
+def _with_step(value: Value, step: Step) -> Value:
+    match value:
+        case Result():
+            return replace(value, through=(*value.through, step))
+        case Method():
+            return replace(value, owner=_with_step(value.owner, step))
+    return value
+
+
+def _is_one_call(one: Call, home: Namespace, other: Call, other_home: Namespace) -> bool:
+    """Return whether two calls are the same in the source, whichever front end read it."""
+    if one.node is not None and one.node is other.node:
+        return True
+    number = home.ordinal(one) if home.path == other_home.path else None
+    return number is not None and number == other_home.ordinal(other)
+
+
+def _constants(call: Call) -> tuple[object, ...] | None:
+    """Return the arguments of a call where all are constants."""
+    given = [(None, argument) for argument in call.arguments] + list(call.keywords)
+    if not all(isinstance(value, Constant) for _, value in given):
+        return None
+    return tuple((key, value.value) for key, value in given if isinstance(value, Constant))
+
+
+def _merged(made: Call, call: Call) -> Call:
+    """Return the call that a call of `functools.partial(...)` comes to."""
+    own = {key for key, _ in call.keywords}
+    kept = tuple((key, value) for key, value in made.keywords if key is None or key not in own)
+    arguments = (*made.arguments[1:], *call.arguments)
+    return Call(call.function, arguments, (*kept, *call.keywords), call.node)
+
+
 def _is_annotated(dotted: str) -> bool:
     """Return whether `X[C, ...]` is `C` with something said of it."""
     return dotted in _ANNOTATED or (dotted.startswith("dishka.") and dotted.endswith(".FromDishka"))
@@ -512,17 +799,7 @@ def _unquoted(expr: Expr) -> Expr:
 
 def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
     """Yield the classes that an annotation names, `None` and what goes with them left out."""
-    waiting = list(home.evaluate(_unquoted(annotation), end_of(place.scope)))
-    while waiting:
-        value = waiting.pop()
-        match value:
-            case Dictionary(display, at, of) if all(key is None for key, _ in display.items):
-                for _, option in display.items:  # `C | None`
-                    waiting.extend(of.evaluate(_unquoted(option), at))
-            case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
-                waiting.extend(of.evaluate(made, at))
-            case _:
-                yield value
+    return _Evaluation().annotated(annotation, place, home)
 
 
 def _exports_by_star(module: Namespace, name: str) -> bool:

@@ -53,6 +53,23 @@ def report_opening(call: cst.Call, opening: Opening, module: Module, message: st
     return Violation(call, message, help_text, rewrite)
 
 
+def is_opened_by_sync_code(call: cst.Call, module: Module) -> bool:
+    """Return whether a session that a call opens cannot be an async one, whatever else it may be.
+
+    A plain `with` enters none; a name that is also a sync factory makes sync sessions in a `def`.
+    """
+    item = module.parent(call)
+    statement = module.parent(item) if isinstance(item, cst.WithItem) else None
+    if isinstance(statement, cst.With):
+        return statement.asynchronous is None
+    function = next((a for a in module.ancestors(call) if isinstance(a, cst.FunctionDef)), None)
+    return (
+        function is not None
+        and function.asynchronous is None
+        and any(map(openings.is_sync_session, module.evaluate(call)))
+    )
+
+
 def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite:
     """Return the rewrite of a session's opening into the handler's context manager.
 
@@ -69,12 +86,15 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
             else f"the project's handlers do not define exactly one `{CONTEXT_MANAGER}()`"
         )
     statement, item = _async_with(call, module)
-    _check_engine(opening, handler, module)
-    _check_class(opening, handler)
+    every = _all_openings(call, module)
+    _check_other_values(call, module)
+    for one in every:
+        _check_engine(one, handler, module)
+        _check_class(one, handler)
     if has_comment(call):
         raise NotFixableError("a comment stands inside the call")
     reasons = [
-        *_argument_reasons(opening, handler),
+        *(reason for one in every for reason in _argument_reasons(one, handler)),
         *_block_reasons(statement, item, opening, handler, module),
     ]
     function, imports = _reference(handler, module, call)
@@ -125,6 +145,32 @@ def _yields(node: cst.CSTNode) -> bool:
     if isinstance(node, (cst.FunctionDef, cst.Lambda, cst.ClassDef)):
         return False
     return any(_yields(child) for child in children(node))
+
+
+# -- what it opens --------------------------------------------------------------------------------
+
+
+def _all_openings(call: cst.Call, module: Module) -> list[Opening]:
+    """Return all that a call may open."""
+    found = [openings.opening(value) for value in module.evaluate(call)]
+    known = [opening for opening in found if opening is not None]
+    if len(known) < len(found):
+        raise NotFixableError(f"`{module.code(call.func)}` may also stand for something else")
+    return known
+
+
+def _check_other_values(call: cst.Call, module: Module) -> None:
+    """Refuse a factory in an attribute of an object, which may be set elsewhere to another."""
+    function = module.expr(call.func)
+    if not isinstance(function, Ref) or len(function.parts) < 2:
+        return
+    owners = module.names.evaluate(Ref(function.parts[:-1]), module.place(call))
+    is_object = any(
+        isinstance(owner, values.LocalClass | values.Instance | values.Result) for owner in owners
+    )
+    name = function.parts[-1]
+    if is_object and name != "begin" and module.project.is_set_more_than_once(name):
+        raise NotFixableError(f"`{name}` is set in more than one place, and may be another")
 
 
 # -- which database -------------------------------------------------------------------------------
