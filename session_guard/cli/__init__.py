@@ -12,6 +12,7 @@ import click
 from session_guard import __version__
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
+_RECURSION_LIMIT = 5000
 _COMMANDS = ("check", "fix", "rule")
 
 
@@ -38,6 +39,8 @@ def _commands() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    # Names lead through many modules, and each step takes several frames.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not end the run.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

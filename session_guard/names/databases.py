@@ -20,7 +20,11 @@ _OTHER_DRIVERS = ("aiosqlite.", "sqlite3.", "asyncmy.", "aiomysql.", "aioodbc.",
 
 def is_on_another_database(bind: Located | None) -> bool:
     """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
-    found = [value for value in bind.values() if value != Literal(None)] if bind else []
+    if bind is None:
+        return False
+    if is_for_another_database(bind.place):
+        return True
+    found = [value for value in bind.values() if value != Literal(None)]
     return bool(found) and all(
         isinstance(value, Result) and is_engine(value) and is_other_engine(value) for value in found
     )

@@ -8,6 +8,7 @@ yes nor a no.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -247,6 +248,8 @@ class Namespace:
         default=lambda _: ()
     )
     """From the name of an attribute of `app.state` to what the project assigns to it."""
+    known: dict[object, tuple[Value, ...]] = field(default_factory=dict)
+    """What was found out of the module's bindings, functions and classes."""
 
     def absolute(self, target: str) -> str:
         """Return an import's target without leading dots."""
@@ -285,17 +288,42 @@ class _Evaluation:
 
     def __init__(self) -> None:
         self.depth = 0
-        self.known: dict[object, tuple[Value, ...]] = {}
-        """By binding, function or member. What is being found out is nothing until it is known."""
+        self._asked: dict[object, tuple[int, tuple[Value, ...]]] = {}
+        """By binding, function or member: what was found, and the number of the outermost question
+        in progress that it hangs on. What is being found out is nothing until it is known."""
+        self._in_progress = 0
+        self._hangs_on: float = math.inf
 
-    def once(self, key: object, find: Callable[[], tuple[Value, ...]]) -> tuple[Value, ...]:
-        if key not in self.known:
-            self.known[key] = ()
-            self.known[key] = tuple(dict.fromkeys(find()))
-        return self.known[key]
+    def once(
+        self, key: object, home: Namespace, find: Callable[[], Iterable[Value]]
+    ) -> tuple[Value, ...]:
+        """Return what `find` says of a part of `home`, which is asked once.
+
+        What was cut short, in a circle or by its depth, holds for this question alone.
+        """
+        if key in home.known:
+            return home.known[key]
+        if key in self._asked:
+            number, found = self._asked[key]
+            self._hangs_on = min(self._hangs_on, number)
+            return found
+        number, outer = self._in_progress, self._hangs_on
+        self._in_progress, self._hangs_on = number + 1, math.inf
+        self._asked[key] = (number, ())
+        found = tuple(dict.fromkeys(find()))
+        if self._hangs_on >= number:
+            del self._asked[key]
+            home.known[key] = found
+            self._hangs_on = outer
+        else:
+            self._asked[key] = (int(self._hangs_on), found)
+            self._hangs_on = min(self._hangs_on, outer)
+        self._in_progress = number
+        return found
 
     def expr(self, expr: Expr, place: Place, home: Namespace) -> tuple[Value, ...]:
         if self.depth >= _DEEPEST:
+            self._hangs_on = -1
             return (UNKNOWN,)
         self.depth += 1
         try:
@@ -406,7 +434,7 @@ class _Evaluation:
             ):
                 continue
             value, at = store.value, store.place
-            yield from self.once(store, functools.partial(self.expr, value, at, home))
+            yield from self.once(store, home, functools.partial(self.expr, value, at, home))
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
         first, *rest = ref.parts
@@ -444,13 +472,13 @@ class _Evaluation:
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
         for of, value, place in home.in_state(name):
-            yield from self.once(value, functools.partial(self.expr, value, place, of))
+            yield from self.once(value, of, functools.partial(self.expr, value, place, of))
 
     def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
         value = binding.value
         assert value is not None
         assert not isinstance(value, (Function, Class))
-        return self.once(binding, lambda: self.expr(value, binding.place, home))
+        return self.once(binding, home, lambda: self.expr(value, binding.place, home))
 
     def _parameter(
         self, scope: Scope, name: str, home: Namespace, rest: list[str]
@@ -509,7 +537,7 @@ class _Evaluation:
         """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
         if not home.scope.star_imports:
             return (External(name),)
-        return self.once((home.path, name), lambda: self._from_stars(name, home)) or (UNKNOWN,)
+        return self.once(name, home, lambda: self._from_stars(name, home)) or (UNKNOWN,)
 
     def _from_stars(self, name: str, home: Namespace) -> tuple[Value, ...]:
         for target, _ in reversed(home.scope.star_imports):
@@ -596,7 +624,8 @@ class _Evaluation:
     def class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
         """Return what a class, or an instance of it, holds under `name`; bases are asked too."""
         key = owner.definition, name
-        return self.once(key, lambda: self._class_member(owner, name)) or (UNKNOWN,)
+        found = self.once(key, owner.home, lambda: self._class_member(owner, name))
+        return found or (UNKNOWN,)
 
     def _class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
         scope = owner.definition.scope
@@ -719,6 +748,7 @@ class _Evaluation:
                     return (UNKNOWN,)
         return self.once(
             definition,
+            function.home,
             lambda: tuple(
                 value
                 for expr, place in definition.returns

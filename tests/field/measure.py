@@ -133,7 +133,8 @@ def measure(projects: dict[str, str], folder: Path) -> Iterator[tuple[str, set[P
     """Yield the findings of one project after the other, in their order."""
     with ThreadPoolExecutor(2) as pool:
         yield from zip(
-            projects, pool.map(lambda name: check(fetch(projects[name], folder)), projects),
+            projects,
+            pool.map(lambda name: check(fetch(projects[name], folder)), projects),
             strict=True,
         )
 
@@ -141,7 +142,9 @@ def measure(projects: dict[str, str], folder: Path) -> Iterator[tuple[str, set[P
 def report(score: Score, projects: int) -> Iterator[str]:
     """Yield the lines of a report."""
     for title, lines in (
-        ("wrong", score.wrong), ("missed", score.missed), ("not labelled", score.unlabelled)
+        ("wrong", score.wrong),
+        ("missed", score.missed),
+        ("not labelled", score.unlabelled),
     ):
         yield from (f"{title}: {line}" for line in lines)
     codes = ", ".join(f"{code} {count}" for code, count in sorted(score.right.items()))
