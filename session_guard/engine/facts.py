@@ -19,6 +19,8 @@ from session_guard.names.bindings import Constant, Display
 from session_guard.names.openings import Located
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import libcst as cst
 
     from session_guard.engine.database_url import DatabaseUrl
@@ -45,6 +47,8 @@ class Engine:
 
     result: Result
     project: Project
+    path: Path
+    """The file that is checked, whose versions it runs on."""
     text: str
     """The text of the module that builds it."""
 
@@ -129,8 +133,8 @@ class Engine:
 
     @cached_property
     def versions(self) -> Versions:
-        """What the project runs on."""
-        return versions.of(self.project)
+        """What the file that is checked runs on."""
+        return versions.of(self.project, self.path)
 
     @cached_property
     def pooler(self) -> str:
@@ -220,7 +224,7 @@ def _engine_of(call: cst.Call, module: Module) -> Engine | None:
             # Lambdas in the arguments are only followed in the form that the table of names has.
             own = next((c for c, _ in module.names.scope.calls if c.node is call), value.call)
             result = values.Result(value.function, own, value.place, value.home)
-            return Engine(result, module.project, module.text)
+            return Engine(result, module.project, module.path, module.text)
     return None
 
 
@@ -228,7 +232,7 @@ def engine_behind(value: Value, module: Module) -> Engine | None:
     """Return the engine that an engine, a connection or a method of one comes from."""
     while True:
         if isinstance(value, values.Result) and openings.is_engine(value):
-            return Engine(value, module.project, module.text)
+            return Engine(value, module.project, module.path, module.text)
         if isinstance(value, values.Result):
             value = value.function
         elif isinstance(value, values.Method):
