@@ -1,38 +1,34 @@
-"""Which versions of SQLAlchemy and asyncpg a project runs, as its own files or its settings say.
+"""Which versions of SQLAlchemy and asyncpg a file runs on, as its project's files or settings say.
 
-Files are read and never run, and no package index is asked. A lock file or a pin names a version; a
-range leaves open which one it is, and is used for no more than it proves.
+No package index is asked. A lock file or a pin names a version; a range leaves open which one it
+is, and is used for no more than it proves.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from session_guard import requirements
+from session_guard.requirements import ASYNC_DRIVERS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from session_guard.config import Settings
     from session_guard.project import Project
+    from session_guard.requirements import Requirement, Requirements
 
 Numbers = tuple[int, ...]
 
 _TITLES = {"sqlalchemy": "SQLAlchemy", "asyncpg": "asyncpg"}
-_LOCK_FILES = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml")
-_LOCKED = re.compile(
-    r'^\[\[packages?\]\]\s*\r?\nname = "([^"]+)"\r?\nversion = "([^"]+)"', re.MULTILINE
-)
-_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[[^]]*\])?\s*\(?([^;#)]*)")
-_CLAUSE = re.compile(r"\s*(===?|~=|!=|<=?|>=?|\^|~)?\s*v?(\d+(?:\.\d+)*)(\.\*)?[\w.+-]*\s*$")
-# Names of groups and files that only say what the project is developed with.
-_DEVELOPMENT = re.compile(r"dev|test|lint|docs?\b|ci\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"\s*(===?|~=|!=|<=?|>=?|\^|~)?\s*v?(\d+(?:\.\d+)*)(?:\.\*)?([\w.+-]*)\s*$")
+_FIRST: Numbers = (0,)
 _ENDLESS: Numbers = (1_000_000,)
-
-ASYNC_DRIVERS = frozenset({"asyncpg", "psycopg", "aiosqlite", "aiomysql", "asyncmy", "oracledb"})
-"""Packages that an async engine may run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +37,8 @@ class Version:
 
     title: str
     text: str
-    source: str
-    """The file that says so, or the key of the configuration."""
+    sources: tuple[str, ...]
+    """The files that say so, seen from the project's root, or the key of the configuration."""
     lowest: Numbers
     behind: Numbers
 
@@ -54,13 +50,24 @@ class Version:
         """Return whether the project runs this version or a later one."""
         return _padded(self.lowest) >= _padded(numbers)
 
+    def covers(self, other: Version) -> bool:
+        """Return whether all that fits `other` fits this one."""
+        return other.is_surely_at_least(*self.lowest) and other.is_surely_below(*self.behind)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any version fits."""
+        return self.lowest == _FIRST and self.behind == _ENDLESS
+
     def __str__(self) -> str:
-        return f"{self.title} {self.text}, as {self.source} says"
+        *others, last = self.sources
+        say = f"{', '.join(others)} and {last} say" if others else f"{last} says"
+        return f"{self.title} {self.text}, as {say}"
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What a project runs on."""
+    """What a file runs on."""
 
     sqlalchemy: Version | None = None
     asyncpg: Version | None = None
@@ -73,94 +80,158 @@ class Versions:
         return self.drivers == {"asyncpg"}
 
 
-_known: WeakKeyDictionary[Project, Versions] = WeakKeyDictionary()
+_readers: WeakKeyDictionary[Project, _Reader] = WeakKeyDictionary()
 
 
-def of(project: Project) -> Versions:
-    """Return the versions that a project runs; its files are read once."""
-    if project not in _known:
-        _known[project] = read(project.settings)
-    return _known[project]
+def of(project: Project, path: Path) -> Versions:
+    """Return the versions that a project's file runs on; a folder's files are read once.
 
-
-def read(settings: Settings) -> Versions:
-    """Return the versions that the configuration sets, or else the project's files name.
-
-    The root's files come first, then those of the folders above it in the same repository, where
-    workspaces keep their lock file. In each, lock files come before requirements and these before
-    `pyproject.toml`.
+    What the configuration sets holds for the whole project. Of the folders from the file's own up
+    to the root, and on to that of the repository, where workspaces keep their lock file, the
+    nearest that asks for a package decides: each of several services has its own versions.
     """
-    found: dict[str, Version] = {}
-    for name, text in (
-        ("sqlalchemy", settings.sqlalchemy_version),
-        ("asyncpg", settings.asyncpg_version),
-    ):
-        if text is not None:
-            found[name] = _version(name, text, f"`{name}-version`")
-    drivers: frozenset[str] = frozenset()
-    for folder in _folders(settings.root):
-        asked_for = {name: list(specs) for name, specs in _grouped(_asked_for(folder)).items()}
-        drivers = drivers or ASYNC_DRIVERS & asked_for.keys()
-        for name in _TITLES:
-            known = found.get(name) or _locked(folder, name) or _narrowed(name, asked_for)
-            if known is not None:
-                found[name] = known
-    return Versions(found.get("sqlalchemy"), found.get("asyncpg"), drivers)
+    if project not in _readers:
+        _readers[project] = _Reader(project.settings)
+    return _readers[project].versions(path.parent)
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield the root, and the folders above it up to the repository's."""
-    yield root
-    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
-        return
-    for folder in (root, *root.parents):
-        if folder != root:
-            yield folder
-        if (folder / ".git").exists():
-            return
+class _Reader:
+    """The versions in the folders of one project."""
 
+    def __init__(self, settings: Settings) -> None:
+        self._root = settings.root
+        self._top = _repository(settings.root) or settings.root
+        self._configured = {
+            name: _version(name, text, f"`{name}-version`")
+            for name, text in (
+                ("sqlalchemy", settings.sqlalchemy_version),
+                ("asyncpg", settings.asyncpg_version),
+            )
+            if text is not None
+        }
+        self._required: dict[Path, Requirements] = {}
+        self._versions: dict[Path, Versions] = {}
 
-def _locked(folder: Path, name: str) -> Version | None:
-    for file in _LOCK_FILES:
-        texts = [
-            version for found, version in _LOCKED.findall(_text(folder / file)) if _is(found, name)
+    def versions(self, folder: Path) -> Versions:
+        """Return what the files of a folder run on."""
+        if folder not in self._versions:
+            folders = tuple(self._upwards(folder))
+            self._versions[folder] = Versions(
+                self._known("sqlalchemy", folders),
+                self._known("asyncpg", folders),
+                self._drivers(folders),
+            )
+        return self._versions[folder]
+
+    def _upwards(self, folder: Path) -> Iterator[Path]:
+        """Yield a folder and those above it, the nearest first."""
+        for above in (folder, *folder.parents):
+            yield above
+            if above == self._top:
+                return
+
+    def _in(self, folder: Path) -> Requirements:
+        if folder not in self._required:
+            self._required[folder] = requirements.read(folder)
+        return self._required[folder]
+
+    def _known(self, name: str, folders: Sequence[Path]) -> Version | None:
+        if name in self._configured:
+            return self._configured[name]
+        for index, folder in enumerate(folders):
+            found = self._locked(folder, name) or self._asked_for(
+                folder, folders[index + 1 :], name
+            )
+            if found is not None:
+                return None if found.is_open else found
+        return None
+
+    def _asked_for(self, folder: Path, above: Iterable[Path], name: str) -> Version | None:
+        """Return what a folder leaves open that asks for a package and does not lock it itself."""
+        own = self._in_files(folder, name)
+        if own is None or own.is_open:
+            own = self._stated(self._in(folder).pyproject, name) or own
+        if own is None:
+            return None
+        for installer in above:
+            # The lock file of a workspace locks its members.
+            if str(folder) in self._in(installer).installed:
+                found = self._locked(installer, name) or self._in_files(installer, name)
+                if found is not None:
+                    return _all_of((found, own))
+        return own
+
+    def _locked(self, folder: Path, name: str) -> Version | None:
+        for lock in self._in(folder).locks:
+            versions = self._of(lock, name)
+            if versions:
+                return _one_of(versions)
+        return None
+
+    def _in_files(self, folder: Path, name: str) -> Version | None:
+        """Return what the requirements files of a folder leave open: the first one, as a rule.
+
+        Those that allow versions which the first does not are for environments of their own, and
+        the file may run in any.
+        """
+        known: Version | None = None
+        for file in self._in(folder).files:
+            found = self._stated(file, name)
+            if known is None or found is None:
+                known = known or found
+            elif not found.covers(known):
+                known = _one_of((known, found))
+        return known
+
+    def _stated(self, stated: Sequence[Requirement], name: str) -> Version | None:
+        """Return what the requirements of one environment leave open, None where there are none."""
+        own = [item for item in stated if item.name == name]
+        certain = [item for item in own if not item.is_conditional]
+        versions = self._of(certain, name)
+        conditional = self._of([item for item in own if item.is_conditional], name)
+        if conditional and all(item.is_constraint for item in certain):
+            # One of them holds where the package is there at all; which one is not known.
+            versions.append(_one_of(conditional))
+        return _all_of(versions) if versions else None
+
+    def _of(self, stated: Iterable[Requirement], name: str) -> list[Version]:
+        return [
+            _version(name, item.specifier, os.path.relpath(item.path, self._root))
+            for item in stated
+            if item.name == name
         ]
-        if texts:
-            return _hull(name, texts, file)
-    return None
+
+    def _drivers(self, folders: Iterable[Path]) -> frozenset[str]:
+        for folder in folders:
+            required = self._in(folder)
+            drivers = ASYNC_DRIVERS & {
+                item.name
+                for file in (*required.files, required.pyproject)
+                for item in file
+                if not item.is_constraint
+            }
+            if drivers:
+                return drivers
+        return frozenset()
 
 
-def _hull(name: str, texts: list[str], source: str) -> Version:
-    """Return the one version, or the range, that several entries of a lock file give."""
-    versions = sorted((_version(name, text, source) for text in set(texts)), key=_lowest)
-    text = " or ".join(version.text for version in versions)
-    return Version(_TITLES[name], text, source, versions[0].lowest, versions[-1].behind)
+def _repository(root: Path) -> Path | None:
+    """Return the folder of the git repository that holds a project."""
+    return next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
 
 
-def _lowest(version: Version) -> Numbers:
-    return version.lowest
-
-
-def _version(name: str, text: str, source: str) -> Version:
-    """Return a version as it is written; `2.0` without more stands for every 2.0."""
-    match = re.match(r"\d+(?:\.\d+)*", text)
-    numbers = _numbers(match.group()) if match else ()
-    return Version(_TITLES[name], text, source, numbers, _next(numbers))
-
-
-def _narrowed(name: str, asked_for: dict[str, list[tuple[str, str]]]) -> Version | None:
-    """Return what the specifiers of requirements leave open, where they close it from above."""
-    for specifier, source in asked_for.get(name, ()):
-        lowest: Numbers = (0,)
-        behind = _ENDLESS
-        for clause in specifier.split(","):
-            bounds = _bounds(clause)
-            if bounds is not None:
-                lowest, behind = max(lowest, bounds[0]), min(behind, bounds[1])
-        if lowest != (0,) or behind != _ENDLESS:
-            text = specifier.strip().replace(" ", "").removeprefix("==")
-            return Version(_TITLES[name], text, source, lowest, behind)
-    return None
+def _version(name: str, specifier: str, source: str) -> Version:
+    """Return what a specifier leaves open; `2.0` without more stands for every 2.0."""
+    first, *others = re.split(r"\|\|?", specifier)
+    if others:
+        return _one_of([_version(name, text, source) for text in (first, *others)])
+    lowest, behind = _FIRST, _ENDLESS
+    for clause in specifier.split(","):
+        bounds = _bounds(clause)
+        if bounds is not None:
+            lowest, behind = max(lowest, bounds[0]), min(behind, bounds[1])
+    text = re.sub(r"^===?", "", specifier.replace(" ", ""))
+    return Version(_TITLES[name], text, (source.replace(os.sep, "/"),), lowest, behind)
 
 
 def _bounds(clause: str) -> tuple[Numbers, Numbers] | None:
@@ -168,95 +239,57 @@ def _bounds(clause: str) -> tuple[Numbers, Numbers] | None:
     match = _CLAUSE.match(clause)
     if match is None or match[1] == "!=":
         return None
-    numbers = _numbers(match[2])
+    numbers = tuple(int(part) for part in match[2].split("."))
+    # A development version, as git has it, may lack what the release of this number has; measured
+    # betas of SQLAlchemy (2.0.0b1, 2.1.0b1) do not.
+    lowest = (*_padded(numbers)[:3], -1) if "dev" in match[3] else numbers
     match match[1]:
         case ">=" | ">":  # `>0.31` allows 0.31.1
-            return numbers, _ENDLESS
+            return lowest, _ENDLESS
         case "<":
-            return (0,), numbers
+            return _FIRST, numbers
         case "<=":
-            return (0,), _next(numbers)
+            return _FIRST, _next(numbers)
         case "~=":
-            return numbers, _next(numbers[:-1])
+            return lowest, _next(numbers[:-1])
         case "^":
             significant = next((i for i, n in enumerate(numbers) if n), len(numbers) - 1)
-            return numbers, _next(numbers[: significant + 1])
+            return lowest, _next(numbers[: significant + 1])
         case "~":
-            return numbers, _next(numbers[:2])
+            return lowest, _next(numbers[:2])
         case _:
-            return numbers, _next(numbers)
+            return lowest, _next(numbers)
 
 
-def _asked_for(folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield name, specifier and file of each package that a project itself asks for."""
-    for path in sorted((*folder.glob("requirements*.txt"), *folder.glob("requirements/*.txt"))):
-        shown = path.relative_to(folder).as_posix()
-        if _DEVELOPMENT.search(shown):
-            continue
-        for line in _text(path).splitlines():
-            if not line.lstrip().startswith(("#", "-")):
-                yield from _requirement(line, shown)
-    yield from _of_pyproject(folder / "pyproject.toml")
+def _all_of(versions: Sequence[Version]) -> Version:
+    """Return what fits all of some versions; where nothing does, not all hold, but one of them."""
+    kept: list[Version] = []
+    for version in versions:
+        if not any(version.covers(other) for other in kept):
+            kept = [other for other in kept if not other.covers(version)] + [version]
+    lowest = max((version.lowest for version in kept), key=_padded)
+    behind = min((version.behind for version in kept), key=_padded)
+    if _padded(lowest) >= _padded(behind):
+        return _one_of(kept)
+    return _joined(kept, ",", lowest, behind)
 
 
-def _of_pyproject(path: Path) -> Iterator[tuple[str, str, str]]:
-    text = _text(path)
-    if not any(name in text.lower() for name in ("sqlalchemy", *ASYNC_DRIVERS)):
-        return
-    import tomllib
-
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return
-    project = _table(content.get("project"))
-    extras = _table(project.get("optional-dependencies")).items()
-    optional = [group for name, group in extras if not _DEVELOPMENT.search(name)]
-    for group in (project.get("dependencies"), *optional):
-        for requirement in group if isinstance(group, list) else ():
-            if isinstance(requirement, str):
-                yield from _requirement(requirement, path.name)
-    poetry = _table(_table(content.get("tool")).get("poetry"))
-    for name, value in _table(poetry.get("dependencies")).items():
-        specifier = value.get("version") if isinstance(value, dict) else value
-        yield name, specifier if isinstance(specifier, str) else "", path.name
+def _one_of(versions: Sequence[Version]) -> Version:
+    """Return what fits one of some versions at least, and what lies between them."""
+    kept: list[Version] = []
+    for version in versions:
+        if not any(other.covers(version) for other in kept):
+            kept = [other for other in kept if not version.covers(other)] + [version]
+    lowest = min((version.lowest for version in kept), key=_padded)
+    behind = max((version.behind for version in kept), key=_padded)
+    kept.sort(key=lambda version: _padded(version.lowest))
+    return _joined(kept, " or ", lowest, behind)
 
 
-def _requirement(line: str, source: str) -> Iterator[tuple[str, str, str]]:
-    match = _REQUIREMENT.match(line)
-    if match is not None:
-        # Hashes and a continued line may stand behind the specifier.
-        yield match[1], re.split(r"\s--|\\", match[2])[0], source
-
-
-def _grouped(found: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
-    grouped: dict[str, list[tuple[str, str]]] = {}
-    for name, specifier, source in found:
-        grouped.setdefault(_normal(name), []).append((specifier, source))
-    return grouped
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _is(found: str, name: str) -> bool:
-    return _normal(found) == name
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _numbers(text: str) -> Numbers:
-    return tuple(int(part) for part in text.split("."))
+def _joined(versions: Sequence[Version], word: str, lowest: Numbers, behind: Numbers) -> Version:
+    sources = dict.fromkeys(source for version in versions for source in version.sources)
+    text = word.join(dict.fromkeys(version.text for version in versions))
+    return Version(versions[0].title, text, tuple(sources), lowest, behind)
 
 
 def _padded(numbers: Numbers) -> Numbers:

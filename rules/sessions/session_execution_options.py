@@ -224,7 +224,7 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
         given = argument(node, "execution_options")
         if given is None or not takes_session_options(node, module):
             return
-        version = versions.of(module.project).sqlalchemy
+        version = versions.of(module.project, module.path).sqlalchemy
         message = f"`execution_options` on `{module.code(node.func)}(…)` {_consequence(version)}"
         help_text = (
             "settings of the driver belong in the engine's `connect_args`, `isolation_level` in "

@@ -20,6 +20,8 @@ from session_guard.names.values import Located
 from session_guard.project import is_migration_environment
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import libcst as cst
 
     from session_guard.module import Module
@@ -46,6 +48,8 @@ class Engine:
 
     result: Result
     project: Project
+    path: Path
+    """The file that is checked, whose versions it runs on."""
     text: str
     """The text of the module that builds it."""
 
@@ -133,8 +137,8 @@ class Engine:
 
     @cached_property
     def versions(self) -> Versions:
-        """What the project runs on."""
-        return versions.of(self.project)
+        """What the file that is checked runs on."""
+        return versions.of(self.project, self.path)
 
     @cached_property
     def pooler(self) -> str:
@@ -224,7 +228,7 @@ def _engine_of(call: cst.Call, module: Module) -> Engine | None:
             # Lambdas in the arguments are only followed in the form that the table of names has.
             own = next((c for c, _ in module.names.scope.calls if c.node is call), value.call)
             result = values.Result(value.function, own, value.place, value.home)
-            return Engine(result, module.project, module.text)
+            return Engine(result, module.project, module.path, module.text)
     return None
 
 
@@ -232,7 +236,7 @@ def engine_behind(value: Value, module: Module) -> Engine | None:
     """Return the engine that an engine, a connection or a method of one comes from."""
     while True:
         if isinstance(value, values.Result) and openings.is_engine(value):
-            return Engine(value, module.project, module.text)
+            return Engine(value, module.project, module.path, module.text)
         if isinstance(value, values.Result):
             value = value.function
         elif isinstance(value, values.Method):
