@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import database_url
-from session_guard.names.bindings import Ref, lookup, tells_of_another_database
+from session_guard.names.bindings import tells_of_another_database
 from session_guard.names.openings import is_engine
 from session_guard.names.values import External, Literal, LocalFunction, Located, Result
 
 if TYPE_CHECKING:
     from session_guard.names.bindings import Place
     from session_guard.names.database_url import DatabaseUrl
-    from session_guard.names.values import Step
 
 _CREATORS = ("async_creator", "creator")
 _OTHER_DRIVERS = ("aiosqlite.", "sqlite3.", "asyncmy.", "aiomysql.", "aioodbc.", "oracledb.")
@@ -43,26 +42,7 @@ def _url(engine: Result) -> DatabaseUrl:
     expr = call.arguments[0] if call.arguments else call.keyword("url")
     if expr is None:
         return database_url.UNREAD
-    return database_url.read(_as_given(Located(expr, engine.place, engine.home), engine.through))
-
-
-def _as_given(url: Located, through: tuple[Step, ...]) -> Located:
-    """Return what a known function was given for a URL that is a parameter of it."""
-    for step in through:
-        scope = step.function.definition.scope
-        name = url.expr.parts[0] if isinstance(url.expr, Ref) and len(url.expr.parts) == 1 else None
-        if name is None or not isinstance(step.function, LocalFunction):
-            return url
-        bindings = lookup(name, url.place) or ()
-        if not any(b.kind == "parameter" and b.place.scope is scope for b in bindings):
-            return url
-        positional = step.function.definition.positional
-        given = dict(zip(positional, step.call.arguments, strict=False))
-        given.update((key, value) for key, value in step.call.keywords if key is not None)
-        if name not in given:
-            return url
-        url = Located(given[name], step.place, step.home)
-    return url
+    return database_url.read(Located(expr, engine.place, engine.home, engine.through).as_given())
 
 
 def _is_made_by_another_driver(engine: Result) -> bool:

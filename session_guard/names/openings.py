@@ -18,7 +18,6 @@ from session_guard.names.values import (
 )
 
 if TYPE_CHECKING:
-    from session_guard.names.bindings import Place
     from session_guard.names.values import Namespace, Value
 
 SQLALCHEMY_SESSION = "sqlalchemy.ext.asyncio.AsyncSession"
@@ -100,14 +99,16 @@ class Opening:
     """Whether the session is shared by all that ask an `async_scoped_session` in its scope."""
 
 
-def _merged(opening: Opening, call: Call, place: Place, home: Namespace) -> Opening:
-    """Return `opening` with the arguments of a call laid over it."""
+def _merged(opening: Opening, call: Call, made: Result | Partial) -> Opening:
+    """Return `opening` with the arguments of the call of `made` laid over it."""
+    place, home = made.place, made.home
+    through = made.through if isinstance(made, Result) else ()
     bind, options = opening.bind, dict(opening.options)
     arguments = call.arguments
     if arguments:
-        bind = Located(arguments[0], place, home)
+        bind = Located(arguments[0], place, home, through)
     for key, value in call.keywords:
-        located = Located(value, place, home)
+        located = Located(value, place, home, through)
         if key == "bind":
             bind = located
         elif key not in (None, "class_"):
@@ -129,7 +130,7 @@ def factory(value: Value) -> Opening | None:
         call = Call(
             value.call.function, value.call.arguments[1:], value.call.keywords, value.call.node
         )
-        return _merged(target, call, value.place, value.home)
+        return _merged(target, call, value)
     if not isinstance(value, Result):
         return None
     names = ancestry(value.function)
@@ -137,7 +138,7 @@ def factory(value: Value) -> Opening | None:
     if names & SCOPED_SESSION_CLASS:
         expr = call.arguments[0] if call.arguments else call.keyword("session_factory")
         if expr is not None:
-            for inner in value.home.evaluate(expr, value.place):
+            for inner in Located(expr, value.place, value.home, value.through).values():
                 found = factory(inner)
                 if found is not None:
                     return replace(found, scoped=True)
@@ -160,7 +161,7 @@ def factory(value: Value) -> Opening | None:
         class_member(value.function, name) != (UNKNOWN,)
         for name in ("__init__", "__call__", "begin", "configure")
     )
-    return _merged(Opening(session_class, None, {}, is_own, True), call, value.place, value.home)
+    return _merged(Opening(session_class, None, {}, is_own, True), call, value)
 
 
 def _opened_by(function: Value) -> Opening | None:
@@ -186,7 +187,7 @@ def opening(value: Value) -> Opening | None:
         return None
     if found.from_factory and value.call.arguments:
         return None  # a factory takes keywords alone
-    return _merged(found, value.call, value.place, value.home)
+    return _merged(found, value.call, value)
 
 
 def is_sync_session(value: Value) -> bool:

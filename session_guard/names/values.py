@@ -277,10 +277,27 @@ class Located:
     expr: Expr
     place: Place
     home: Namespace
+    through: tuple[Step, ...] = ()
+    """The calls of known functions and classes that it is evaluated in, from the inside out."""
 
     def values(self) -> tuple[Value, ...]:
         """Return what it may stand for."""
-        return self.home.evaluate(self.expr, self.place)
+        given = self.as_given()
+        found = given.home.evaluate(given.expr, given.place)
+        for step in given.through:
+            found = _through(found, step)
+        return found
+
+    def as_given(self) -> Located:
+        """Return the argument that a call gave, for a parameter of the function it is called in."""
+        located = self
+        for number, step in enumerate(self.through):
+            argument = _argument(located, step)
+            if argument is None:
+                break
+            rest = self.through[number + 1 :]
+            located = Located(argument, step.place, step.home, rest)
+        return located
 
 
 class _Evaluation:
@@ -771,6 +788,27 @@ def is_depends(value: Value) -> bool:
         return False
     package, _, name = value.dotted.partition(".")
     return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+
+
+def _argument(parameter: Located, step: Step) -> Expr | None:
+    """Return what a call gives for a parameter of the function that it calls, or None."""
+    expr, function = parameter.expr, step.function
+    if not isinstance(expr, Ref) or len(expr.parts) != 1:
+        return None
+    if isinstance(function, LocalClass):
+        made = function.definition.scope.bindings.get("__init__", ())
+        definition = made[-1].value if made else None
+    else:
+        definition = function.definition
+    if not isinstance(definition, Function):
+        return None
+    bindings = lookup(expr.parts[0], parameter.place) or ()
+    if not any(b.kind == "parameter" and b.place.scope is definition.scope for b in bindings):
+        return None
+    names = definition.positional[1:] if definition.scope.receiver else definition.positional
+    given = dict(zip(names, step.call.arguments, strict=False))
+    given.update((key, value) for key, value in step.call.keywords if key is not None)
+    return given.get(expr.parts[0])
 
 
 def _through(found: Iterable[Value], step: Step) -> tuple[Value, ...]:

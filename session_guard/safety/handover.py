@@ -165,11 +165,9 @@ def _check_other_values(call: cst.Call, module: Module) -> None:
     if not isinstance(function, Ref) or len(function.parts) < 2:
         return
     owners = module.names.evaluate(Ref(function.parts[:-1]), module.place(call))
-    is_object = any(
-        isinstance(owner, values.LocalClass | values.Instance | values.Result) for owner in owners
-    )
+    is_module = all(isinstance(owner, values.External) for owner in owners)
     name = function.parts[-1]
-    if is_object and name != "begin" and module.project.is_set_more_than_once(name):
+    if not is_module and name != "begin" and module.project.is_set_more_than_once(name):
         raise NotFixableError(f"`{name}` is set in more than one place, and may be another")
 
 
