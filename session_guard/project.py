@@ -49,6 +49,12 @@ _NO_USE = re.compile(
     rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
     re.MULTILINE,
 )
+_USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
+_HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
+# Where the handler's functions get another name.
+_RENAMES_HANDLER = re.compile(
+    rb"\bget_(background_)?session\s+as\b|=\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
+)
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
@@ -79,6 +85,10 @@ class Project:
         if self.settings.handler:
             return tuple(self._configured())
         found = list(self._discovered())
+        if not found and any(
+            self._own_files(lambda data: _USES_REFERENCE.search(data) is not None)
+        ):
+            found = [handler for handler in [self._read(_REFERENCE_FILE, _REFERENCE)] if handler]
         if len(found) > 1:
             names = ", ".join(self._shown(handler.path) for handler in found)
             self.notices.append(
@@ -164,12 +174,18 @@ class Project:
         if _is_path(name):
             path = root / name
             return path if path.is_file() else None
-        relative = Path(*name.split("."))
-        for base in (root, root / "src", *_folders(root)):
-            for path in (base / relative.with_suffix(".py"), base / relative / "__init__.py"):
-                if path.is_file():
-                    return path
+        found = self.modules.find(name, root / "pyproject.toml")
+        if found is not None and not found[1]:
+            return self._defining(found[0])
         return _REFERENCE_FILE if name == _REFERENCE else None
+
+    def _defining(self, path: Path) -> Path:
+        """Return the module that a package has its context manager from, or else the package."""
+        names = self.names_of(path)
+        for value in names.evaluate(Ref((CONTEXT_MANAGER,)), end_of(names.scope)) if names else ():
+            if isinstance(value, values.LocalFunction):
+                return value.home.path
+        return path
 
     def _discovered(self) -> Iterator[Handler]:
         name = CONTEXT_MANAGER.encode()
@@ -277,7 +293,7 @@ class Project:
         texts = [(path, _data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
-        matters = _may_make
+        matters = _may_make_or_rename
         while True:
             found: set[str] = set()
             for path, data in texts:
@@ -433,12 +449,19 @@ def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
 
 def _session_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
     """Yield the names of a module that give a session, or that annotate what holds one."""
-    yield from _renamed(names, known)
+    yield from _renamed(names, known | _HANDLER_NAMES)
     for name, found in _own_names(names):
-        if any(
-            isinstance(value, values.LocalFunction) and gives_session(value) for value in found
-        ) or any(map(openings.is_session_class, found)):
+        if any(map(_gives_session, found)) or any(map(openings.is_session_class, found)):
             yield name
+    for definition in names.scope.classes:
+        owner = values.LocalClass(definition, names)
+        for name in definition.scope.bindings:
+            if any(map(_gives_session, values.class_member(owner, name))):
+                yield name
+
+
+def _gives_session(value: values.Value) -> bool:
+    return isinstance(value, values.LocalFunction) and gives_session(value)
 
 
 def _renamed(names: Namespace, known: frozenset[str]) -> Iterator[str]:
@@ -478,16 +501,20 @@ def _may_make(data: bytes) -> bool:
     )
 
 
+def _uses_reference(data: bytes) -> bool:
+    return _USES_REFERENCE.search(data) is not None
+
+
+def _may_make_or_rename(data: bytes) -> bool:
+    return _may_make(data) or _RENAMES_HANDLER.search(data) is not None
+
+
 def _has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
     return any(token in data for token in tokens)
 
 
 def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name
-
-
-def _folders(root: Path) -> Iterable[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def _data(path: Path) -> bytes:

@@ -36,6 +36,7 @@ _CONSTRUCTORS = frozenset({"sqlalchemy.engine.URL.create", "sqlalchemy.URL.creat
 _CONVERSIONS = frozenset(
     {"str", "sqlalchemy.make_url", "sqlalchemy.engine.make_url", "sqlalchemy.engine.url.make_url"}
 )
+_ENVIRONMENT = (External("os.getenv"), External("os.environ.get"))
 _DEEPEST = 6
 
 
@@ -58,7 +59,7 @@ UNREAD = DatabaseUrl()
 
 def read(url: Located, depth: int = 0) -> DatabaseUrl:
     """Return what can be read of the URL that an expression stands for."""
-    found = [_of_value(value, depth) for value in url.values() if value != Literal(None)]
+    found = [_of_value(value, depth) for value in _chosen(url.values())]
     default = _default_of(url)
     if default is not None:
         found = [item for item in found if item != UNREAD] + [default]
@@ -92,6 +93,13 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
         case Result():
             return _replaced(value.call) or _default(value)
     return UNREAD
+
+
+def _chosen(found: tuple[Value, ...]) -> list[Value]:
+    """Return the values that tell of a URL: not None, nor the environment's beside a default."""
+    rest = [value for value in found if value != Literal(None)]
+    told = [v for v in rest if not (isinstance(v, Result) and v.function in _ENVIRONMENT)]
+    return told if any(isinstance(v, (Literal, Beginning)) for v in told) else rest
 
 
 def _default_of(url: Located) -> DatabaseUrl | None:
