@@ -327,7 +327,7 @@ class _Evaluation:
         number, outer = self._in_progress, self._hangs_on
         self._in_progress, self._hangs_on = number + 1, math.inf
         self._asked[key] = (number, ())
-        found = tuple(dict.fromkeys(find()))
+        found = _distinct(find())
         if self._hangs_on >= number:
             del self._asked[key]
             home.known[key] = found
@@ -484,7 +484,8 @@ class _Evaluation:
             values.append(UNKNOWN)
         step = (ref.parts, place, home)
         return tuple(
-            replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in values
+            replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v
+            for v in _distinct(values)
         )
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
@@ -788,6 +789,41 @@ def is_depends(value: Value) -> bool:
         return False
     package, _, name = value.dotted.partition(".")
     return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+
+
+def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
+    """Return one of the values that differ in nothing but the way from where both come from.
+
+    `query = query.where(...)` in one branch after the other would double them with each.
+    """
+    return tuple({_origin(value): value for value in found}.values())
+
+
+def _origin(value: Value) -> object:
+    """Return what tells a value from others: the call it came of, and where its chain began."""
+    last = value
+    while True:
+        match value:
+            case Result(function=Result() | Method() | Partial() as inner):
+                value = inner
+            case Method(owner=Result() | Method() | Partial() as inner):
+                value = inner
+            case _:
+                break
+    if value is last:
+        return value if not isinstance(value, Result) else _made(value)
+    return (_made(last), _made(value))
+
+
+def _made(value: Value) -> object:
+    match value:
+        case Result(function=External(dotted)):
+            return (dotted, id(value.call.node), *(id(step.call.node) for step in value.through))
+        case Result():
+            return (id(value.call.node), *(id(step.call.node) for step in value.through))
+        case Method(name=name):
+            return name
+    return value
 
 
 def _argument(parameter: Located, step: Step) -> Expr | None:
