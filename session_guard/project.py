@@ -440,6 +440,13 @@ def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
             for value in found
         ):
             yield name
+    for name, stored in names.scope.state.items():
+        if any(
+            _leads_to_makers(found)
+            for value, place in stored
+            for found in names.evaluate(value, place)
+        ):
+            yield name
     for definition in names.scope.classes:
         for name in (*definition.scope.attributes, *definition.scope.bindings):
             owner = values.LocalClass(definition, names)

@@ -244,10 +244,12 @@ async def run():
         from libcst import Call
 
         from session_guard.names import databases, openings, values
-        from session_guard.safety.handover import is_opened_by_sync_code, report_opening
+        from session_guard.safety.handover import is_no_async_session, report_opening
 
         assert isinstance(node, Call)
-        if is_opened_by_sync_code(node, module):
+        if is_no_async_session(node, module) or databases.is_for_another_database(
+            module.place(node)
+        ):
             return
         for value in module.results(node):
             if isinstance(value, values.Partial) and openings.is_session_class(value.function):

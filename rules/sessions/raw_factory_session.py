@@ -188,10 +188,12 @@ async def get_db():
         from libcst import Call
 
         from session_guard.names import databases, openings
-        from session_guard.safety.handover import is_opened_by_sync_code, report_opening
+        from session_guard.safety.handover import is_no_async_session, report_opening
 
         assert isinstance(node, Call)
-        if is_opened_by_sync_code(node, module):
+        if is_no_async_session(node, module) or databases.is_for_another_database(
+            module.place(node)
+        ):
             return
         for value in module.results(node):
             opening = openings.opening(value)

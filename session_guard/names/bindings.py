@@ -174,9 +174,19 @@ def mentions_another_database(text: str) -> bool:
     return _OTHER_DATABASES.search(text) is not None
 
 
+def mentions_postgresql(text: str) -> bool:
+    """Return whether a text has PostgreSQL's name in it."""
+    return _POSTGRESQL.search(text) is not None
+
+
 def tells_of_another_database(text: str) -> bool:
     """Return whether a name, or the test of a branch, speaks of another database alone."""
-    return mentions_another_database(text) and not _POSTGRESQL.search(text)
+    return mentions_another_database(text) and not mentions_postgresql(text)
+
+
+def tells_of_postgresql(text: str) -> bool:
+    """Return whether the test of a branch speaks of PostgreSQL alone."""
+    return mentions_postgresql(text) and not mentions_another_database(text)
 
 
 def joined(value: Expr, rest: Expr) -> Expr:

@@ -12,10 +12,9 @@ from session_guard.names.bindings import (
     Constant,
     Either,
     Ref,
-    TextBeginning,
     lookup,
 )
-from session_guard.names.values import Beginning, External, Literal, Located, Result
+from session_guard.names.values import Beginning, External, Literal, LocalFunction, Located, Result
 
 if TYPE_CHECKING:
     from session_guard.names.values import Value
@@ -36,6 +35,7 @@ _CONSTRUCTORS = frozenset({"sqlalchemy.engine.URL.create", "sqlalchemy.URL.creat
 _CONVERSIONS = frozenset(
     {"str", "sqlalchemy.make_url", "sqlalchemy.engine.make_url", "sqlalchemy.engine.url.make_url"}
 )
+_SCHEME = re.compile(r"(\w+(?:\+\w+)?)://")
 _ENVIRONMENT = (External("os.getenv"), External("os.environ.get"))
 _DEEPEST = 6
 
@@ -64,7 +64,7 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
     if default is not None:
         found = [item for item in found if item != UNREAD] + [default]
     if not found or UNREAD in found:
-        replaced = _of_expression(url, depth)
+        replaced = _of_expression(url, depth) or _passed_on(url)
         if replaced is not None:
             return replaced
     if len(found) == 1:
@@ -120,13 +120,9 @@ def _default_of(url: Located) -> DatabaseUrl | None:
 
 
 def _of_default(default: Located) -> DatabaseUrl | None:
-    """Return the database of a default, where it is not PostgreSQL's."""
-    for value in default.values():
-        read_text = value.value if isinstance(value, Literal) else None
-        if isinstance(read_text, str) and "://" in read_text:
-            scheme = read_text.partition("://")[0].lower()
-            return DatabaseUrl(scheme)
-    return None
+    """Return the database of a default."""
+    schemes = [scheme for value in default.values() if (scheme := _scheme(value)) is not None]
+    return DatabaseUrl(schemes[0]) if schemes else None
 
 
 def _parsed(text: str) -> DatabaseUrl:
@@ -136,12 +132,20 @@ def _parsed(text: str) -> DatabaseUrl:
         return DatabaseUrl(query=_query(re.split(r"[?&]", text, maxsplit=1)[1:]))
     scheme, host, port, query = match["scheme"], match["host"], match["port"], match["query"]
     return DatabaseUrl(
-        scheme=None if _HOLE in scheme else scheme.lower(),
+        scheme=_without_holes(scheme.lower()),
         host=host.lower() if host else None,
         port=int(port) if port is not None and port.isdecimal() else None,
         has_default_port=port is None and host is not None and _HOLE not in host,
         query=_query([query or ""]),
     )
+
+
+def _without_holes(scheme: str) -> str | None:
+    """Return a scheme, or its dialect where only the driver is not known and does not matter."""
+    if _HOLE not in scheme:
+        return scheme
+    dialect = scheme.partition("+")[0]
+    return None if _HOLE in dialect or dialect.startswith("postgres") else dialect
 
 
 def _query(texts: list[str]) -> dict[str, str]:
@@ -196,20 +200,37 @@ def _of_expression(url: Located, depth: int) -> DatabaseUrl | None:
                 replaced = _of_expression(inner, depth + 1)
                 if replaced is not None:
                     return replaced
-    if not isinstance(expr, Call):
+    return _replaced(expr) if isinstance(expr, Call) else None
+
+
+def _passed_on(url: Located) -> DatabaseUrl | None:
+    """Return the database of a URL that a function of the project changes, where it is another."""
+    call, place = url.expr, url.place
+    if isinstance(call, Ref) and len(call.parts) == 1:
+        bindings = lookup(call.parts[0], place) or []
+        if len(bindings) != 1 or not isinstance(bindings[0].value, Call):
+            return None
+        call, place = bindings[0].value, bindings[0].place
+    if not isinstance(call, Call) or not any(
+        isinstance(function, LocalFunction) for function in url.home.evaluate(call.function, place)
+    ):
         return None
-    return _replaced(expr) or _passed_on(expr)
-
-
-def _passed_on(call: Call) -> DatabaseUrl | None:
-    """Return the database of a URL that a function is given to change, where that is another's."""
     for argument in call.arguments:
-        text = argument.text if isinstance(argument, TextBeginning) else None
-        if isinstance(argument, Constant) and isinstance(argument.value, str):
-            text = argument.value
-        if text is not None and "://" in text and not text.startswith("postgres"):
-            return DatabaseUrl(text.partition("://")[0].lower())
+        found = url.home.evaluate(argument, place)
+        schemes = {_scheme(value) for value in found}
+        scheme = schemes.pop() if len(schemes) == 1 else None
+        if scheme is not None and not scheme.startswith("postgres"):
+            return DatabaseUrl(scheme)
     return None
+
+
+def _scheme(value: Value) -> str | None:
+    """Return how a text begins that is a URL."""
+    text = value.value if isinstance(value, Literal) else None
+    if isinstance(value, Beginning):
+        text = value.text
+    match = _SCHEME.match(text) if isinstance(text, str) else None
+    return match[1].lower() if match is not None else None
 
 
 def _replaced(call: Call) -> DatabaseUrl | None:

@@ -27,6 +27,7 @@ from session_guard.names.bindings import (
     formatted,
     joined,
     mentions_another_database,
+    mentions_postgresql,
     unpacked,
 )
 from session_guard.names.table import TableBuilder
@@ -62,10 +63,10 @@ class _AstBuilder(TableBuilder):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.forms: dict[ast.expr, Expr] = {}
-        self.may_tell = mentions_another_database(text)
+        self.may_tell = mentions_another_database(text) or mentions_postgresql(text)
 
     def source_of(self, node: ast.AST) -> str:
-        """Return the text of a test, or nothing where the module speaks of PostgreSQL alone."""
+        """Return the text of a test, or nothing where the module speaks of no database."""
         return ast.unparse(node) if self.may_tell else ""
 
     def statements(self, body: Iterable[ast.stmt]) -> None:

@@ -16,6 +16,7 @@ from session_guard.names.bindings import (
     Scope,
     Store,
     tells_of_another_database,
+    tells_of_postgresql,
 )
 
 if TYPE_CHECKING:
@@ -162,6 +163,11 @@ class TableBuilder:
 
     def tested(self, branching: int, arm: int, other_arm: int, test: str) -> None:
         """Record what the test of a branch, as it is written, says of the database."""
+        if tells_of_postgresql(test) and not _EITHER.search(test) and not _BOTH.search(test):
+            if "!=" in test:
+                self.module_scope.elsewhere.add((branching, arm))
+            elif "==" in test:
+                self.module_scope.elsewhere.add((branching, other_arm))
         if not tells_of_another_database(test) or _EITHER.search(test):
             return
         if not _NEGATION.search(test):

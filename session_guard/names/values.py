@@ -56,6 +56,8 @@ _PUBLIC_NAMES = {
         "sqlalchemy.ext.asyncio.async_engine_from_config"
     ),
     "sqlalchemy.orm.session.sessionmaker": "sqlalchemy.orm.sessionmaker",
+    # A package that chat bots have SQLAlchemy's class from.
+    "nonebot_plugin_orm.AsyncSession": "sqlalchemy.ext.asyncio.AsyncSession",
 }
 # Modules whose `import *` is understood, and what it brings that matters here.
 _STAR_EXPORTS = {
@@ -84,6 +86,7 @@ _MADE_BY_PARTIAL = frozenset(
 _INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
 _DEEPEST = 40
+_MOST_NAMES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,7 +362,7 @@ class _Evaluation:
                 case TextBeginning():
                     return (Beginning(expr.text, expr.pieces),)
                 case Opaque() if any(isinstance(piece, str) for piece in expr.pieces):
-                    return (Beginning("", expr.pieces),)
+                    return tuple(self._text(expr.pieces, place, home))
                 case Display():
                     return (Dictionary(expr, place, home),)
                 case Sequence():
@@ -380,6 +383,21 @@ class _Evaluation:
                     return (UNKNOWN,)
         finally:
             self.depth -= 1
+
+    def _text(
+        self, pieces: tuple[str | Expr, ...], place: Place, home: Namespace
+    ) -> Iterator[Value]:
+        """Yield what is known of a string that begins with an expression."""
+        first, *rest = pieces
+        found = self.expr(first, place, home) if not isinstance(first, str) else ()
+        for value in found:
+            match value:
+                case Literal(str(text)):
+                    yield Beginning(text, (text, *rest))
+                case Beginning(text, begun) if text and begun:
+                    yield Beginning(text, (*begun, *rest))
+                case _:
+                    yield Beginning("", pieces)
 
     def _subscript(self, expr: Subscript, place: Place, home: Namespace) -> tuple[Value, ...]:
         """Return what `X[...]` stands for: of `Annotated` and unions, the classes in it."""
@@ -539,16 +557,22 @@ class _Evaluation:
         self, annotation: Expr, place: Place, home: Namespace
     ) -> tuple[Expr, Place, Namespace]:
         """Return what an annotation is a name of, here or in another module; or else itself."""
-        if isinstance(annotation, Ref) and len(annotation.parts) == 1:
-            for binding in lookup(annotation.parts[0], end_of(place.scope)) or ():
+        for _ in range(_MOST_NAMES):
+            if not isinstance(annotation, Ref) or len(annotation.parts) != 1:
+                break
+            bindings = lookup(annotation.parts[0], end_of(place.scope)) or ()
+            for binding in bindings:
                 if binding.kind == "import":
                     found = home.find_module(home.absolute(binding.target))
                     if found is not None and len(found[1]) == 1:
-                        for other in found[0].scope.bindings.get(found[1][0], ()):
-                            if isinstance(other.value, Subscript):
-                                return other.value, other.place, found[0]
-                elif isinstance(binding.value, Subscript):
-                    return binding.value, binding.place, home
+                        home, place = found[0], end_of(found[0].scope)
+                        annotation = Ref(found[1])
+                        break
+                elif binding.value is not None and not isinstance(binding.value, (Function, Class)):
+                    annotation, place = binding.value, binding.place
+                    break
+            else:
+                break
         return annotation, place, home
 
     def _starred(self, name: str, home: Namespace) -> tuple[Value, ...]:

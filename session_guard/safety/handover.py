@@ -53,20 +53,22 @@ def report_opening(call: cst.Call, opening: Opening, module: Module, message: st
     return Violation(call, message, help_text, rewrite)
 
 
-def is_opened_by_sync_code(call: cst.Call, module: Module) -> bool:
-    """Return whether a session that a call opens cannot be an async one, whatever else it may be.
+def is_no_async_session(call: cst.Call, module: Module) -> bool:
+    """Return whether what a call opens cannot be an async session, whatever else it may be.
 
     A plain `with` enters none; a name that is also a sync factory makes sync sessions in a `def`.
     """
     item = module.parent(call)
     statement = module.parent(item) if isinstance(item, cst.WithItem) else None
+    found = module.evaluate(call)
     if isinstance(statement, cst.With):
-        return statement.asynchronous is None
+        is_certain = all(openings.opening(value) is not None for value in found)
+        return statement.asynchronous is None and not is_certain
     function = next((a for a in module.ancestors(call) if isinstance(a, cst.FunctionDef)), None)
     return (
         function is not None
         and function.asynchronous is None
-        and any(map(openings.is_sync_session, module.evaluate(call)))
+        and any(map(openings.is_sync_session, found))
     )
 
 
