@@ -288,7 +288,7 @@ def _types(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(engine.connect_args, key, module)
-        replacements = number_without_quotes(node) if types and int in types else None
+        replacements = number_without_quotes(node, module) if types and int in types else None
         yield Violation(
             node or engine.call,
             f"`{key}` is {wrong}, which asyncpg does not take: connects fail",
@@ -309,7 +309,7 @@ def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(settings, key, module)
-        replacements = number_in_quotes(node)
+        replacements = number_in_quotes(node, module)
         yield Violation(
             node or engine.call,
             f"`{key}` in `server_settings` is {wrong}; it takes strings alone: connects fail",
