@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
 
-List = cst.Call | cst.Dict
+Container = cst.Call | cst.Dict
 """A call with its arguments, or a dictionary display with its items."""
 
 _SAME_LINE_COMMENT = re.compile(r"[ \t\f]*#[^\r\n]*")
@@ -62,10 +62,10 @@ def string_keys(node: cst.BaseExpression) -> dict[str, cst.DictElement] | None:
 # -- the text of a list ---------------------------------------------------------------------------
 
 
-def list_changes(
-    module: Module, node: List, removed: Collection[cst.CSTNode], added: Sequence[str]
+def item_changes(
+    module: Module, node: Container, removed: Collection[cst.CSTNode], added: Sequence[str]
 ) -> list[Change]:
-    """Return the changes that take `removed` out of a list, and put the texts `added` behind it.
+    """Return the changes that take `removed` out of a call or display, and put `added` behind.
 
     Raises NotFixableError where a comment would no longer stand with what it is about.
     """
@@ -89,9 +89,10 @@ class _Item:
 
 
 class _Listed:
-    def __init__(self, module: Module, node: List, removed: Collection[cst.CSTNode]) -> None:
+    """The arguments or items of one container, in the text."""
+
+    def __init__(self, module: Module, node: Container, removed: Collection[cst.CSTNode]) -> None:
         self._module = module
-        self._node = node
         self._text = module.text
         self._lines = module.lines
         gone = {id(item) for item in removed}
@@ -112,6 +113,7 @@ class _Listed:
         return _Item(start, end, behind, stays)
 
     def changes(self, added: Sequence[str]) -> Iterator[Change]:
+        """Yield the changes; `added` are texts. Raises NotFixableError."""
         kept = [item for item in self._items if item.stays]
         runs = self._runs()
         for first, last in runs:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError, list_changes
+from session_guard.arguments import NotFixableError, item_changes
 from session_guard.imports import import_changes, without_line
 from session_guard.names.from_libcst import walk
 from session_guard.rendering import comments, rendered
@@ -18,7 +18,7 @@ from session_guard.spans import Change
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from session_guard.arguments import List
+    from session_guard.arguments import Container
     from session_guard.module import Module
     from session_guard.rule import Rewrite
     from session_guard.sources import Decoded
@@ -31,12 +31,12 @@ class Plan:
 
     rewrite: Rewrite
     changes: tuple[Change, ...]
-    lists: frozenset[int]
+    containers: frozenset[int]
     """The calls and displays whose arguments and items change, by `id`."""
 
     def meets(self, other: Plan) -> bool:
-        """Return whether both change the same text or the same list."""
-        return not self.lists.isdisjoint(other.lists) or any(
+        """Return whether both change the same text, or arguments or items of the same container."""
+        return not self.containers.isdisjoint(other.containers) or any(
             one.meets(another) for one in self.changes for another in other.changes
         )
 
@@ -47,19 +47,19 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
     What is not part of a replaced node stays the same byte for byte. Raises NotFixableError where a
     comment would be lost, doubled or left beside something else.
     """
-    lists: dict[int, _ListChange] = {}
+    containers: dict[int, _ItemsChange] = {}
     changes: list[Change] = []
     gone, written = Counter[str](), Counter[str]()
     for old, new in rewrite.replacements:
-        holder = _list_of(module, new, old)
-        if holder is not None:
-            of_list = lists.setdefault(id(holder), _ListChange(holder))
+        container = _container_of(module, new, old)
+        if container is not None:
+            of_items = containers.setdefault(id(container), _ItemsChange(container))
         if isinstance(new, Appended):
-            assert holder is not None
-            of_list.added.append(rendered(module, new.item, holder))
+            assert container is not None
+            of_items.added.append(rendered(module, new.item, container))
             written.update(comment.value for comment in comments(new.item))
-        elif new is None and holder is not None:
-            of_list.removed.append(old)
+        elif new is None and container is not None:
+            of_items.removed.append(old)
             gone.update(_comments_within(module, old, *module.lines.span(module.position(old))))
         elif new is None:
             change = without_line(module, old, module.lines)
@@ -69,11 +69,12 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
             changes.extend(_replacement(module, old, new))
             gone.update(_comments_within(module, old, *_replaced_span(module, old, new)))
             written.update(comment.value for comment in comments(new))
-    if gone != written and not _is_of_comments(rewrite):
+    if gone != written and not _is_about_comments(rewrite):
         raise NotFixableError("a comment in it would be lost")
-    for item in lists.values():
-        changes.extend(list_changes(module, item.node, item.removed, item.added))
-    return Plan(rewrite, tuple(change for change in changes if change.is_one), frozenset(lists))
+    for item in containers.values():
+        changes.extend(item_changes(module, item.node, item.removed, item.added))
+    changing = tuple(change for change in changes if change.start < change.end or change.text)
+    return Plan(rewrite, changing, frozenset(containers))
 
 
 def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
@@ -84,13 +85,15 @@ def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
 
 
 @dataclass(slots=True)
-class _ListChange:
-    node: List
+class _ItemsChange:
+    node: Container
     removed: list[cst.CSTNode] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
 
 
-def _list_of(module: Module, new: cst.CSTNode | Appended | None, old: cst.CSTNode) -> List | None:
+def _container_of(
+    module: Module, new: cst.CSTNode | Appended | None, old: cst.CSTNode
+) -> Container | None:
     """Return the call or the display that a replacement adds to or changes an item of, or None."""
     node = old if isinstance(new, Appended) else module.parent(old)
     is_item = isinstance(new, Appended) or isinstance(old, (cst.Arg, cst.BaseDictElement))
@@ -136,7 +139,7 @@ def _comments_within(module: Module, node: cst.CSTNode, start: int, end: int) ->
             yield comment.value
 
 
-def _is_of_comments(rewrite: Rewrite) -> bool:
+def _is_about_comments(rewrite: Rewrite) -> bool:
     """Return whether it is comments themselves that are to be changed."""
     return any(isinstance(old, cst.Comment) for old, _ in rewrite.replacements)
 

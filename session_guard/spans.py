@@ -22,11 +22,6 @@ class Change:
     end: int
     text: str
 
-    @property
-    def is_one(self) -> bool:
-        """Whether it changes anything."""
-        return self.start < self.end or bool(self.text)
-
     def meets(self, other: Change) -> bool:
         """Return whether both change the same text, or one inserts at an end of the other."""
         if self.start < other.end and other.start < self.end:

@@ -390,3 +390,57 @@ def test_wrong_keys_that_are_left_say_why(code: str, reason: str, tmp_path: Path
     text, [help_text] = fixed(tmp_path, code, "SG204")
     assert text == code
     assert help_text.endswith(f"; not fixed: {reason}")
+
+
+FACTORIES = {
+    "beside a comment of another argument": (
+        """\
+        def sessions():
+            return async_sessionmaker(
+                engine,  # the handler's
+                execution_options={"statement_cache_size": 0},
+                autoflush=False,
+            )
+        """,
+        """\
+        def sessions():
+            return async_sessionmaker(
+                engine,  # the handler's
+                autoflush=False,
+            )
+        """,
+    ),
+    "with a level that moves to the engine": (
+        """\
+        def sessions():
+            engine = create_async_engine(
+                URL,  # ours
+                pool_size=5,  # five
+            )
+            return async_sessionmaker(
+                engine,
+                execution_options={"isolation_level": "SERIALIZABLE"},
+            )
+        """,
+        """\
+        def sessions():
+            engine = create_async_engine(
+                URL,  # ours
+                pool_size=5,  # five
+                execution_options={"isolation_level": "SERIALIZABLE"},
+            )
+            return async_sessionmaker(
+                engine,
+            )
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), FACTORIES.values(), ids=FACTORIES.keys())
+def test_options_of_factories_go(before: str, after: str, tmp_path: Path) -> None:
+    imports = "from sqlalchemy.ext.asyncio import async_sessionmaker\n\n"
+    before, after = (
+        imports + textwrap.dedent(text).replace("URL", URL) for text in (before, after)
+    )
+    assert fixed(tmp_path, before, "SG104") == (after, [])

@@ -33,7 +33,8 @@ every name that some version knows passes. Engines on other drivers are no findi
 - *Safe*: `raw_sql` and `no_prepare` are removed, a number in quotes loses them, and a number in
   `server_settings` gets them; no connection was made before.
 - *Unsafe*: a name is replaced by the one that was most likely meant.
-- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file."""
+- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file, or
+  in more than one place of it."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
     tokens = (b"create_async_engine",)

@@ -42,10 +42,11 @@ Settings of asyncpg and of its dialect have one place, the engine's `connect_arg
 Options of factories and sessions themselves are SG104's."""
     fix_safety = """\
 - Moving an argument of the call, or a `statement_cache_size` of a literal URL, to `connect_args`
-  is *safe*: nothing worked before.
+  is *safe*: nothing worked before. `server_settings` are put beside those that are there.
 - Removing an execution option that does nothing is *safe*. Where it is an engine's, and
   `connect_args` has no such key, it moves there, which is *unsafe*: it then takes effect.
-- *Absent* where what is to be changed is not written in the call itself."""
+- *Absent* where what is to be changed is not written in the call itself, or where `connect_args`
+  has another value for it, or may have other server settings."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",

@@ -16,7 +16,7 @@ from session_guard.standard import SERVER_SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from session_guard.arguments import List
+    from session_guard.arguments import Container
     from session_guard.engine.dictionaries import Contents
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
@@ -90,7 +90,7 @@ def _name_of(node: cst.CSTNode) -> cst.BaseExpression | None:
 
 
 def _value_of(node: cst.CSTNode | None, module: Module) -> cst.BaseExpression | None:
-    """Return the value that a node sets, where it sets nothing else to it."""
+    """Return the value that a node gives a key, or None where other things get it too."""
     match node:
         case cst.DictElement(value=value) | cst.Arg(value=value):
             return value
@@ -266,7 +266,7 @@ def _dictionary(found: Sequence[Value]) -> Dictionary | None:
     return found[0] if len(found) == 1 and isinstance(found[0], Dictionary) else None
 
 
-def _display_of(dictionary: Dictionary, module: Module) -> List | None:
+def _display_of(dictionary: Dictionary, module: Module) -> Container | None:
     """Return the display, or the call of `dict`, in this file that makes a dictionary, or None."""
     match dictionary.display.node:
         case cst.Dict() | cst.Call(func=cst.Name()) as node if module.parent(node) is not None:
@@ -274,12 +274,12 @@ def _display_of(dictionary: Dictionary, module: Module) -> List | None:
     return None
 
 
-def _is_set_by(display: List, contents: Contents, key: str) -> bool:
+def _is_set_by(display: Container, contents: Contents, key: str) -> bool:
     """Return whether a display has the last word on a key."""
     return [entry.node for entry in contents.entries.get(key, ())] == [display]
 
 
-def _takes(display: List, contents: Contents, items: Collection[str]) -> bool:
+def _takes(display: Container, contents: Contents, items: Collection[str]) -> bool:
     """Return whether keys can be set in a display: a call takes none that is in it already."""
     return isinstance(display, cst.Dict) or all(
         contents.is_absent(key) or _is_set_by(display, contents, key) for key in items
@@ -287,7 +287,7 @@ def _takes(display: List, contents: Contents, items: Collection[str]) -> bool:
 
 
 def _in_display(
-    display: List, contents: Contents, items: Mapping[str, cst.BaseExpression]
+    display: Container, contents: Contents, items: Mapping[str, cst.BaseExpression]
 ) -> Replacements:
     """Return the edits that set keys in a display, which `contents` come from."""
     replacements: list[tuple[cst.CSTNode, cst.CSTNode | Appended | None]] = []
@@ -307,7 +307,7 @@ def _in_display(
     return tuple(replacements)
 
 
-def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> List | None:
+def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> Container | None:
     """Return the display that a name stands for, if nothing but this engine uses the name."""
     if not isinstance(given, cst.Name):
         return None
