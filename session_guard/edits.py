@@ -107,10 +107,10 @@ def _replacement(module: Module, old: cst.CSTNode, new: cst.CSTNode) -> Iterator
     """
     start, end = _replaced_span(module, old, new)
     before, text = module.text[start:end], rendered(module, new, old)
-    if before in text:
-        ahead, _, behind = text.partition(before)
-        yield Change(start, start, ahead)
-        yield Change(end, end, behind)
+    at = text.find(before)
+    if at >= 0:
+        yield Change(start, start, text[:at])
+        yield Change(end, end, text[at + len(before) :])
     else:
         yield _trimmed(Change(start, end, text), before)
 
