@@ -2,43 +2,151 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import libcst as cst
+
+from session_guard.arguments import NotFixableError, item_changes
 from session_guard.imports import import_changes, without_line
-from session_guard.rule import Edit
-from session_guard.spans import Change, Lines
+from session_guard.names.from_libcst import walk
+from session_guard.rendering import comments, rendered
+from session_guard.rule import Appended, Edit
+from session_guard.spans import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from session_guard.arguments import Container
     from session_guard.module import Module
     from session_guard.rule import Rewrite
     from session_guard.sources import Decoded
+    from session_guard.spans import Lines
 
 
-def render(module: Module, rewrites: Sequence[Rewrite]) -> tuple[Edit, ...]:
-    """Return the edits that carry out `rewrites` together, their imports included, in order.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A rewrite as changes of the text, its imports apart."""
 
-    What is not part of a replaced node or of an import stays the same byte for byte.
+    rewrite: Rewrite
+    changes: tuple[Change, ...]
+    containers: frozenset[int]
+    """The calls and displays whose arguments and items change, by `id`."""
+
+    def meets(self, other: Plan) -> bool:
+        """Return whether both change the same text, or arguments or items of the same container."""
+        return not self.containers.isdisjoint(other.containers) or any(
+            one.meets(another) for one in self.changes for another in other.changes
+        )
+
+
+def plan(module: Module, rewrite: Rewrite) -> Plan:
+    """Return the changes that a rewrite makes.
+
+    What is not part of a replaced node stays the same byte for byte. Raises NotFixableError where a
+    comment would be lost, doubled or left beside something else.
     """
-    lines = Lines(module.text)
-    changes = {
-        _trimmed(change, module.text)
-        for rewrite in rewrites
-        for change in _replacements(module, rewrite, lines)
-    }
-    changes.update(import_changes(module, rewrites, lines))
-    return tuple(_in_bytes(_tidied(changes, lines), module.decoded))
+    containers: dict[int, _ItemsChange] = {}
+    changes: list[Change] = []
+    gone, written = Counter[str](), Counter[str]()
+    for old, new in rewrite.replacements:
+        container = _container_of(module, new, old)
+        if container is not None:
+            of_items = containers.setdefault(id(container), _ItemsChange(container))
+        if isinstance(new, Appended):
+            assert container is not None
+            of_items.added.append(rendered(module, new.item, container))
+            written.update(comment.value for comment in comments(new.item))
+        elif new is None and container is not None:
+            of_items.removed.append(old)
+            gone.update(_comments_within(module, old, *module.lines.span(module.position(old))))
+        elif new is None:
+            change = without_line(module, old, module.lines)
+            changes.append(change)
+            gone.update(_comments_within(module, old, change.start, change.end))
+        else:
+            changes.extend(_replacement(module, old, new))
+            gone.update(_comments_within(module, old, *_replaced_span(module, old, new)))
+            written.update(comment.value for comment in comments(new))
+    if gone != written and not _is_about_comments(rewrite):
+        raise NotFixableError("a comment in it would be lost")
+    for item in containers.values():
+        changes.extend(item_changes(module, item.node, item.removed, item.added))
+    changing = tuple(change for change in changes if change.start < change.end or change.text)
+    return Plan(rewrite, changing, frozenset(containers))
 
 
-def _trimmed(change: Change, text: str) -> Change:
-    """Leave out what a change has in common with what it replaces.
+def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
+    """Return the edits that carry out `plans` together, their imports included, in order."""
+    changes = [change for item in plans for change in item.changes]
+    changes.extend(import_changes(module, [item.rewrite for item in plans], module.lines))
+    return tuple(_in_bytes(_tidied(dict.fromkeys(changes), module.lines), module.decoded))
+
+
+@dataclass(slots=True)
+class _ItemsChange:
+    node: Container
+    removed: list[cst.CSTNode] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+
+
+def _container_of(
+    module: Module, new: cst.CSTNode | Appended | None, old: cst.CSTNode
+) -> Container | None:
+    """Return the call or the display that a replacement adds to or changes an item of, or None."""
+    node = old if isinstance(new, Appended) else module.parent(old)
+    is_item = isinstance(new, Appended) or isinstance(old, (cst.Arg, cst.BaseDictElement))
+    return node if is_item and isinstance(node, (cst.Call, cst.Dict)) else None
+
+
+def _replacement(module: Module, old: cst.CSTNode, new: cst.CSTNode) -> Iterator[Change]:
+    """Yield the changes that put `new` in the place of `old`, and leave alone what they share.
 
     A call's URL may have a password in it, which edits that are printed must not repeat.
     """
-    old, new = text[change.start : change.end], change.text
-    if not new or old == new:
-        return change
+    start, end = _replaced_span(module, old, new)
+    before, text = module.text[start:end], rendered(module, new, old)
+    at = text.find(before)
+    if at >= 0:
+        yield Change(start, start, text[:at])
+        yield Change(end, end, text[at + len(before) :])
+    else:
+        yield _trimmed(Change(start, end, text), before)
+
+
+def _replaced_span(module: Module, old: cst.CSTNode, new: cst.CSTNode) -> tuple[int, int]:
+    """Return the offsets of what `new` takes the place of.
+
+    Parentheses round an expression stay, unless they stand in what takes its place.
+    """
+    start, end = module.lines.span(module.position(old))
+    if isinstance(old, cst.BaseExpression) and old.lpar:
+        own = old.lpar[0]
+        if any(own is other for part in walk(new) for other in getattr(part, "lpar", ())):
+            start, _ = module.lines.span(module.position(own))
+            _, end = module.lines.span(module.position(old.rpar[-1]))
+    return start, end
+
+
+def _comments_within(module: Module, node: cst.CSTNode, start: int, end: int) -> Iterator[str]:
+    """Yield a node's comments that stand between two offsets."""
+    if "#" not in module.text[start:end]:
+        return
+    for comment in comments(node):
+        at, _ = module.lines.span(module.position(comment))
+        if start <= at < end:
+            yield comment.value
+
+
+def _is_about_comments(rewrite: Rewrite) -> bool:
+    """Return whether it is comments themselves that are to be changed."""
+    return any(isinstance(old, cst.Comment) for old, _ in rewrite.replacements)
+
+
+def _trimmed(change: Change, old: str) -> Change:
+    """Leave out what a change has in common with the text `old` that it replaces."""
+    new = change.text
     shorter = min(len(old), len(new))
     before = next((i for i in range(shorter) if old[i] != new[i]), shorter)
     rest = shorter - before
@@ -66,24 +174,6 @@ def _with_gap(removal: Change, lines: Lines) -> Change:
     if is_set_apart and removal.end < lines.length and not lines.text(behind).strip():
         return Change(removal.start, lines.start(behind + 1), "")
     return removal
-
-
-def meet(module: Module, one: Rewrite, other: Rewrite) -> bool:
-    """Return whether two rewrites touch the same text, their imports apart."""
-    lines = Lines(module.text)
-    return any(
-        a.start < b.end and b.start < a.end
-        for a in _replacements(module, one, lines)
-        for b in _replacements(module, other, lines)
-    )
-
-
-def _replacements(module: Module, rewrite: Rewrite, lines: Lines) -> Iterable[Change]:
-    for old, new in rewrite.replacements:
-        if new is None:
-            yield without_line(module, old, lines)
-        else:
-            yield Change(*lines.span(module.position(old)), module.tree.code_for_node(new))
 
 
 def _in_bytes(changes: Iterable[Change], decoded: Decoded) -> Iterable[Edit]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.linter import finding, lint, parse, unfixable, violations
+from session_guard.linter import asking, finding, lint, parse, unfixable, violations
 from session_guard.rule import Applicability, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from session_guard.edits import Plan
     from session_guard.module import Module
     from session_guard.project import Project
-    from session_guard.rule import Edit, Rewrite, Rule, Violation
+    from session_guard.rule import Edit, Rule, Violation
 
 # A fix may bring about what another rule finds; more passes than this mean that fixes undo others.
 _MOST_PASSES = 100
@@ -45,10 +46,10 @@ def fix(
     """Apply the safe fixes, and the unsafe ones if `unsafe`, until there are none left.
 
     A file whose fixed form could not be parsed, or would still have the findings, is given back as
-    it came.
+    it came. Raises RuleError.
     """
 
-    from session_guard.edits import apply
+    from session_guard.edits import apply, render
 
     def found_in(data: bytes) -> list[Finding]:
         return lint(display_path, path, data, project, rules, fingerprints=fingerprints)
@@ -72,11 +73,12 @@ def fix(
                 finding(display_path, module, *item, fingerprints=fingerprints) for item in found
             ]
             return FixResult(data, applied, remaining)
+        done = [(rule, violation) for rule, violation, _ in chosen]
         applied.extend(
-            finding(display_path, module, *item, fingerprints=fingerprints) for item in chosen
+            finding(display_path, module, *item, fingerprints=fingerprints) for item in done
         )
-        edits, encoding = _edits(module, chosen), module.decoded.encoding
-        mended = {(c, m, _moved(at, edits, encoding)) for c, m, at in _marks(module, chosen)}
+        edits, encoding = render(module, [item for _, _, item in chosen]), module.decoded.encoding
+        mended = {(c, m, _moved(at, edits, encoding)) for c, m, at in _marks(module, done)}
         data = apply(data, edits, encoding)
     return _given_up(original, found_in(original), "settle")
 
@@ -86,13 +88,11 @@ _Mark = tuple[str, str, int]
 
 
 def _marks(module: Module, found: Sequence[tuple[Rule, Violation]]) -> list[_Mark]:
-    from session_guard.spans import Lines
-
-    lines, decoded = Lines(module.text), module.decoded
+    decoded = module.decoded
     marks = []
     for rule, violation in found:
         start = module.position(violation.node).start
-        before = module.text[: lines.offset(start.line, start.column)]
+        before = module.text[: module.lines.offset(start.line, start.column)]
         at = len(decoded.bom) + len(before.encode(decoded.encoding))
         marks.append((rule.code, violation.message, at))
     return marks
@@ -111,28 +111,26 @@ def _moved(offset: int, edits: Sequence[Edit], encoding: str) -> int:
 
 def _chosen(
     module: Module, found: Sequence[tuple[Rule, Violation]], *, unsafe: bool
-) -> list[tuple[Rule, Violation]]:
+) -> list[tuple[Rule, Violation, Plan]]:
     """Return the findings to mend in this pass: of those whose fixes overlap, the first."""
-    from session_guard.edits import meet
+    from session_guard.arguments import NotFixableError
+    from session_guard.edits import plan
 
     if unfixable(module) is not None:
         return []
-    chosen: list[tuple[Rule, Violation]] = []
-    taken: list[Rewrite] = []
+    chosen: list[tuple[Rule, Violation, Plan]] = []
     for rule, violation in found:
         rewrite = violation.rewrite
         if rewrite is None or (rewrite.applicability is Applicability.UNSAFE and not unsafe):
             continue
-        if not any(meet(module, rewrite, other) for other in taken):
-            chosen.append((rule, violation))
-            taken.append(rewrite)
+        with asking(rule):
+            try:
+                planned = plan(module, rewrite)
+            except NotFixableError:
+                continue
+        if not any(planned.meets(other) for _, _, other in chosen):
+            chosen.append((rule, violation, planned))
     return chosen
-
-
-def _edits(module: Module, chosen: Sequence[tuple[Rule, Violation]]) -> tuple[Edit, ...]:
-    from session_guard.edits import render
-
-    return render(module, [v.rewrite for _, v in chosen if v.rewrite is not None])
 
 
 def _given_up(data: bytes, found: Sequence[Finding], what: str) -> FixResult:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.from_libcst import ImportStatement, children, dotted_parts, module_name
+from session_guard.rendering import comments, indentation, line_of, rendered
+from session_guard.rule import Appended
 from session_guard.spans import Change
 
 if TYPE_CHECKING:
@@ -131,9 +133,8 @@ def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
     text = f"from {wanted.module} import {wanted.name}"
     newline = module.tree.default_newline
     if wanted.beside is not None and _is_local(module, wanted.beside):
-        position = module.position(_in_block(module, wanted.beside))
-        indent = lines.text(position.start.line)[: position.start.column]
-        at = lines.start(position.end.line + 1)
+        indent = indentation(module, wanted.beside)
+        at = lines.start(module.position(line_of(module, wanted.beside)).end.line + 1)
         if at == len(module.text) and not module.text.endswith(("\n", "\r")):
             return Change(at, at, f"{newline}{indent}{text}")
         return Change(at, at, f"{indent}{text}{newline}")
@@ -148,14 +149,6 @@ def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
         first = next(iter(module.tree.body), None)
         at = lines.start(module.position(first).start.line) if first is not None else 0
     return Change(at, at, f"{text}{newline}")
-
-
-def _in_block(module: Module, node: cst.CSTNode) -> cst.CSTNode:
-    """Return what holds `node` and begins a line of its own: the line, or a block on one line."""
-    for holder in (node, *module.ancestors(node)):
-        if isinstance(module.parent(holder), (cst.IndentedBlock, cst.Module)):
-            return holder
-    return node
 
 
 def _neighbours(module: Module, wanted: str) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
@@ -198,8 +191,10 @@ def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
     used: set[int] = set()
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
-            gone.update((id(name), name) for name in _names(old))
-            for name in _names(new) if new is not None else ():
+            if not isinstance(new, Appended):
+                gone.update((id(name), name) for name in _names(old))
+            written = new.item if isinstance(new, Appended) else new
+            for name in _names(written) if written is not None else ():
                 used.update(map(id, module.bindings(module.expr(name), module.place(old))))
     found: dict[tuple[int, str], _Unused] = {}
     for name in gone.values():
@@ -362,7 +357,7 @@ def _changed(module: Module, statement: _Statement, lines: Lines) -> list[Change
         texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
     start, end = lines.span(module.position(node))
     new = node.with_changes(names=_laid_out(node, texts), semicolon=cst.MaybeSentinel.DEFAULT)
-    return [Change(start, end, module.tree.code_for_node(new))]
+    return [Change(start, end, rendered(module, new, node))]
 
 
 @dataclass(slots=True)
@@ -539,6 +534,4 @@ def without_line(module: Module, line: cst.CSTNode, lines: Lines) -> Change:
 
 def has_comment(node: cst.CSTNode) -> bool:
     """Return whether a comment stands inside a node."""
-    if isinstance(node, cst.Comment):
-        return True
-    return any(has_comment(child) for child in node.children)
+    return next(comments(node), None) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from session_guard import sources
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.project import Project
     from session_guard.rule import Rule, Violation
+
+
+class RuleError(Exception):
+    """The rule `code` failed, which it never should; the cause says how."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@contextmanager
+def asking(rule: Rule) -> Iterator[None]:
+    """Say of an unexpected error which rule it came with, as RuleError."""
+    try:
+        yield
+    except Exception as error:
+        raise RuleError(rule.code) from error
 
 
 def unreadable(display_path: str, reason: str, line: int = 1, column: int = 1) -> Finding:
@@ -46,7 +64,8 @@ def lint(
 ) -> list[Finding]:
     """Return what `rules` find in a file, in the order of lines; what is suppressed is left out.
 
-    `data` are the file's bytes, `path` its absolute path; `fingerprints` asks for those too.
+    `data` are the file's bytes, `path` its absolute path; `fingerprints` asks for those too. Raises
+    RuleError.
     """
     parsed = parse(display_path, path, data, project, rules)
     if parsed is None:
@@ -117,7 +136,10 @@ def _syntax_error(text: str, error: cst.ParserSyntaxError) -> tuple[str, int, in
 
 
 def violations(module: Module, rules: Sequence[Rule]) -> list[tuple[Rule, Violation]]:
-    """Return what `rules` find in a parsed file and no comment silences, in the order of lines."""
+    """Return what `rules` find in a parsed file and no comment silences, in the order of lines.
+
+    Raises RuleError.
+    """
     from session_guard.suppressions import Suppressions
 
     judges = [rule for rule in rules if rule.judges_suppressions]
@@ -143,10 +165,11 @@ def violations(module: Module, rules: Sequence[Rule]) -> list[tuple[Rule, Violat
 
 def _violations(module: Module, rules: Sequence[Rule]) -> Iterator[tuple[Rule, Violation]]:
     for rule in rules:
-        for node_type in rule.node_types:
-            for node in module.nodes(node_type):
-                for violation in rule.check(node, module):
-                    yield rule, violation
+        with asking(rule):
+            for node_type in rule.node_types:
+                for node in module.nodes(node_type):
+                    for violation in rule.check(node, module):
+                        yield rule, violation
 
 
 def finding(
@@ -157,9 +180,9 @@ def finding(
     *,
     fingerprints: bool = False,
 ) -> Finding:
-    """Return a violation as plain data, its fix as edits."""
-    from session_guard.edits import render
-    from session_guard.spans import Lines
+    """Return a violation as plain data, its fix as edits. Raises RuleError."""
+    from session_guard.arguments import NotFixableError
+    from session_guard.edits import plan, render
 
     position = module.position(violation.node)
     help_text, fix = violation.help, None
@@ -169,7 +192,13 @@ def finding(
             help_text = f"{help_text} (not fixed: {reason})"
         else:
             rewrite = violation.rewrite
-            fix = Fix(rewrite.applicability, rewrite.message, render(module, [rewrite]))
+            with asking(rule):
+                try:
+                    edits = render(module, [plan(module, rewrite)])
+                except NotFixableError as error:
+                    help_text = f"{help_text}; not fixed: {error}"
+                else:
+                    fix = Fix(rewrite.applicability, rewrite.message, edits)
     return Finding(
         path=display_path,
         line=position.start.line,
@@ -180,7 +209,7 @@ def finding(
         name=rule.name,
         message=violation.message,
         help=help_text,
-        source_line=Lines(module.text).text(position.start.line),
+        source_line=module.lines.text(position.start.line),
         fix=fix,
         fingerprint=_fingerprint(module, violation) if fingerprints else "",
     )

@@ -12,6 +12,7 @@ from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.from_libcst import Converter, index_tree
 from session_guard.names.held import held
 from session_guard.names.values import Partial, Result
+from session_guard.spans import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,6 +114,11 @@ class Module:
         if not isinstance(expr, Ref):
             return []
         return lookup(expr.parts[0], place) or []
+
+    @cached_property
+    def lines(self) -> Lines:
+        """The lines of its text."""
+        return Lines(self.text)
 
     @cached_property
     def round_trips(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,13 +105,32 @@ class Import:
 
 
 @dataclass(frozen=True, slots=True)
+class Appended:
+    """An argument or an item that a call or a dictionary display is to have behind the others."""
+
+    item: cst.Arg | cst.BaseDictElement
+
+
+Replacements: TypeAlias = "tuple[tuple[cst.CSTNode, cst.CSTNode | Appended | None], ...]"
+"""Nodes of the file with what becomes of them.
+
+An expression, an argument or an item takes the place of one; it may hold the one that it takes the
+place of. None takes an argument out of its call, an item out of its dictionary display, and any
+other node away with its line. `Appended` leaves a call or a display and all that is in it.
+"""
+
+
+@dataclass(frozen=True, slots=True)
 class Rewrite:
-    """A fix as a rule describes it: in nodes. The core turns it into edits of bytes."""
+    """A fix as a rule describes it: in nodes. The core turns it into edits of bytes.
+
+    Where a comment would be lost, doubled or left beside something else, there is no fix: the core
+    sees to it, and says so.
+    """
 
     applicability: Applicability
     message: str
-    replacements: tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]
-    """Nodes with what takes their place; None removes a whole line."""
+    replacements: Replacements
     imports: tuple[Import, ...] = ()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from session_guard import registry
 from session_guard.baseline import Baseline
 from session_guard.config import ConfigError, Configuration
-from session_guard.linter import lint, unreadable
+from session_guard.linter import RuleError, lint, unreadable
 from session_guard.project import Project
 from session_guard.sources import Finder, Unreadable, WriteError, write_atomically
 
@@ -31,6 +31,13 @@ class FileError(Exception):
     def __init__(self, shown: str) -> None:
         super().__init__(shown)
         self.shown = shown
+
+    def __str__(self) -> str:
+        error, rule = self.__cause__, ""
+        if isinstance(error, RuleError):
+            rule = f" in {error.code}"
+            error = error.__cause__
+        return f"{self.shown}: internal error{rule}: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,8 @@ class Run:
         self._baselines: dict[Path, Baseline] = {}
         self._baseline_notices: list[str] = []
         self.checked = 0
+        self.failures: list[FileError] = []
+        """The files that a rule failed at; nothing is said of them, and nothing done to them."""
 
     @property
     def notices(self) -> list[str]:
@@ -101,7 +110,8 @@ class Run:
             if file.refusal is not None:
                 yield [unreadable(file.shown, file.refusal)]
             elif file.source is not None:
-                with _naming(file.shown):
+                findings: list[Finding] = []
+                with self._naming(file.shown):
                     project = self._project(file.source)
                     baseline = self._baseline(file.source, freeze=freeze)
                     findings = check_file(
@@ -131,7 +141,8 @@ class Run:
             elif file.source is None:
                 yield Fixed(file.shown, file.data, file.data, (), ())
             else:
-                with _naming(file.shown):
+                fixed = Fixed(file.shown, file.data, file.data, (), ())
+                with self._naming(file.shown):
                     project = self._project(file.source)
                     baseline = self._baseline(file.source)
                     fixed = fix_file(
@@ -145,9 +156,24 @@ class Run:
                     if write:
                         fixed = _written(Path(file.source.path), fixed)
                     remaining = baseline.unknown(file.source.relative, fixed.remaining)
-                yield replace(fixed, remaining=tuple(remaining))
+                    fixed = replace(fixed, remaining=tuple(remaining))
+                yield fixed
         if write:
             self._note_stale_entries()
+
+    @contextmanager
+    def _naming(self, shown: str) -> Iterator[None]:
+        """Say of an unexpected error which file it came with; a rule's ends that file alone."""
+        try:
+            yield
+        except ConfigError:
+            raise
+        except Exception as error:
+            failure = FileError(shown)
+            failure.__cause__ = error
+            if not isinstance(error, RuleError):
+                raise failure from error
+            self.failures.append(failure)
 
     def _inputs(self) -> Iterator[_Input]:
         finder = Finder(self._configuration.settings, force_exclude=self._options.force_exclude)
@@ -273,14 +299,3 @@ def _written(path: Path, fixed: Fixed) -> Fixed:
         )
         return Fixed(fixed.shown, fixed.before, fixed.before, (), tuple(remaining))
     return fixed
-
-
-@contextmanager
-def _naming(shown: str) -> Iterator[None]:
-    """Say of an unexpected error which file it came with."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise FileError(shown) from error

@@ -22,6 +22,13 @@ class Change:
     end: int
     text: str
 
+    def meets(self, other: Change) -> bool:
+        """Return whether both change the same text, or one inserts at an end of the other."""
+        if self.start < other.end and other.start < self.end:
+            return True
+        is_insertion = self.start == self.end or other.start == other.end
+        return is_insertion and self.start <= other.end and other.start <= self.end
+
 
 class Lines:
     """A text's lines, as Python counts them."""
@@ -51,3 +58,11 @@ class Lines:
     def text(self, line: int) -> str:
         """Return a line without its end."""
         return _NEWLINE.sub("", self._text[self.start(line) : self.start(line + 1)])
+
+    def before(self, offset: int) -> str:
+        """Return what stands before `offset` in its line."""
+        return self._text[self.start(self.line_at(offset)) : offset]
+
+    def behind(self, offset: int) -> str:
+        """Return what stands behind `offset` in its line, without the line's end."""
+        return self.text(self.line_at(offset))[len(self.before(offset)) :]

@@ -408,8 +408,9 @@ def test_an_error_of_ours_names_the_file_and_is_exit_code_2(project: Path) -> No
     for command in ("check", "fix"):
         done = run(command, env=environment)
         assert done.returncode == 2
-        assert done.stderr.splitlines()[0] == (
-            "error: app/boom.py: internal error: RuntimeError: it went off"
+        assert (
+            "error: app/boom.py: internal error in TEAM001: RuntimeError: it went off"
+            in done.stderr.splitlines()
         )
         assert "SESSION_GUARD_TRACEBACK=1" in done.stderr
     full = run("check", env={**environment, "SESSION_GUARD_TRACEBACK": "1"})
@@ -417,6 +418,32 @@ def test_an_error_of_ours_names_the_file_and_is_exit_code_2(project: Path) -> No
     assert "Traceback" in full.stderr
     ignored = run("check", "--config", 'ignore = ["TEAM"]', env=environment)
     assert ignored.returncode == 0
+
+
+def test_a_rule_that_fails_at_a_file_keeps_nothing_from_the_others(project: Path) -> None:
+    environment = plug_in(project / "venv", PLUGIN)
+    lay({"app/boom.py": FIXABLE + "BOOM\n", "app/jobs.py": FIXABLE})
+    before = Path("app/boom.py").read_bytes()
+    found = run("check", "--output-format", "json", env=environment)
+    assert {item["path"] for item in json.loads(found.stdout)} == {"app/jobs.py"}
+    assert found.returncode == 2
+    said = run("check", "app/boom.py", env=environment)
+    assert said.stdout == "Found no violation in 0 files; 1 file not checked.\n"
+
+    frozen = run("check", "--write-baseline")
+    assert frozen.returncode == 0
+    entries = Path(".session-guard-baseline").read_bytes()
+    assert run("check", "--write-baseline", env=environment).returncode == 2
+    assert Path(".session-guard-baseline").read_bytes() == entries
+
+    done = run("fix", env=environment)
+    assert done.returncode == 2
+    assert "Fixed 1 violation in 1 file; 1 file not checked." in done.stdout
+    assert "AsyncSession" not in Path("app/jobs.py").read_text()
+    assert Path("app/boom.py").read_bytes() == before
+    text = before.decode()
+    stdin = run("fix", "-", "--stdin-filename", "app/x.py", stdin=before, env=environment)
+    assert (stdin.returncode, stdin.stdout) == (2, text)
 
 
 def test_a_rule_package_that_cannot_be_imported_is_exit_code_2(project: Path) -> None:

@@ -533,6 +533,32 @@ async def job():
     assert fixed(project, before.encode()).decode() == after
 
 
+def test_a_local_import_in_parentheses_keeps_its_indentation(project: Project) -> None:
+    before = """\
+async def job():
+    from app.db import (
+        engine, setup,
+        other
+    )
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    async with AsyncSession(engine) as s:
+        await s.commit()
+    setup, other
+"""
+    after = """\
+async def job():
+    from app.db import (
+        setup, other, get_background_session
+    )
+
+    async with get_background_session() as s:
+        await s.commit()
+    setup, other
+"""
+    assert fixed(project, before.encode()).decode() == after
+
+
 def test_an_import_that_is_exported_stays(project: Project) -> None:
     path = project.settings.root / "app" / "__init__.py"
     result = fix("__init__.py", path, BEFORE.encode(), project, RULES, unsafe=False)

@@ -33,7 +33,8 @@ every name that some version knows passes. Engines on other drivers are no findi
 - *Safe*: `raw_sql` and `no_prepare` are removed, a number in quotes loses them, and a number in
   `server_settings` gets them; no connection was made before.
 - *Unsafe*: a name is replaced by the one that was most likely meant.
-- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file."""
+- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file, or
+  in more than one place of it."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
     tokens = (b"create_async_engine",)
@@ -288,7 +289,7 @@ def _types(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(engine.connect_args, key, module)
-        replacements = number_without_quotes(node) if types and int in types else None
+        replacements = number_without_quotes(node, module) if types and int in types else None
         yield Violation(
             node or engine.call,
             f"`{key}` is {wrong}, which asyncpg does not take: connects fail",
@@ -309,7 +310,7 @@ def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(settings, key, module)
-        replacements = number_in_quotes(node)
+        replacements = number_in_quotes(node, module)
         yield Violation(
             node or engine.call,
             f"`{key}` in `server_settings` is {wrong}; it takes strings alone: connects fail",

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engine.connect_args import Replacements
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
 
@@ -43,10 +42,11 @@ Settings of asyncpg and of its dialect have one place, the engine's `connect_arg
 Options of factories and sessions themselves are SG104's."""
     fix_safety = """\
 - Moving an argument of the call, or a `statement_cache_size` of a literal URL, to `connect_args`
-  is *safe*: nothing worked before.
+  is *safe*: nothing worked before. `server_settings` are put beside those that are there.
 - Removing an execution option that does nothing is *safe*. Where it is an engine's, and
   `connect_args` has no such key, it moves there, which is *unsafe*: it then takes effect.
-- *Absent* where what is to be changed is not written in the call itself."""
+- *Absent* where what is to be changed is not written in the call itself, or where `connect_args`
+  has another value for it, or may have other server settings."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
@@ -113,8 +113,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 engine = create_async_engine(
     "postgresql+asyncpg://db/app",
-    pool_size=5,
     connect_args={"statement_cache_size": 0},
+    pool_size=5,
 )
 """,
             because="raises a `TypeError`",
@@ -239,7 +239,7 @@ async def load(session):
         engine = engine_of(node, module)
         if engine is not None and not engine.is_another_database:
             yield from _arguments(engine, module)
-            yield from _url(engine)
+            yield from _url(engine, module)
         if (engine is None or engine.is_on_asyncpg) and not takes_session_options(node, module):
             yield from _options(node, engine, module)
 
@@ -248,7 +248,7 @@ _HELP = "give it in the engine's `connect_args`"
 
 
 def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument, without_argument
+    from session_guard.arguments import NotFixableError, argument
     from session_guard.engine.connect_args import moved
     from session_guard.standard import ONLY_ASYNCPG
 
@@ -259,11 +259,7 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
         message = f"`{key}` is no argument of `{module.code(engine.call.func)}`, which raises a "
         message += "`TypeError`"
         try:
-            bare = without_argument(engine.call, given)
-            if engine.connect_args.is_present(key):
-                edits: Replacements = ((engine.call, bare),)
-            else:
-                edits = moved(engine, bare, {key: given.value})
+            edits = moved(engine, given, key, module)
         except NotFixableError as error:
             yield Violation(given, message, f"{_HELP}; not fixed: {error}")
         else:
@@ -271,9 +267,9 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
             yield Violation(given, message, _HELP, rewrite)
 
 
-def _url(engine: Engine) -> Iterator[Violation]:
+def _url(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard.arguments import NotFixableError
-    from session_guard.engine.connect_args import out_of_url
+    from session_guard.engine.connect_args import out_of_url, url_argument
     from session_guard.standard import DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS
 
     if not engine.is_on_asyncpg:
@@ -281,10 +277,10 @@ def _url(engine: Engine) -> Iterator[Violation]:
     for key in (DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS):
         if key not in engine.url.query:
             continue
-        where = engine.call.args[0] if engine.call.args else engine.call
+        where = url_argument(engine.call) or engine.call
         message = f"`{key}` is a string in the URL: every connect fails with a `TypeError`"
         try:
-            edits = out_of_url(engine, key, engine.url.query[key])
+            edits = out_of_url(engine, key, engine.url.query[key], module)
         except NotFixableError as error:
             yield Violation(where, message, f"{_HELP}; not fixed: {error}")
         else:
@@ -296,7 +292,7 @@ def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[
     import libcst as cst
 
     from session_guard.arguments import NotFixableError, argument
-    from session_guard.engine.connect_args import element, moved, without_option
+    from session_guard.engine.connect_args import element, option_moved, without_option
     from session_guard.engine.connect_args import without_method_option as without
     from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
 
@@ -306,8 +302,8 @@ def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[
         for arg in call.args:
             if arg.keyword is not None and arg.keyword.value in known:
                 key = arg.keyword.value
-                shorter = without(call, arg, is_awaited=_is_awaited(call, module))
-                rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", ((call, shorter),))
+                edits = without(call, arg, is_awaited=_is_awaited(call, module))
+                rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", edits)
                 yield Violation(arg, message.format(key), _HELP, rewrite)
     given = argument(call, "execution_options")
     if given is None or not isinstance(given.value, cst.Dict):
@@ -319,14 +315,13 @@ def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[
         help_text = _HELP if key in ONLY_ASYNCPG else "remove it: nothing has such a setting"
         what, applicability = f"remove `{key}`", Applicability.SAFE
         try:
-            bare = without_option(call, given, key)
-            edits: Replacements = ((call, bare),)
+            edits = without_option(given, item)
             if (
                 engine is not None
                 and key in ONLY_ASYNCPG
                 and not engine.connect_args.is_present(key)
             ):
-                edits = moved(engine, bare, {key: item.value})
+                edits = option_moved(engine, given, item, module)
                 what = f"move `{key}` to `connect_args`, where it takes effect"
                 applicability = Applicability.UNSAFE
         except NotFixableError as error:

@@ -208,6 +208,16 @@ engine = create_async_engine(
     url, connect_args=dict(server_settings=dict(prepared_statement_cache_size="0"))
 )
 """,
+            fixed="""\
+import os
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create("postgresql+asyncpg", host=os.environ["DB_HOST"], port=6432)
+engine = create_async_engine(
+    url, connect_args=dict(server_settings=dict())
+)
+""",
             because="a setting of the driver",
         ),
     )

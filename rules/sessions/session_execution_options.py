@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
+from session_guard.rule import (
+    Appended,
+    Applicability,
+    Invalid,
+    Rewrite,
+    Rule,
+    Subject,
+    Valid,
+    Violation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,6 +22,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.names.bindings import Place
+    from session_guard.rule import Replacements
     from session_guard.versions import Version
 
 # Arguments of asyncpg and of its dialect: as execution options they do nothing.
@@ -259,13 +269,10 @@ def _consequence(version: Version | None) -> str:
 
 
 def _rewrite(call: cst.Call, given: cst.Arg, module: Module, *, is_2_0: bool) -> Rewrite:
-    from session_guard.arguments import NotFixableError, string_keys, without_argument
-    from session_guard.imports import has_comment
+    from session_guard.arguments import NotFixableError, string_keys
 
-    if has_comment(call):
-        raise NotFixableError("a comment stands inside the call")
     items = string_keys(given.value)
-    removal = ((call, without_argument(call, given)),)
+    removal: Replacements = ((given, None),)
     level = items.get("isolation_level") if items is not None else None
     if is_2_0 and level is None:
         return Rewrite(Applicability.SAFE, "remove it: every call raised", removal)
@@ -279,7 +286,7 @@ def _rewrite(call: cst.Call, given: cst.Arg, module: Module, *, is_2_0: bool) ->
     try:
         if others:
             raise NotFixableError(f"`{min(others)}` may be wanted for these sessions")
-        engine, new_engine, is_shared = _engine_with(call, level.value, module)
+        added, is_shared = _level_on_engine(call, level.value, module)
     except NotFixableError:
         if is_2_0:
             return Rewrite(Applicability.SAFE, "remove it: every call raised", removal)
@@ -288,21 +295,21 @@ def _rewrite(call: cst.Call, given: cst.Arg, module: Module, *, is_2_0: bool) ->
         Applicability.UNSAFE if is_shared or is_2_0 else Applicability.SAFE,
         "move `isolation_level` to the engine"
         + (", where it holds for all that use the engine" if is_shared or is_2_0 else ""),
-        (*removal, (engine, new_engine)),
+        (*removal, *added),
     )
 
 
-def _engine_with(
+def _level_on_engine(
     call: cst.Call, level: cst.BaseExpression, module: Module
-) -> tuple[cst.Call, cst.Call, bool]:
-    """Return the call that builds the factory's engine, the same with the isolation level, and
-    whether others may use that engine.
+) -> tuple[Replacements, bool]:
+    """Return the edits that give the factory's engine its isolation level, and whether others may
+    use that engine.
 
     Raises NotFixableError where it is not built here, or has a level already.
     """
     import libcst as cst
 
-    from session_guard.arguments import NotFixableError, argument, with_argument
+    from session_guard.arguments import NotFixableError, argument, keyword
     from session_guard.names import openings, values
     from session_guard.names.bindings import Ref
     from session_guard.names.from_libcst import walk
@@ -340,11 +347,8 @@ def _engine_with(
     if uses:
         raise NotFixableError("its engine has other users, whose isolation level would change")
     options = cst.Dict([cst.DictElement(cst.SimpleString('"isolation_level"'), level)])
-    return (
-        engine,
-        with_argument(engine, "execution_options", options),
-        _is_module_level(bind.place, name),
-    )
+    appended = Appended(keyword("execution_options", options))
+    return ((engine, appended),), _is_module_level(bind.place, name)
 
 
 def _is_module_level(place: Place, name: str) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from session_guard import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
 _RECURSION_LIMIT = 5000
@@ -58,20 +61,25 @@ def _run() -> int:
     except click.Abort:
         return 130
     except Exception as error:
-        return _unexpected(error)
+        report([error])
+        return 2
 
 
-def _unexpected(error: Exception) -> int:
-    """Say briefly what went wrong, and with which file."""
+def report(errors: Sequence[Exception]) -> None:
+    """Say briefly what went wrong that never should, and with which files."""
     from session_guard.runner import FileError
 
-    file = f"{error.shown}: " if isinstance(error, FileError) else ""
-    cause = error.__cause__ if isinstance(error, FileError) else error
-    click.echo(f"error: {file}internal error: {type(cause).__name__}: {cause}", err=True)
+    for error in errors:
+        shown = (
+            str(error)
+            if isinstance(error, FileError)
+            else f"internal error: {type(error).__name__}: {error}"
+        )
+        click.echo(f"error: {shown}", err=True)
     if os.environ.get(TRACEBACK):
         import traceback
 
-        traceback.print_exception(error)
+        for error in errors:
+            traceback.print_exception(error)
     else:
         click.echo(f"{TRACEBACK}=1 in the environment shows where; please report it.", err=True)
-    return 2

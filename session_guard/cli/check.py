@@ -46,7 +46,7 @@ def command(
         for text in output.render(output_format, findings):
             click.echo(text, nl=False)
         if output_format == "text":
-            click.echo(_summary(run.checked, found, run.known))
+            click.echo(_summary(run, found))
     return 1 if found else 0
 
 
@@ -56,10 +56,14 @@ def _collected(run: Run, into: list[Finding], *, freeze: bool) -> Iterator[Findi
         yield from findings
 
 
-def _summary(checked: int, found: list[Finding], known: int) -> str:
-    in_baseline = f"; {counted(known, 'violation')} in the baseline" if known else ""
+def _summary(run: Run, found: list[Finding]) -> str:
+    checked = counted(run.checked - len(run.failures), "file")
+    rest = f"; {counted(run.known, 'violation')} in the baseline" if run.known else ""
+    if run.failures:
+        rest += f"; {counted(len(run.failures), 'file')} not checked"
     if not found:
-        return f"All checks passed: {counted(checked, 'file')}{in_baseline}."
+        passed = "Found no violation in" if run.failures else "All checks passed:"
+        return f"{passed} {checked}{rest}."
     files = len({finding.path for finding in found})
     fixes = [finding.fix.applicability for finding in found if finding.fix]
     safe, unsafe = fixes.count(Applicability.SAFE), fixes.count(Applicability.UNSAFE)
@@ -69,5 +73,5 @@ def _summary(checked: int, found: list[Finding], known: int) -> str:
     if unsafe:
         more = "more with `" if safe else "can be fixed with `session-guard fix "
         fixable.append(f"{unsafe} {more}--unsafe-fixes`")
-    summary = f"Found {counted(len(found), 'violation')} in {files} of {counted(checked, 'file')}"
-    return f"{summary}{'; ' if fixable else ''}{', '.join(fixable)}{in_baseline}."
+    summary = f"Found {counted(len(found), 'violation')} in {files} of {checked}"
+    return f"{summary}{'; ' if fixable else ''}{', '.join(fixable)}{rest}."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
+from session_guard.cli import report
 from session_guard.config import ConfigError
 from session_guard.output import FORMATS
 from session_guard.registry import RuleLoadError
@@ -75,7 +76,8 @@ def options(
 def running(options: Options) -> Iterator[Run]:
     """Give a run; say at its end what concerns it as a whole.
 
-    A wrong path or configuration, or a broken rule package, is raised as click.ClickException.
+    A wrong path or configuration, or a broken rule package, is raised as click.ClickException, and
+    where a rule failed, click.exceptions.Exit with code 2.
     """
     try:
         run = Run(options)
@@ -87,6 +89,9 @@ def running(options: Options) -> Iterator[Run]:
     if not run.checked and options.paths != (STANDARD_INPUT,):
         named = ", ".join(options.paths)
         click.echo(f"warning: no Python files to check in: {named}", err=True)
+    if run.failures:
+        report(run.failures)
+        raise click.exceptions.Exit(2)
 
 
 def counted(number: int, noun: str) -> str:

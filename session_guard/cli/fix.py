@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.rule import Finding
-    from session_guard.runner import Fixed
+    from session_guard.runner import Fixed, Run
 
 
 @click.command("fix")
@@ -49,7 +49,7 @@ def command(
         files = run.fix(unsafe=unsafe_fixes, write=not diff and not reads_stdin)
         for text in output.render(output_format, report.follow(files)):
             click.echo(text, nl=False, err=report.stdout_is_taken)
-        report.end(run.checked)
+        report.end(run)
     return 1 if report.remaining or (diff and report.changed) else 0
 
 
@@ -87,13 +87,16 @@ class _Report:
                     self._say(f"  {finding.line}:{finding.column}: {finding.code} {done}")
             yield from file.remaining
 
-    def end(self, checked: int) -> None:
+    def end(self, run: Run) -> None:
         """Print how many violations and files it was about."""
         would = "Would fix" if self._diff else "Fixed"
+        failed = f"; {counted(len(run.failures), 'file')} not checked" if run.failures else ""
         if not self.applied and not self.remaining:
-            self._say(f"Nothing to fix: {counted(checked, 'file')}.")
+            checked = counted(run.checked - len(run.failures), "file")
+            self._say(f"Nothing to fix: {checked}{failed}.")
             return
         left = f"; {self.remaining} not fixed" if self.remaining else ""
+        left += failed
         done = f"{would} {counted(self.applied, 'violation')} in {counted(self.changed, 'file')}"
         self._say(f"{done}{left}.")
 

@@ -1,45 +1,64 @@
-"""Edits of an engine's `connect_args`: keys set or taken out, and the rest kept as it is."""
+"""Edits of an engine's `connect_args`: keys set, moved and taken out, and the rest as it is."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import libcst as cst
 
-from session_guard.arguments import (
-    NotFixableError,
-    argument,
-    with_argument,
-    without_argument,
-)
-from session_guard.imports import has_comment
-from session_guard.names.values import Dictionary
+from session_guard.arguments import NotFixableError, argument, keyword
+from session_guard.imports import has_comment, is_removable
+from session_guard.names.from_libcst import walk
+from session_guard.names.values import Dictionary, Literal
+from session_guard.rule import Appended
+from session_guard.standard import SERVER_SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from session_guard.engine.dictionaries import Contents, Entry
+    from session_guard.arguments import Container
+    from session_guard.engine.dictionaries import Contents
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
+    from session_guard.names.values import Value
+    from session_guard.rule import Replacements
 
-Replacements = tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]
+_AnItem = TypeVar("_AnItem", cst.Arg, cst.DictElement, cst.BaseDictElement)
+_HAS_SETTINGS = "`connect_args` has such settings too, or may have"
+# What needs no parentheses to be unpacked, and is read more easily without.
+_UNPACKED_AS_IT_IS = (cst.Name, cst.Attribute, cst.Call, cst.Subscript, cst.Dict)
+
+
+# -- where a key is set ---------------------------------------------------------------------------
 
 
 def node_of(contents: Contents, key: str, module: Module) -> cst.CSTNode | None:
     """Return the node that sets a key, or None where that is not in this file."""
-    entries = contents.entries.get(key, [])
-    return _node(entries[0], key, module) if len(entries) == 1 else None
-
-
-def _node(entry: Entry, key: str, module: Module) -> cst.CSTNode | None:
-    node = entry.node
-    if not isinstance(node, cst.CSTNode) or module.parent(node) is None:
+    try:
+        return _setter(contents, key, module)
+    except NotFixableError:
         return None
+
+
+def _setter(contents: Contents, key: str, module: Module) -> cst.CSTNode:
+    """Return the item, the argument, the subscript or the call that sets a key.
+
+    Raises NotFixableError where it is set in another file, or not in one place.
+    """
+    entries = contents.entries.get(key, [])
+    if len(entries) != 1:
+        raise NotFixableError("it is not set in one place alone")
+    node = entries[0].node
+    if not isinstance(node, cst.CSTNode) or module.parent(node) is None:
+        raise NotFixableError("it is not set in this file")
+    found: cst.CSTNode | None = node
     if isinstance(node, cst.Dict):
-        return element(node, key)
-    if isinstance(node, cst.Call):
-        return argument(node, key) or node
-    return node
+        found = element(node, key)
+    elif isinstance(node, cst.Call):
+        found = argument(node, key) or node
+    if found is None:
+        raise NotFixableError("its name is not written out where it is set")
+    return found
 
 
 def element(node: cst.Dict, key: str) -> cst.DictElement | None:
@@ -58,6 +77,116 @@ def _text(node: cst.BaseExpression) -> str | None:
     return None
 
 
+def _name_of(node: cst.CSTNode) -> cst.BaseExpression | None:
+    """Return the key of what sets one, as it is written there."""
+    match node:
+        case cst.DictElement(key=name):
+            return name
+        case cst.Subscript(slice=[cst.SubscriptElement(slice=cst.Index(value=name))]):
+            return name
+        case cst.Call(args=[cst.Arg(keyword=None, star="", value=name), *_]):  # `setdefault`
+            return name
+    return None
+
+
+def _value_of(node: cst.CSTNode | None, module: Module) -> cst.BaseExpression | None:
+    """Return the value that a node gives a key, or None where other things get it too."""
+    match node:
+        case cst.DictElement(value=value) | cst.Arg(value=value):
+            return value
+        case cst.Subscript():
+            target = module.parent(node)
+            statement = module.parent(target) if target is not None else None
+            if isinstance(statement, cst.Assign) and len(statement.targets) == 1:
+                return statement.value
+        case cst.Call(args=[_, cst.Arg(keyword=None, star="", value=value)]):
+            return value
+    return None
+
+
+# -- taking keys out ------------------------------------------------------------------------------
+
+
+def removal(contents: Contents, key: str, module: Module) -> Replacements:
+    """Return the edits that take a key out of where it is set.
+
+    Raises NotFixableError.
+    """
+    node = _setter(contents, key, module)
+    call = module.parent(node)
+    if isinstance(node, cst.DictElement):
+        return ((node, None),)
+    if isinstance(node, cst.Arg) and isinstance(call, cst.Call):
+        is_statement = isinstance(module.parent(call), cst.Expr)
+        if len(call.args) > 1 or not is_statement:
+            return ((node, None),)
+        node = call
+    return ((_line_that_sets(node, module), None),)
+
+
+def _line_that_sets(node: cst.CSTNode, module: Module) -> cst.SimpleStatementLine:
+    """Return the line that does nothing but to set a key by a subscript or a method's call.
+
+    Raises NotFixableError.
+    """
+    statement = line = module.parent(node)
+    if isinstance(statement, cst.AssignTarget):
+        statement = line = module.parent(statement)
+    if line is not None:
+        line = module.parent(line)
+    parts = walk(statement) if statement is not None else ()
+    if (
+        not isinstance(line, cst.SimpleStatementLine)
+        or not isinstance(statement, (cst.Assign, cst.Expr))
+        or (isinstance(statement, cst.Assign) and len(statement.targets) > 1)
+        or any(isinstance(p, (cst.Call, cst.Await, cst.NamedExpr)) and p is not node for p in parts)
+    ):
+        raise NotFixableError("its statement does more than to set it")
+    if not is_removable(module, line):
+        raise NotFixableError("nothing would be left of its block or line")
+    if has_comment(line):
+        raise NotFixableError("a comment stands beside it")
+    return line
+
+
+def renamed(contents: Contents, key: str, new: str, module: Module) -> Replacements:
+    """Return the edits that give a key another name.
+
+    Raises NotFixableError.
+    """
+    if not contents.is_absent(new):
+        raise NotFixableError(f"`{new}` is there as well, or may be")
+    node = _setter(contents, key, module)
+    if isinstance(node, cst.Arg):
+        return ((node, _bare(node).with_changes(keyword=cst.Name(new))),)
+    name = _name_of(node)
+    if name is None or _text(name) != key:
+        raise NotFixableError("its name is not written out where it is set")
+    literal = cst.SimpleString(f'"{new}"')
+    if isinstance(node, cst.DictElement):
+        return ((node, _bare(node).with_changes(key=literal)),)
+    return ((name, literal),)
+
+
+def number_without_quotes(node: cst.CSTNode | None, module: Module) -> Replacements | None:
+    """Return the edits that turn the string that an item has into the number in it."""
+    value = _value_of(node, module)
+    if isinstance(value, cst.SimpleString) and str(value.evaluated_value).isdecimal():
+        return ((value, cst.Integer(str(int(value.evaluated_value)))),)
+    return None
+
+
+def number_in_quotes(node: cst.CSTNode | None, module: Module) -> Replacements | None:
+    """Return the edits that turn the number that an item has into a string."""
+    value = _value_of(node, module)
+    if isinstance(value, (cst.Integer, cst.Float)):
+        return ((value, cst.SimpleString(f'"{value.value}"')),)
+    return None
+
+
+# -- setting keys ---------------------------------------------------------------------------------
+
+
 def setting(engine: Engine, module: Module, wanted: Mapping[str, str]) -> Replacements:
     """Return the edits that give keys of `connect_args` new values, written as code.
 
@@ -66,48 +195,125 @@ def setting(engine: Engine, module: Module, wanted: Mapping[str, str]) -> Replac
 
     Raises NotFixableError.
     """
-    call = engine.call
-    given = argument(call, "connect_args")
     items = {key: cst.parse_expression(code) for key, code in wanted.items()}
-    if given is None:
-        if not engine.arguments.is_absent("connect_args"):
-            raise NotFixableError("its `connect_args` come with `**`")
-        display = cst.Dict([_item(key, value) for key, value in items.items()])
-        return ((call, with_argument(call, "connect_args", display)),)
-    if isinstance(given.value, cst.Dict):
-        return ((given.value, with_items(given.value, items)),)
-    own = _own_display(engine, given.value, module)
-    if own is not None:
-        return ((own, with_items(own, items)),)
-    unpacked = cst.StarredDictElement(given.value, comma=_COMMA)
-    display = cst.Dict([unpacked, *(_item(key, value) for key, value in items.items())])
-    return ((given.value, display),)
+    given = _given(engine)
+    own = _own_display(engine, given.value, module) if given is not None else None
+    if own is None or not _takes(own, engine.connect_args, items):
+        return _with_items(engine, module, items)
+    return _in_display(own, engine.connect_args, items)
 
 
-def removal(contents: Contents, key: str, module: Module) -> Replacements:
-    """Return the edits that take a key out of the dictionary display it stands in.
+def _given(engine: Engine) -> cst.Arg | None:
+    """Return the argument `connect_args` of an engine's call, or None where there is none.
 
     Raises NotFixableError.
     """
-    item = node_of(contents, key, module)
-    display = module.parent(item) if item is not None else None
-    if not isinstance(item, cst.DictElement) or not isinstance(display, cst.Dict):
-        raise NotFixableError("it is not an item of a dictionary display in this file")
-    if has_comment(item):
-        raise NotFixableError("a comment stands beside it")
-    return ((display, without_item(display, item)),)
+    given = argument(engine.call, "connect_args")
+    if given is None and not engine.arguments.is_absent("connect_args"):
+        raise NotFixableError("its `connect_args` come with `**`")
+    return given
 
 
-def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> cst.Dict | None:
+def _with_items(
+    engine: Engine, module: Module, items: Mapping[str, cst.BaseExpression]
+) -> Replacements:
+    """Return the edits that set keys in the engine's call itself. Raises NotFixableError."""
+    given = _given(engine)
+    if given is None:
+        return ((engine.call, Appended(keyword("connect_args", _display(items)))),)
+    found = module.evaluate(given.value)
+    dictionary = _dictionary(found)
+    display = _display_of(dictionary, module) if dictionary is not None else None
+    if display is given.value and _takes(display, engine.connect_args, items):
+        return _in_display(display, engine.connect_args, items)
+    if found == (Literal(None),):
+        return ((given.value, _display(items)),)
+    unpacked = given.value
+    if not isinstance(unpacked, _UNPACKED_AS_IT_IS):
+        unpacked = _in_parentheses(unpacked)
+    if Literal(None) in found:  # which cannot be unpacked
+        unpacked = _in_parentheses(cst.BooleanOperation(unpacked, cst.Or(), cst.Dict([])))
+    return ((given.value, _display(items, unpacked)),)
+
+
+def _bare(item: _AnItem) -> _AnItem:
+    """Return an argument or an item without its comma, and the layout behind that."""
+    changes: dict[str, object] = {"comma": cst.MaybeSentinel.DEFAULT}
+    if isinstance(item, cst.Arg):
+        changes["whitespace_after_arg"] = cst.SimpleWhitespace("")
+    return item.with_changes(**changes)
+
+
+def _in_parentheses(value: cst.BaseExpression) -> cst.BaseExpression:
+    if value.lpar:
+        return value
+    return value.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+
+
+def _display(
+    items: Mapping[str, cst.BaseExpression], unpacked: cst.BaseExpression | None = None
+) -> cst.Dict:
+    """Return a new display of `items`, behind what is unpacked into it."""
+    elements = [_item(key, value) for key, value in items.items()]
+    return cst.Dict([*([cst.StarredDictElement(unpacked)] if unpacked else ()), *elements])
+
+
+def _item(key: str, value: cst.BaseExpression) -> cst.DictElement:
+    return cst.DictElement(cst.SimpleString(f'"{key}"'), value)
+
+
+def _dictionary(found: Sequence[Value]) -> Dictionary | None:
+    return found[0] if len(found) == 1 and isinstance(found[0], Dictionary) else None
+
+
+def _display_of(dictionary: Dictionary, module: Module) -> Container | None:
+    """Return the display, or the call of `dict`, in this file that makes a dictionary, or None."""
+    match dictionary.display.node:
+        case cst.Dict() | cst.Call(func=cst.Name()) as node if module.parent(node) is not None:
+            return node
+    return None
+
+
+def _is_set_by(display: Container, contents: Contents, key: str) -> bool:
+    """Return whether a display has the last word on a key."""
+    return [entry.node for entry in contents.entries.get(key, ())] == [display]
+
+
+def _takes(display: Container, contents: Contents, items: Collection[str]) -> bool:
+    """Return whether keys can be set in a display: a call takes none that is in it already."""
+    return isinstance(display, cst.Dict) or all(
+        contents.is_absent(key) or _is_set_by(display, contents, key) for key in items
+    )
+
+
+def _in_display(
+    display: Container, contents: Contents, items: Mapping[str, cst.BaseExpression]
+) -> Replacements:
+    """Return the edits that set keys in a display, which `contents` come from."""
+    replacements: list[tuple[cst.CSTNode, cst.CSTNode | Appended | None]] = []
+    for key, value in items.items():
+        old: cst.DictElement | cst.Arg | None
+        new: cst.DictElement | cst.Arg
+        if isinstance(display, cst.Dict):
+            old, new = element(display, key), _item(key, value)
+        else:
+            old, new = argument(display, key), keyword(key, value)
+        if old is not None and _is_set_by(display, contents, key):
+            replacements.append((old.value, value))
+            continue
+        if old is not None:  # what comes behind it has the last word
+            replacements.append((old, None))
+        replacements.append((display, Appended(new)))
+    return tuple(replacements)
+
+
+def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> Container | None:
     """Return the display that a name stands for, if nothing but this engine uses the name."""
     if not isinstance(given, cst.Name):
         return None
-    entries = engine.arguments.entries["connect_args"]
-    found = entries[0].value.values() if entries[0].value is not None else ()
-    if len(found) != 1 or not isinstance(found[0], Dictionary) or len(found[0].names) != 1:
-        return None
-    node = found[0].display.node
-    if not isinstance(node, cst.Dict) or module.parent(node) is None:
+    dictionary = _dictionary(module.evaluate(given))
+    node = _display_of(dictionary, module) if dictionary is not None else None
+    if dictionary is None or len(dictionary.names) != 1:
         return None
     uses = (
         module.parent(name)
@@ -129,149 +335,128 @@ def _is_keyword(use: cst.Arg, name: str) -> bool:
     return use.keyword is not None and use.keyword.value == name and not is_value
 
 
-_COMMA = cst.Comma(whitespace_after=cst.SimpleWhitespace(" "))
+# -- moving keys ----------------------------------------------------------------------------------
 
 
-def _item(key: str, value: cst.BaseExpression) -> cst.DictElement:
-    return cst.DictElement(cst.SimpleString(f'"{key}"'), value)
-
-
-def with_items(node: cst.Dict, items: Mapping[str, cst.BaseExpression]) -> cst.Dict:
-    """Return a dictionary display with keys set, in the layout of what is there."""
-    elements = list(node.elements)
-    for key, value in items.items():
-        old = element(node, key)
-        if old is not None:
-            index = next(i for i, item in enumerate(elements) if item is old)
-            elements[index] = old.with_changes(value=value)
-        elif not elements:
-            elements = [_item(key, value)]
-        else:
-            last = elements[-1]
-            new = _item(key, value).with_changes(comma=last.comma)
-            elements[-1:] = [last.with_changes(comma=_between(node)), new]
-    return node.with_changes(elements=elements)
-
-
-def _between(node: cst.Dict) -> cst.Comma:
-    """Return the comma that separates items of a display."""
-    if len(node.elements) > 1:
-        comma = node.elements[0].comma
-        if isinstance(comma, cst.Comma) and not has_comment(comma):
-            return comma
-    whitespace = node.lbrace.whitespace_after
-    if isinstance(whitespace, cst.ParenthesizedWhitespace) and not has_comment(whitespace):
-        return cst.Comma(whitespace_after=whitespace)
-    return _COMMA
-
-
-def without_item(node: cst.Dict, gone: cst.BaseDictElement) -> cst.Dict:
-    """Return a dictionary display without one of its items."""
-    elements = [item for item in node.elements if item is not gone]
-    if elements and gone is node.elements[-1]:
-        elements[-1] = elements[-1].with_changes(comma=gone.comma)
-    if not elements:
-        empty = cst.LeftCurlyBrace()
-        return node.with_changes(elements=[], lbrace=empty, rbrace=cst.RightCurlyBrace())
-    return node.with_changes(elements=elements)
-
-
-def renamed(contents: Contents, key: str, new: str, module: Module) -> Replacements:
-    """Return the edits that give a key another name.
+def moved(engine: Engine, given: cst.Arg, key: str, module: Module) -> Replacements:
+    """Return the edits that move an argument of the engine's call to `connect_args`.
 
     Raises NotFixableError.
     """
-    if not contents.is_absent(new):
-        raise NotFixableError(f"`{new}` is there as well, or may be")
-    item = node_of(contents, key, module)
-    if isinstance(item, cst.DictElement):
-        return ((item.key, cst.SimpleString(f'"{new}"')),)
-    if isinstance(item, cst.Arg) and item.keyword is not None:
-        return ((item.keyword, cst.Name(new)),)
-    raise NotFixableError("it is not set in this file")
+    contents = engine.connect_args
+    if contents.is_absent(key) and _given(engine) is None:
+        return ((given, keyword("connect_args", _display({key: given.value}))),)
+    if key == SERVER_SETTINGS and not contents.is_absent(key):
+        return ((given, None), *_merged(engine, given.value, module))
+    if not contents.is_present(key):
+        return ((given, None), *_with_items(engine, module, {key: given.value}))
+    if not _is_the_same(contents, key, given.value, module):
+        raise NotFixableError("`connect_args` has another value for it")
+    return ((given, None),)
 
 
-def number_without_quotes(node: cst.CSTNode | None) -> Replacements | None:
-    """Return the edits that turn the string that an item has into the number in it."""
-    value = _value(node)
-    if isinstance(value, cst.SimpleString) and str(value.evaluated_value).isdecimal():
-        return ((value, cst.Integer(str(int(value.evaluated_value)))),)
-    return None
-
-
-def number_in_quotes(node: cst.CSTNode | None) -> Replacements | None:
-    """Return the edits that turn the number that an item has into a string."""
-    value = _value(node)
-    if isinstance(value, (cst.Integer, cst.Float)):
-        return ((value, cst.SimpleString(f'"{value.value}"')),)
-    return None
-
-
-def _value(node: cst.CSTNode | None) -> cst.BaseExpression | None:
-    return node.value if isinstance(node, (cst.DictElement, cst.Arg)) else None
-
-
-def moved(engine: Engine, call: cst.Call, values: Mapping[str, cst.BaseExpression]) -> Replacements:
-    """Return the edit that gives an engine's call with `values` in its `connect_args`.
-
-    `call` is the engine's call as it is without what is moved. Raises NotFixableError.
-    """
-    given = argument(call, "connect_args")
-    if given is None:
-        if not engine.arguments.is_absent("connect_args"):
-            raise NotFixableError("its `connect_args` come with `**`")
-        display = cst.Dict([_item(key, value) for key, value in values.items()])
-        return ((engine.call, with_argument(call, "connect_args", display)),)
-    if isinstance(given.value, cst.Dict):
-        display = with_items(given.value, values)
-    else:
-        unpacked = cst.StarredDictElement(given.value, comma=_COMMA)
-        display = cst.Dict([unpacked, *(_item(key, value) for key, value in values.items())])
-    return ((engine.call, cst.ensure_type(call.with_deep_changes(given, value=display), cst.Call)),)
-
-
-def without_option(call: cst.Call, given: cst.Arg, key: str) -> cst.Call:
-    """Return a call without `key` in the dictionary display that its argument `given` is.
+def _merged(engine: Engine, value: cst.BaseExpression, module: Module) -> Replacements:
+    """Return the edits that put server settings beside those in `connect_args`.
 
     Raises NotFixableError.
     """
+    item = node_of(engine.connect_args, SERVER_SETTINGS, module)
+    there = _value_of(item, module)
+    if (
+        not engine.connect_args.is_present(SERVER_SETTINGS)
+        or not isinstance(there, cst.Dict)
+        or not isinstance(value, cst.Dict)
+    ):
+        raise NotFixableError(_HAS_SETTINGS)
+    added: list[tuple[cst.CSTNode, Appended]] = []
+    for setting in value.elements:
+        name = _text(setting.key) if isinstance(setting, cst.DictElement) else None
+        if name is None:
+            raise NotFixableError(_HAS_SETTINGS)
+        if engine.server_settings.is_absent(name):
+            added.append((there, Appended(_bare(setting))))
+        elif not _is_the_same(engine.server_settings, name, setting.value, module):
+            raise NotFixableError(f"`connect_args` has another value for `{name}`, or may have")
+    return tuple(added)
+
+
+def _is_the_same(contents: Contents, key: str, value: cst.BaseExpression, module: Module) -> bool:
+    """Return whether a key is known to have a value already."""
+    found = module.evaluate(value)
+    if len(found) == 1 and isinstance(found[0], Literal):
+        return contents.values(key) == found
+    there = _value_of(node_of(contents, key, module), module)
+    return there is not None and there.deep_equals(value)
+
+
+def option_moved(
+    engine: Engine, given: cst.Arg, item: cst.DictElement, module: Module
+) -> Replacements:
+    """Return the edits that move an item of the engine's `execution_options` to `connect_args`.
+
+    Raises NotFixableError.
+    """
+    key = _text(item.key)
+    assert key is not None
     assert isinstance(given.value, cst.Dict)
-    item = element(given.value, key)
-    assert item is not None
-    if has_comment(given):
-        raise NotFixableError("a comment stands in the dictionary")
-    if len(given.value.elements) == 1:
-        return without_argument(call, given)
-    display = without_item(given.value, item)
-    return cst.ensure_type(call.with_deep_changes(given, value=display), cst.Call)
+    if len(given.value.elements) == 1 and _given(engine) is None:
+        return ((given, _bare(given).with_changes(keyword=cst.Name("connect_args"))),)
+    if key == SERVER_SETTINGS and not engine.connect_args.is_absent(key):
+        raise NotFixableError(_HAS_SETTINGS)
+    added = _with_items(engine, module, {key: item.value})
+    return (*without_option(given, item), *added)
 
 
-def without_method_option(call: cst.Call, gone: cst.Arg, *, is_awaited: bool) -> cst.BaseExpression:
-    """Return `x.execution_options(…)` without one option; `x` where it was the only one."""
+def without_option(given: cst.Arg, item: cst.DictElement) -> Replacements:
+    """Return the edit that takes an item out of the display that an argument is."""
+    assert isinstance(given.value, cst.Dict)
+    return ((given if len(given.value.elements) == 1 else item, None),)
+
+
+def without_method_option(call: cst.Call, gone: cst.Arg, *, is_awaited: bool) -> Replacements:
+    """Return the edit that makes `x.execution_options(…)` do without one option.
+
+    Where it was the only one, `x` is left.
+    """
     if len(call.args) == 1 and not is_awaited:
         assert isinstance(call.func, cst.Attribute)
-        return call.func.value
-    return without_argument(call, gone)
+        return ((call, call.func.value),)
+    return ((gone, None),)
 
 
-def out_of_url(engine: Engine, key: str, value: str) -> Replacements:
-    """Return the edit that moves a number from a literal URL's query to `connect_args`.
+def url_argument(call: cst.Call) -> cst.Arg | None:
+    """Return the argument that is an engine's URL, or None where it is not given by itself."""
+    first = call.args[0] if call.args else None
+    if first is not None and first.keyword is None:
+        return None if first.star else first
+    return argument(call, "url")
+
+
+def out_of_url(engine: Engine, key: str, value: str, module: Module) -> Replacements:
+    """Return the edits that move a number from a literal URL's query to `connect_args`.
 
     Raises NotFixableError.
     """
-    first = engine.call.args[0] if engine.call.args else None
-    if first is None or first.keyword is not None or not isinstance(first.value, cst.SimpleString):
-        raise NotFixableError("its URL is not a literal in the call")
+    given = url_argument(engine.call)
+    if given is None or not isinstance(given.value, cst.SimpleString):
+        is_in_parts = given is not None and isinstance(given.value, cst.ConcatenatedString)
+        raise NotFixableError(
+            "its URL is written in several parts"
+            if is_in_parts
+            else "its URL is not a literal in the call"
+        )
     if not value.isdecimal():
         raise NotFixableError("its value is no number")
-    text = first.value.value
+    text = given.value.value
     pair = f"{key}={value}"
     for found, instead in ((f"?{pair}&", "?"), (f"&{pair}", ""), (f"?{pair}", "")):
-        if found in text:
-            literal = first.value.with_changes(value=text.replace(found, instead, 1))
-            call = engine.call.with_deep_changes(first, value=literal)
-            bare = cst.ensure_type(call, cst.Call)
-            if engine.connect_args.is_present(key):
-                return ((engine.call, bare),)
-            return moved(engine, bare, {key: cst.Integer(str(int(value)))})
+        if found not in text:
+            continue
+        literal = cst.SimpleString(text.replace(found, instead, 1))
+        shorter: Replacements = ((given.value, literal),)
+        if engine.connect_args.is_present(key):
+            return shorter
+        if not engine.connect_args.is_absent(key):
+            raise NotFixableError("`connect_args`, which has the last word, may have it too")
+        return (*shorter, *_with_items(engine, module, {key: cst.Integer(str(int(value)))}))
     raise NotFixableError("it is not written plainly in the URL")

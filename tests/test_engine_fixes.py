@@ -1,0 +1,446 @@
+"""Fixes of engines' settings, to the letter: where they write, and what they leave as it is."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from session_guard.runner import Options, Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEAD = "from sqlalchemy.ext.asyncio import create_async_engine\n\n"
+URL = '"postgresql+asyncpg://app@db/app"'
+CONFIG = """\
+[tool.session-guard]
+select = ["SG104", "SG202", "SG203", "SG204", "SG205", "SG206"]
+pooler = "supavisor"
+sqlalchemy-version = "2.0.40"
+asyncpg-version = "0.30.0"
+"""
+NAMES = '"prepared_statement_name_func": lambda: ""'
+NO_CACHE = '"statement_cache_size": 0'
+NO_OTHER_CACHE = '"prepared_statement_cache_size": 0'
+ALL = f"{NAMES}, {NO_CACHE}, {NO_OTHER_CACHE}"
+
+
+def fixed(folder: Path, code: str, *select: str) -> tuple[str, list[str]]:
+    """Return the code after `fix --unsafe-fixes`, and the help of what is left."""
+    (folder / "pyproject.toml").write_text(CONFIG)
+    overrides = (f"select = {list(select)}",) if select else ()
+    file = folder / "jobs.py"
+    file.write_text(HEAD + code)
+    options = Options((str(file),), overrides)
+    [result] = Run(options).fix(unsafe=True, write=True)
+    once = file.read_bytes()
+    assert [item.after for item in Run(options).fix(unsafe=True, write=True)] == [once]
+    text = once.decode().removeprefix(HEAD)
+    compile(text, "jobs.py", "exec")
+    return text, [finding.help for finding in result.remaining]
+
+
+SETTINGS = {
+    "a cache size that is the last item": (
+        f'create_async_engine({URL}, connect_args={{"timeout": 1, "statement_cache_size": 9}})\n',
+        f'create_async_engine({URL}, connect_args={{"timeout": 1, {NO_CACHE}, {NAMES}, '
+        f"{NO_OTHER_CACHE}}})\n",
+    ),
+    "a size that what is unpacked overrides": (
+        'BASE = {"statement_cache_size": 9}\n'
+        f'create_async_engine({URL}, connect_args={{"statement_cache_size": 0, **BASE}})\n',
+        'BASE = {"statement_cache_size": 9}\n'
+        f"create_async_engine({URL}, connect_args={{**BASE, {ALL}}})\n",
+    ),
+    "a size that what is unpacked leaves": (
+        'BASE = {"timeout": 9}\n'
+        f'create_async_engine({URL}, connect_args={{"statement_cache_size": 9, **BASE}})\n',
+        'BASE = {"timeout": 9}\n'
+        f"create_async_engine({URL}, connect_args={{{NO_CACHE}, **BASE, {NAMES}, "
+        f"{NO_OTHER_CACHE}}})\n",
+    ),
+    "a condition": (
+        f'create_async_engine({URL}, connect_args={{"ssl": True}} if tls else {{}})\n',
+        f"create_async_engine({URL}, connect_args={{"
+        f'**({{"ssl": True}} if tls else {{}}), {ALL}}})\n',
+    ),
+    "a condition with None": (
+        f'create_async_engine({URL}, connect_args={{"ssl": True}} if tls else None)\n',
+        f"create_async_engine({URL}, connect_args={{"
+        f'**(({{"ssl": True}} if tls else None) or {{}}), {ALL}}})\n',
+    ),
+    "a condition in parentheses": (
+        f'create_async_engine({URL}, connect_args=(\n    {{"ssl": True}}\n    if tls\n'
+        "    else {}\n))\n",
+        f'create_async_engine({URL}, connect_args={{**(\n    {{"ssl": True}}\n    if tls\n'
+        f"    else {{}}\n), {ALL}}})\n",
+    ),
+    "None": (
+        f"create_async_engine({URL}, connect_args=None)\n",
+        f"create_async_engine({URL}, connect_args={{{ALL}}})\n",
+    ),
+    "two dictionaries": (
+        f'create_async_engine({URL}, connect_args={{"ssl": True}} | {{"timeout": 1}})\n',
+        f'create_async_engine({URL}, connect_args={{**({{"ssl": True}} | {{"timeout": 1}}), '
+        f"{ALL}}})\n",
+    ),
+    "an attribute": (
+        f"class C:\n    args = {{}}\n\n\ncreate_async_engine({URL}, connect_args=C.args)\n",
+        "class C:\n    args = {}\n\n\n"
+        f"create_async_engine({URL}, connect_args={{**C.args, {ALL}}})\n",
+    ),
+    "a call of dict": (
+        f"create_async_engine(\n    {URL},\n    connect_args=dict(\n        timeout=1,\n"
+        "    ),\n)\n",
+        f"create_async_engine(\n    {URL},\n    connect_args=dict(\n        timeout=1,\n"
+        '        prepared_statement_name_func=lambda: "",\n        statement_cache_size=0,\n'
+        "        prepared_statement_cache_size=0,\n    ),\n)\n",
+    ),
+    "a call of dict with such a key in what is unpacked": (
+        'BASE = {"statement_cache_size": 9}\n'
+        f"create_async_engine({URL}, connect_args=dict(timeout=1, **BASE))\n",
+        'BASE = {"statement_cache_size": 9}\n'
+        f"create_async_engine({URL}, connect_args={{**dict(timeout=1, **BASE), {ALL}}})\n",
+    ),
+    "a name": (
+        f"ARGS = dict(timeout=1)\ncreate_async_engine({URL}, connect_args=ARGS)\n",
+        'ARGS = dict(timeout=1, prepared_statement_name_func=lambda: "", statement_cache_size=0, '
+        f"prepared_statement_cache_size=0)\ncreate_async_engine({URL}, connect_args=ARGS)\n",
+    ),
+    "in a method, behind lines with comments": (
+        "class Database:\n\tdef __init__(self) -> None:\n\t\tself.engine = create_async_engine(\n"
+        f"\t\t\t{URL},  # from the secret store\n\t\t\t# size of the pool\n"
+        "\t\t\tpool_size=5,  # five\n\t\t)\n",
+        "class Database:\n\tdef __init__(self) -> None:\n\t\tself.engine = create_async_engine(\n"
+        f"\t\t\t{URL},  # from the secret store\n\t\t\t# size of the pool\n"
+        f"\t\t\tpool_size=5,  # five\n\t\t\tconnect_args={{{ALL}}},\n\t\t)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_settings_are_completed(before: str, after: str, tmp_path: Path) -> None:
+    assert fixed(tmp_path, before) == (after, [])
+
+
+MOVES = {
+    "in the place where it stood": (
+        """\
+        def build():
+            return create_async_engine(
+                URL,
+                # pooler: nothing may be prepared
+                statement_cache_size=0,  # at all
+                # every transaction sees what others committed
+                execution_options={"isolation_level": "READ COMMITTED"},
+            )
+        """,
+        """\
+        def build():
+            return create_async_engine(
+                URL,
+                # pooler: nothing may be prepared
+                connect_args={"statement_cache_size": 0},  # at all
+                # every transaction sees what others committed
+                execution_options={"isolation_level": "READ COMMITTED"},
+            )
+        """,
+    ),
+    "one behind the other": (
+        """\
+        create_async_engine(
+            URL,
+            statement_cache_size=0,
+            pool_size=5,
+            prepared_statement_cache_size=0,
+        )
+        """,
+        """\
+        create_async_engine(
+            URL,
+            connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
+            pool_size=5,
+        )
+        """,
+    ),
+    "with its lines and comments": (
+        """\
+        def build():
+            return create_async_engine(
+                URL,
+                server_settings={
+                    "jit": "off",  # slow
+                },
+                connect_args={
+                    "timeout": 1,
+                },
+            )
+        """,
+        """\
+        def build():
+            return create_async_engine(
+                URL,
+                connect_args={
+                    "timeout": 1,
+                    "server_settings": {
+                    "jit": "off",  # slow
+                },
+                },
+            )
+        """,
+    ),
+    "beside other server settings": (
+        """\
+        create_async_engine(
+            URL,
+            server_settings={"jit": "off", "search_path": "app"},
+            connect_args={"server_settings": {"application_name": "api", "jit": "off"}},
+        )
+        """,
+        """\
+        create_async_engine(
+            URL,
+            connect_args={"server_settings": {"application_name": "api", "jit": "off", \
+"search_path": "app"}},
+        )
+        """,
+    ),
+    "where the same is there": (
+        "create_async_engine(URL, statement_cache_size=0, "
+        'connect_args={"statement_cache_size": 0})',
+        'create_async_engine(URL, connect_args={"statement_cache_size": 0})',
+    ),
+    "beside a condition": (
+        "create_async_engine(URL, connect_args=given or {}, statement_cache_size=0)",
+        'create_async_engine(URL, connect_args={**(given or {}), "statement_cache_size": 0})',
+    ),
+    "from execution options": (
+        """\
+        create_async_engine(
+            URL,
+            execution_options={
+                # no plans
+                "statement_cache_size": 0,
+            },
+        )
+        """,
+        """\
+        create_async_engine(
+            URL,
+            connect_args={
+                # no plans
+                "statement_cache_size": 0,
+            },
+        )
+        """,
+    ),
+    "out of a URL that is given by its name": (
+        'create_async_engine(echo=True, url="postgresql+asyncpg://db/a?statement_cache_size=0")',
+        'create_async_engine(echo=True, url="postgresql+asyncpg://db/a", '
+        'connect_args={"statement_cache_size": 0})',
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES.values(), ids=MOVES.keys())
+def test_settings_are_moved(before: str, after: str, tmp_path: Path) -> None:
+    before, after = (textwrap.dedent(text).replace("URL", URL) for text in (before, after))
+    assert fixed(tmp_path, before, "SG203") == (after, [])
+
+
+NOT_MOVED = {
+    "another value": (
+        "create_async_engine(URL, statement_cache_size=0, "
+        'connect_args={"statement_cache_size": 9})',
+        "`connect_args` has another value for it",
+    ),
+    "another server setting": (
+        'create_async_engine(URL, server_settings={"jit": "off"}, '
+        'connect_args={"server_settings": {"jit": "on"}})',
+        "`connect_args` has another value for `jit`, or may have",
+    ),
+    "server settings in one arm": (
+        'create_async_engine(URL, server_settings={"jit": "off"}, '
+        'connect_args={"server_settings": {}} if a else {})',
+        "`connect_args` has such settings too, or may have",
+    ),
+    "server settings that are not known": (
+        'create_async_engine(URL, server_settings={"jit": "off"}, connect_args=other())',
+        "`connect_args` has such settings too, or may have",
+    ),
+    "a URL in several parts": (
+        'create_async_engine("postgresql+asyncpg://db/a?" "statement_cache_size=0")',
+        "its URL is written in several parts",
+    ),
+    "a URL, where `connect_args` is not known": (
+        'create_async_engine("postgresql+asyncpg://db/a?statement_cache_size=0", '
+        "connect_args=other())",
+        "`connect_args`, which has the last word, may have it too",
+    ),
+    "a comment beside it": (
+        "create_async_engine(\n    URL,\n    execution_options={\n        # no plans\n"
+        '        "statement_cache_size": 0,\n        "a": 1,\n    },\n)\n',
+        "a comment stands beside it",
+    ),
+    "a comment of a call that goes": (
+        "statement.execution_options(\n    statement_cache_size=0,  # pgb\n)\n",
+        "a comment in it would be lost",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "reason"), NOT_MOVED.values(), ids=NOT_MOVED.keys())
+def test_settings_that_stay_where_they_are(code: str, reason: str, tmp_path: Path) -> None:
+    code = code.replace("URL", URL)
+    text, [help_text] = fixed(tmp_path, code, "SG203")
+    assert text == code
+    assert help_text.endswith(f"; not fixed: {reason}")
+
+
+USE = f"create_async_engine({URL}, connect_args=args)\n"
+WRONG = {
+    "an item that is assigned": (
+        f'args = {{}}\nargs["raw_sql"] = True\n{USE}',
+        f"args = {{}}\n{USE}",
+    ),
+    "the only item of an update": (
+        f"args = {{}}\nargs.update(raw_sql=True)\n{USE}",
+        f"args = {{}}\n{USE}",
+    ),
+    "one item of an update": (
+        f"args = {{}}\nargs.update(raw_sql=True, timeout=1)\n{USE}",
+        f"args = {{}}\nargs.update(timeout=1)\n{USE}",
+    ),
+    "a default that is set": (
+        f'args = {{}}\nargs.setdefault("raw_sql", True)\n{USE}',
+        f"args = {{}}\n{USE}",
+    ),
+    "an argument of dict": (
+        f"args = dict(raw_sql=True, timeout=1)\n{USE}",
+        f"args = dict(timeout=1)\n{USE}",
+    ),
+    "another name of an item that is assigned": (
+        f'args = {{}}\nargs["sslmode"] = "require"\n{USE}',
+        f'args = {{}}\nargs["ssl"] = "require"\n{USE}',
+    ),
+    "another name of a default that is set": (
+        f'args = {{}}\nargs.setdefault("sslmode", "require")\n{USE}',
+        f'args = {{}}\nargs.setdefault("ssl", "require")\n{USE}',
+    ),
+    "a number that is assigned in quotes": (
+        f'args = {{}}\nargs["statement_cache_size"] = "0"\n{USE}',
+        f'args = {{}}\nargs["statement_cache_size"] = 0\n{USE}',
+    ),
+    "two names in one display": (
+        f"create_async_engine({URL}, connect_args=dict(connect_timeout=1, connection_timeout=2))\n",
+        f"create_async_engine({URL}, connect_args=dict(timeout=1, connection_timeout=2))\n",
+    ),
+    "beside comments of others": (
+        f'args = {{\n    "timeout": 1,  # one\n    "raw_sql": True,\n    # end\n}}\n{USE}',
+        f'args = {{\n    "timeout": 1,  # one\n    # end\n}}\n{USE}',
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_keys_are_mended_where_they_are_set(before: str, after: str, tmp_path: Path) -> None:
+    text, remaining = fixed(tmp_path, before, "SG204")
+    assert text == after
+    assert all("there as well" in help_text for help_text in remaining)
+
+
+WRONG_AND_LEFT = {
+    "set in another file": (f"from settings import args\n{USE}", "it is not set in this file"),
+    "its name in a constant": (
+        f'NAME = "raw_sql"\nargs = {{NAME: True}}\n{USE}',
+        "its name is not written out where it is set",
+    ),
+    "set twice": (
+        f'args = {{}}\nif x:\n    args["raw_sql"] = True\nelse:\n    args["raw_sql"] = 1\n{USE}',
+        "it is not set in one place alone",
+    ),
+    "all of its block": (
+        f'args = {{}}\nif x:\n    args["raw_sql"] = True\n{USE}',
+        "nothing would be left of its block or line",
+    ),
+    "a statement that does more": (
+        f'args = {{}}\nargs["raw_sql"] = x = True\n{USE}',
+        "its statement does more than to set it",
+    ),
+    "a value with an effect": (
+        f'args = {{}}\nargs["raw_sql"] = load()\n{USE}',
+        "its statement does more than to set it",
+    ),
+    "a comment above": (
+        f'args = {{}}\n# for Supavisor\nargs["raw_sql"] = True\n{USE}',
+        "a comment stands beside it",
+    ),
+    "a comment behind": (
+        f'args = {{\n    "raw_sql": True,  # for Supavisor\n}}\n{USE}',
+        "a comment stands beside it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "reason"), WRONG_AND_LEFT.values(), ids=WRONG_AND_LEFT.keys())
+def test_wrong_keys_that_are_left_say_why(code: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.py").write_text('args = {"raw_sql": True}\n')
+    text, [help_text] = fixed(tmp_path, code, "SG204")
+    assert text == code
+    assert help_text.endswith(f"; not fixed: {reason}")
+
+
+FACTORIES = {
+    "beside a comment of another argument": (
+        """\
+        def sessions():
+            return async_sessionmaker(
+                engine,  # the handler's
+                execution_options={"statement_cache_size": 0},
+                autoflush=False,
+            )
+        """,
+        """\
+        def sessions():
+            return async_sessionmaker(
+                engine,  # the handler's
+                autoflush=False,
+            )
+        """,
+    ),
+    "with a level that moves to the engine": (
+        """\
+        def sessions():
+            engine = create_async_engine(
+                URL,  # ours
+                pool_size=5,  # five
+            )
+            return async_sessionmaker(
+                engine,
+                execution_options={"isolation_level": "SERIALIZABLE"},
+            )
+        """,
+        """\
+        def sessions():
+            engine = create_async_engine(
+                URL,  # ours
+                pool_size=5,  # five
+                execution_options={"isolation_level": "SERIALIZABLE"},
+            )
+            return async_sessionmaker(
+                engine,
+            )
+        """,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), FACTORIES.values(), ids=FACTORIES.keys())
+def test_options_of_factories_go(before: str, after: str, tmp_path: Path) -> None:
+    imports = "from sqlalchemy.ext.asyncio import async_sessionmaker\n\n"
+    before, after = (
+        imports + textwrap.dedent(text).replace("URL", URL) for text in (before, after)
+    )
+    assert fixed(tmp_path, before, "SG104") == (after, [])
