@@ -6,13 +6,13 @@ Everything here was measured (docs/poolers.md); rules ask here and keep no copy 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.values import Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from session_guard.names.values import Value
     from session_guard.versions import Version, Versions
@@ -39,45 +39,112 @@ CURSORS_RIGHT_SINCE = (0, 32)
 class Argument:
     """A keyword argument of a connect call."""
 
-    types: tuple[type, ...] | None = None
-    """The types that a literal may have; None where any may be right."""
+    takes: Callable[[object], bool] = lambda _: True
+    """Whether connects work with a literal value."""
+    expects: str = ""
+    """What it takes, in words; empty where it takes any literal."""
+    refuses_text: bool = False
+    """Whether no string is right, and so nothing that a URL can say."""
     since: tuple[int, ...] = ()
     """The first version that knows it; empty where all do."""
+    before: tuple[int, ...] = ()
+    """The first version that no longer knows it; empty where all do."""
 
 
-_NUMBER = (int, float)
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_text(value: object) -> bool:
+    """Return whether a literal is a string."""
+    return isinstance(value, str)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, (int, float)) and _is_number(value) and value >= 0
+
+
+def _is_connect_timeout(value: object) -> bool:
+    # `True` is a second; with 0 the time is over before anything is sent.
+    return value is None or (isinstance(value, (int, float)) and value > 0)
+
+
+def _is_command_timeout(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            return float(value) > 0
+        except ValueError:
+            return False
+    return value is None or (_is_number(value) and _is_connect_timeout(value))
+
+
+def _is_mode_of_tls(value: object) -> bool:
+    return not isinstance(value, str) or value.replace("_", "-") in _MODES_OF_TLS
+
+
+def _is_dialect_cache_size(value: object) -> bool:
+    return not value or isinstance(value, (int, float))
+
+
+def _one_of(*values: str | None) -> Argument:
+    named = [f"`{value}`" for value in values]
+    expects = f"{', '.join(named[:-1])} or {named[-1]}"
+    return Argument(lambda value: value in values, expects)
+
+
+_MODES_OF_TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_SIZE = Argument(_is_size, "a number, 0 or more", refuses_text=True)
+_TEXT = Argument(lambda value: value is None or is_text(value), "`None` or a string")
+_TEXT_OR_EMPTY = Argument(lambda value: not value or is_text(value), "`None` or a string")
+_NO_LITERAL = Argument(lambda _: False, "a function or a class", refuses_text=True)
 ASYNCPG_ARGUMENTS = {
-    "dsn": Argument((str,)),
-    "host": Argument(),
+    "dsn": _TEXT_OR_EMPTY,
+    "host": _TEXT_OR_EMPTY,
     "port": Argument(),
-    "user": Argument((str,)),
+    "user": _TEXT,
     "password": Argument(),
-    "passfile": Argument((str,)),
-    "service": Argument((str,), (0, 31)),
-    "servicefile": Argument((str,), (0, 31)),
-    "database": Argument((str,)),
-    "loop": Argument(),
-    "timeout": Argument((*_NUMBER, type(None))),
-    "statement_cache_size": Argument((int,)),
-    "max_cached_statement_lifetime": Argument((int,)),
-    "max_cacheable_statement_size": Argument((int,)),
-    "command_timeout": Argument((*_NUMBER, type(None))),
-    "ssl": Argument((str, bool, type(None))),
-    "direct_tls": Argument((bool, type(None))),
-    "connection_class": Argument(()),
-    "record_class": Argument(()),
-    "server_settings": Argument((dict, type(None))),
-    "target_session_attrs": Argument((str, type(None)), (0, 28)),
-    "krbsrvname": Argument((str, type(None)), (0, 30)),
-    "gsslib": Argument((str, type(None)), (0, 30)),
+    "passfile": _TEXT,
+    "service": Argument(since=(0, 31)),
+    "servicefile": Argument(since=(0, 31)),
+    "database": _TEXT,
+    "loop": Argument(lambda value: value is None, "`None` or an event loop"),
+    "timeout": Argument(
+        _is_connect_timeout, "`None` or a number of seconds above 0", refuses_text=True
+    ),
+    "statement_cache_size": _SIZE,
+    "max_cached_statement_lifetime": _SIZE,
+    "max_cacheable_statement_size": _SIZE,
+    "command_timeout": Argument(_is_command_timeout, "`None` or a number of seconds above 0"),
+    "ssl": Argument(
+        _is_mode_of_tls,
+        f"{', '.join(f'`{mode}`' for mode in _MODES_OF_TLS)}, a boolean or an `SSLContext`",
+    ),
+    "direct_tls": Argument(),
+    "connection_class": _NO_LITERAL,
+    "record_class": _NO_LITERAL,
+    "server_settings": Argument(
+        lambda value: value is None, "`None` or a dictionary of strings", refuses_text=True
+    ),
+    "target_session_attrs": replace(
+        _one_of(
+            *("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+            None,
+        ),
+        since=(0, 28),
+    ),
+    "krbsrvname": Argument(since=(0, 30)),
+    "gsslib": replace(_one_of("gssapi", "sspi", None), since=(0, 30)),
 }
-"""What `asyncpg.connect` takes, read from its signature in 0.27 to 0.32."""
+"""What `asyncpg.connect` takes: names read from its signature in 0.27 to 0.32, values tried on 0.29
+to 0.32."""
 
 DIALECT_ARGUMENTS = {
-    "prepared_statement_cache_size": Argument((int,)),
-    "prepared_statement_name_func": Argument((type(None),), NAME_FUNC_SINCE),
-    "async_creator_fn": Argument(()),
-    "async_fallback": Argument(),
+    "prepared_statement_cache_size": Argument(_is_dialect_cache_size, "`None` or a number"),
+    "prepared_statement_name_func": Argument(
+        lambda value: not value, "`None` or a function", refuses_text=True, since=NAME_FUNC_SINCE
+    ),
+    "async_creator_fn": replace(_NO_LITERAL, since=(2, 0, 16)),
+    "async_fallback": Argument(before=(2, 1)),
 }
 """What SQLAlchemy's asyncpg dialect takes out of `connect_args` for itself."""
 
@@ -225,17 +292,25 @@ def near_argument(name: str) -> str | None:
     return near[0] if near else None
 
 
-def wrong_type(types: tuple[type, ...] | None, found: Iterable[Value]) -> str | None:
-    """Return what kind of literal stands where `types` are taken, or None where it fits.
+def turns_off(key: str, value: object) -> bool:
+    """Return whether a literal turns off the cache that `key` sizes.
 
-    What is no literal fits.
+    asyncpg refuses `False` and `None`, which SQLAlchemy takes for its own cache.
     """
-    values = [value.value for value in found if isinstance(value, Literal)]
-    if types is None or not values or len(values) != len(tuple(found)):
+    return not value if key == DIALECT_CACHE else _is_number(value) and value == 0
+
+
+def wrong_literal(takes: Callable[[object], bool], found: Iterable[Value]) -> str | None:
+    """Return the literal that stands where others are taken, in words, or None where it fits.
+
+    What is no literal fits, and so does what may be another value that fits. The text of a string,
+    which may be a secret, is not repeated.
+    """
+    values = tuple(found)
+    literals = [value.value for value in values if isinstance(value, Literal)]
+    if not literals or len(literals) != len(values) or any(map(takes, literals)):
         return None
-    if any(isinstance(value, (*types, *((bool,) if int in types else ()))) for value in values):
-        return None
-    kind = type(values[0]).__name__
-    return {"str": "a string", "int": "a number", "float": "a number", "NoneType": "`None`"}.get(
-        kind, f"a `{kind}`"
-    )
+    first = literals[0]
+    if isinstance(first, (str, bytes)):
+        return "a string"
+    return f"`{first}`" if first is None or isinstance(first, (int, float)) else "a literal"

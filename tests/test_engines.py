@@ -122,12 +122,35 @@ MISSING = [
     f"A = {{}}\nlog(len(A), dict(A))\ncreate_async_engine({ASYNCPG}, connect_args={{**A}})",
     f'A = {{}}\ncreate_async_engine({ASYNCPG}, connect_args=A)\nA["statement_cache_size"] = 0',
     f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": 100}})',
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": False}})',
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": None}})',
 ]
 
 
 @pytest.mark.parametrize("code", MISSING)
 def test_a_key_that_is_missing(code: str, tmp_path: Path) -> None:
     assert engine_in(tmp_path, code).is_off("statement_cache_size") is False
+
+
+@pytest.mark.parametrize(
+    ("url", "args", "off"),
+    [
+        ("", '{"prepared_statement_cache_size": 0}', True),
+        ("", '{"prepared_statement_cache_size": None}', True),
+        ("", '{"prepared_statement_cache_size": False}', True),
+        ("", '{"prepared_statement_cache_size": 100}', False),
+        ("", "{}", False),
+        ("?prepared_statement_cache_size=0", "{}", True),
+        ("?prepared_statement_cache_size=00", "None", True),
+        ("?prepared_statement_cache_size=50", "{}", False),
+        ("?prepared_statement_cache_size={size}", "{}", None),
+        ("?prepared_statement_cache_size=0", '{"prepared_statement_cache_size": 100}', False),
+        ("?prepared_statement_cache_size=0", "other()", None),
+    ],
+)
+def test_sqlalchemys_own_cache(url: str, args: str, off: bool | None, tmp_path: Path) -> None:
+    code = f'create_async_engine(f"postgresql+asyncpg://db/app{url}", connect_args={args})'
+    assert engine_in(tmp_path, code).is_off("prepared_statement_cache_size") is off
 
 
 def test_settings_from_another_module(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from session_guard import standard
 from session_guard.arguments import NotFixableError
 from session_guard.engine import connect_args
-from session_guard.names.bindings import Call
+from session_guard.names.bindings import Call, Constant
 from session_guard.names.values import External, Literal, LocalClass, LocalFunction
 from session_guard.rule import Applicability, Rewrite
 from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE, NAME_FUNC, Names
@@ -148,9 +148,9 @@ def creator_verdict(engine: Engine) -> str | None:
     if not connects and engine.pooler == "auto":
         return None
     driver_off = bool(connects) and all(
-        call.keyword(DRIVER_CACHE) is not None
-        and home.evaluate(call.keyword(DRIVER_CACHE) or call.function, place) == (Literal(0),)
+        isinstance(value, Literal) and standard.turns_off(DRIVER_CACHE, value.value)
         for call, place, home in connects
+        for value in home.evaluate(call.keyword(DRIVER_CACHE) or Constant(None), place)
     )
     value = standard.worth(
         Names.DEFAULT, driver_off=driver_off, dialect_off=False, versions=engine.versions

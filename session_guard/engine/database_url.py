@@ -45,6 +45,11 @@ class DatabaseUrl:
     query: dict[str, str] = field(default_factory=dict)
     """Those of its parameters that can be read; a hole stands for a value that cannot."""
 
+    def value(self, key: str) -> str | None:
+        """Return the value of a parameter, or None where it cannot be read."""
+        text = self.query.get(key)
+        return None if text == _HOLE else text
+
 
 UNREAD = DatabaseUrl()
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Constant, Display, Ref, Store, lookup
+from session_guard.names.bindings import Constant, Display, Ref, Sequence, Store, lookup
 from session_guard.names.openings import Located
 from session_guard.names.values import Dictionary, External, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Several
 
     from session_guard.names.bindings import Binding, Branches, Call, Expr, Place
     from session_guard.names.values import Namespace, Value
@@ -94,7 +95,7 @@ class Contents:
         for entries in self.entries.values():
             entries.append(Entry(None, node))
 
-    def merge(self, others: Sequence[Contents], node: object, *, is_certain: bool) -> None:
+    def merge(self, others: Several[Contents], node: object, *, is_certain: bool) -> None:
         """Lay one of `others` over this, which of them is not known."""
         if any(other.is_open for other in others):
             self.disturb(node)
@@ -136,6 +137,20 @@ def of_display(display: Display, place: Place, home: Namespace, depth: int = 0) 
         else:
             result.write(name, Entry(located, display.node), is_certain=True)
     return result
+
+
+def is_list(entries: Iterable[Entry]) -> bool:
+    """Return whether each of some entries is known to be a list or a tuple."""
+    found = [_is_list(entry.value) for entry in entries]
+    return bool(found) and all(found)
+
+
+def _is_list(located: Located | None) -> bool:
+    expr = located.expr if located is not None else None
+    if located is not None and isinstance(expr, Ref) and len(expr.parts) == 1:
+        bindings = lookup(expr.parts[0], located.place) or ()
+        return bool(bindings) and all(isinstance(b.value, Sequence) for b in bindings)
+    return isinstance(expr, Sequence)
 
 
 def _of_dictionary(value: Dictionary, depth: int) -> Contents:

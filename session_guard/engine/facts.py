@@ -156,15 +156,20 @@ class Engine:
 
     def is_off(self, key: str) -> bool | None:
         """Return whether the cache that `key` sizes is off, or None where that is not known."""
-        if key == standard.DIALECT_CACHE and key in self.url.query:
-            return self.url.query[key] == "0"
         if self.connect_args.is_absent(key):
-            return False
-        found = self.connect_args.values(key)
-        if found is None or not all(isinstance(value, values.Literal) for value in found):
-            return None
-        off = {value == values.Literal(0) for value in found}
+            return self._is_off_in_url(key)
+        off = {
+            standard.turns_off(key, value.value) if isinstance(value, values.Literal) else None
+            for value in self.connect_args.values(key) or ()
+        }
         return off.pop() if len(off) == 1 else None
+
+    def _is_off_in_url(self, key: str) -> bool | None:
+        """Return whether the URL turns a cache off: of asyncpg's settings it reads none."""
+        if key != standard.DIALECT_CACHE or key not in self.url.query:
+            return False
+        text = self.url.value(key)
+        return None if text is None else text.isdecimal() and int(text) == 0
 
     @cached_property
     def names(self) -> Names | None:
@@ -176,7 +181,9 @@ class Engine:
         if found is None:
             return None
         kinds = {
-            standard.Names.DEFAULT if value == values.Literal(None) else names_of(value)
+            standard.Names.DEFAULT
+            if isinstance(value, values.Literal) and not value.value
+            else names_of(value)
             for value in found
         }
         return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
