@@ -146,10 +146,30 @@ def test_a_key_that_is_missing(code: str, tmp_path: Path) -> None:
         ("?prepared_statement_cache_size={size}", "{}", None),
         ("?prepared_statement_cache_size=0", '{"prepared_statement_cache_size": 100}', False),
         ("?prepared_statement_cache_size=0", "other()", None),
+        ("?{query}", "{}", None),
     ],
 )
 def test_sqlalchemys_own_cache(url: str, args: str, off: bool | None, tmp_path: Path) -> None:
     code = f'create_async_engine(f"postgresql+asyncpg://db/app{url}", connect_args={args})'
+    assert engine_in(tmp_path, code).is_off("prepared_statement_cache_size") is off
+
+
+@pytest.mark.parametrize(
+    ("query", "off"),
+    [
+        ('{"prepared_statement_cache_size": "0"}', True),
+        ('{"prepared_statement_cache_size": "9"}', False),
+        ('{"prepared_statement_cache_size": size}', None),
+        ("{**other}", None),
+        ('{"prepared_statement_cache_size": "0"} if x else {}', None),
+        ('{"ssl": "require"}', False),
+    ],
+)
+def test_sqlalchemys_own_cache_in_the_query(query: str, off: bool | None, tmp_path: Path) -> None:
+    code = f"""
+    from sqlalchemy import URL
+    create_async_engine(URL.create("postgresql+asyncpg", host="db", query={query}))
+    """
     assert engine_in(tmp_path, code).is_off("prepared_statement_cache_size") is off
 
 
@@ -184,6 +204,18 @@ def test_settings_from_another_module(tmp_path: Path) -> None:
         ('make_url("mysql+asyncmy://db/a")', "mysql+asyncmy", "db", None),
         ('str(make_url("mysql+asyncmy://db/a"))', "mysql+asyncmy", "db", None),
         ('URL.create("postgresql+asyncpg", host="h", port=6432)', "postgresql+asyncpg", "h", 6432),
+        (
+            'make_url(os.environ["U"]).set(drivername="postgresql+asyncpg", port=6432)',
+            "postgresql+asyncpg",
+            None,
+            6432,
+        ),
+        (
+            'make_url("postgresql+asyncpg://h/a").render_as_string(hide_password=False)',
+            "postgresql+asyncpg",
+            "h",
+            None,
+        ),
         ("URL.create(drivername=driver, host=h)", None, None, None),
         ("settings.url", None, None, None),
         (
@@ -222,10 +254,24 @@ def test_a_url_is_read_by_keyword_and_from_a_class(tmp_path: Path) -> None:
         ('f"postgresql+asyncpg://db/a?ssl={mode}"', {"ssl": "\0"}),
         ('f"postgresql+asyncpg://db/a?{query}"', {}),
         ('"postgresql+asyncpg://db/a"', {}),
+        ('URL.create("postgresql+asyncpg", query={"ssl": "require"})', {"ssl": "require"}),
+        ('URL.create("postgresql+asyncpg", query=dict(timeout="5"))', {"timeout": "5"}),
+        ("URL.create(driver, None, None, h, 1, db, QUERY)", {"a": "1", "b": "\0"}),
+        ('URL.create("postgresql+asyncpg", query=other())', {}),
+        ('make_url("postgresql+asyncpg://db/a?a=1").set(query={"b": "2"})', {"b": "2"}),
+        (
+            'make_url("postgresql+asyncpg://db/a?a=1&b=1").update_query_dict({"b": "2"})',
+            {"a": "1", "b": "2"},
+        ),
     ],
 )
 def test_queries(query: str, expected: dict[str, str], tmp_path: Path) -> None:
-    assert engine_in(tmp_path, f"create_async_engine({query})").url.query == expected
+    code = (
+        "from sqlalchemy import URL, make_url\n"
+        'QUERY = {"a": "1", "b": ("1", "2")}\n'
+        f"create_async_engine({query})"
+    )
+    assert engine_in(tmp_path, code).url.query == expected
 
 
 @pytest.mark.parametrize(

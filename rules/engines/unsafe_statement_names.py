@@ -119,6 +119,17 @@ engine = create_async_engine(
     connect_args={"prepared_statement_name_func": lambda: "", **settings.caches},
 )
 """),
+        Valid("""\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create(
+    "postgresql+asyncpg", host="db", port=6432, query={"prepared_statement_cache_size": "0"}
+)
+engine = create_async_engine(
+    url, connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0}
+)
+"""),
     )
     invalid = (
         Invalid(

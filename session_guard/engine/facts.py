@@ -166,8 +166,10 @@ class Engine:
 
     def _is_off_in_url(self, key: str) -> bool | None:
         """Return whether the URL turns a cache off: of asyncpg's settings it reads none."""
-        if key != standard.DIALECT_CACHE or key not in self.url.query:
+        if key != standard.DIALECT_CACHE:
             return False
+        if key not in self.url.query:
+            return None if self.url.may_have_more else False
         text = self.url.value(key)
         return None if text is None else text.isdecimal() and int(text) == 0
 
