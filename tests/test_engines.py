@@ -351,14 +351,75 @@ def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
         ("other", Names.UNKNOWN),
         ('lambda: "" if x else f"{uuid4()}"', Names.UNKNOWN),
         ("None", Names.DEFAULT),
+        ("False", Names.DEFAULT),
+        ('lambda: f"{ONCE}_{next(counter)}"', Names.UNIQUE),
+        ('lambda: f"s{next(counter)}_" + ONCE', Names.UNIQUE),
+        ('lambda: f"{ONCE}"', Names.CONSTANT),
+        ('lambda: f"{PREFIX}"', Names.CONSTANT),
+        ('lambda: f"{PREFIX}_{next(counter)}"', Names.COUNTED),
+        ('lambda: f"{other.prefix}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"s{next(ids)}"', Names.UNKNOWN),
+        ('lambda: f"s{counter.__next__()}"', Names.COUNTED),
+        ("by_global", Names.COUNTED),
+        ("by_sum", Names.COUNTED),
+        ("by_global_and_prefix", Names.UNIQUE),
+        ("by_nonlocal()", Names.COUNTED),
+        ("by_imported_number", Names.CONSTANT),
+        ("Numbered()", Names.COUNTED),
+        ("Numbered().name", Names.COUNTED),
+        ("Prefixed()", Names.UNIQUE),
+        ('lambda: f"s{state[0]}"', Names.UNKNOWN),
+        ("lambda: by_def()", Names.UNIQUE),
+        ("lambda: numbered()", Names.COUNTED),
     ],
 )
 def test_name_functions(function: str, names: Names, tmp_path: Path) -> None:
     code = f"""
+    import os
     from itertools import count
     from uuid import uuid4
     ONCE = f"s{{uuid4()}}"
+    PREFIX = "stmt"
     counter = count()
+    ids = iter(other)
+    state = [0]
+    n = number = 0
+    number += 1
+    def by_global():
+        global n
+        n += 1
+        return f"s{{n}}"
+    def by_sum():
+        global n
+        n = n + 1
+        return "s" + str(n)
+    def by_global_and_prefix():
+        global n
+        n += 1
+        return f"{{ONCE}}_{{n}}"
+    def by_nonlocal():
+        m = 0
+        def name():
+            nonlocal m
+            m += 1
+            return f"s{{m}}"
+        return name
+    def by_imported_number():
+        return f"s{{number}}"
+    class Numbered:
+        def __init__(self):
+            self.n = 0
+        def name(self):
+            self.n += 1
+            return f"s{{self.n}}"
+        __call__ = name
+    class Prefixed:
+        def __init__(self):
+            self.prefix = uuid4().hex
+            self.numbers = count()
+        def __call__(self):
+            return f"{{self.prefix}}_{{next(self.numbers)}}"
     def by_def():
         return f"__{{uuid4()}}__"
     def by_local_name():
@@ -397,6 +458,7 @@ BOTH = """
 A = {"a": 1, **b, c: {}}
 A["x"] = A["y"] = f"{u}-{v}" + "w"
 A["z"] += 1
+C += "x"
 del A["x"], A[key]
 B = A | {"q": "%s" % r}
 B |= dict(a=1)

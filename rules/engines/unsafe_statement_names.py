@@ -24,7 +24,8 @@ class UnsafeStatementNames(Rule):
   connection fails, or the rows of the first come back. A name that the module makes once, with
   `uuid4()` or without, is a constant too.
 - A counter is unique in one process. Behind a pooler the next process counts from one as well,
-  and its statement of the same name may be the one that runs.
+  and its statement of the same name may be the one that runs. With a prefix that each process makes
+  with `uuid4()` beside it the names are unique, unless processes are forked after it was made.
 - `""`, the unnamed statement, is right where nothing remembers it: with `statement_cache_size=0`
   and `prepared_statement_cache_size=0`. With asyncpg's cache on it fails (`unnamed prepared
   statement does not exist`); with SQLAlchemy's alone, a statement that is run while another's
@@ -130,6 +131,25 @@ engine = create_async_engine(
     url, connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0}
 )
 """),
+        Valid(
+            """\
+import itertools
+import uuid
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_PREFIX = uuid.uuid4().hex
+_numbers = itertools.count()
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: f"__asyncpg_{_PREFIX}_{next(_numbers)}__",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            config='pooler = "pgbouncer"',
+        ),
     )
     invalid = (
         Invalid(
@@ -242,6 +262,36 @@ ARGS = {
     "prepared_statement_name_func": lambda: "",
 }
 engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            because="counts in one process alone",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_n = 0
+
+def name() -> str:
+    global _n
+    _n += 1
+    return f"__asyncpg_stmt_{_n}__"
+
+ARGS = {"prepared_statement_name_func": name, "statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_n = 0
+
+def name() -> str:
+    global _n
+    _n += 1
+    return f"__asyncpg_stmt_{_n}__"
+
+ARGS = {"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
+"prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
 """,
             because="counts in one process alone",
         ),

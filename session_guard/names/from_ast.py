@@ -95,9 +95,11 @@ class _AstBuilder(TableBuilder):
             case ast.AugAssign():
                 self.expressions(node.value)
                 result: Expr = Opaque()
+                before, added = self.expr(node.target), self.expr(node.value)
                 if isinstance(node.op, ast.BitOr):
-                    before, added = self.expr(node.target), self.expr(node.value)
                     result = Display(((None, before), (None, added)), node)
+                elif isinstance(node.op, ast.Add):
+                    result = joined(before, added)
                 self.target(node.target, result)
             case ast.Delete():
                 for target in node.targets:

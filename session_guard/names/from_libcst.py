@@ -220,9 +220,11 @@ class _TreeBuilder(TableBuilder):
     def _augmented(self, node: cst.AugAssign) -> None:
         self.walk_children(node)
         value: Expr = Opaque()
+        target, added = self.converter.expr(node.target), self.converter.expr(node.value)
         if isinstance(node.operator, cst.BitOrAssign):
-            target, added = self.converter.expr(node.target), self.converter.expr(node.value)
             value = Display(((None, target), (None, added)), node)
+        elif isinstance(node.operator, cst.AddAssign):
+            value = joined(target, added)
         self._target(node.target, value)
 
     def _delete(self, node: cst.Del) -> None:
