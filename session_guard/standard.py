@@ -31,8 +31,11 @@ ANONYMOUS_NAMES = 'lambda: ""'
 NAME_FUNC_SINCE = (2, 0, 10)
 """The first SQLAlchemy that knows `prepared_statement_name_func`."""
 
+UNNAMED_SINCE = (0, 31)
+"""The first asyncpg that names no statement by itself where its cache is off."""
+
 CURSORS_RIGHT_SINCE = (0, 32)
-"""The first asyncpg on which one cache left on is right, cursors included."""
+"""The first asyncpg on which SQLAlchemy's cache left on alone is right, cursors included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,53 +236,90 @@ class Worth:
     """What a way of setting an engine up for a transaction pooler is worth."""
 
     is_right: bool
-    verdict: str
+    verdict: str = ""
     """What goes wrong, as the end of a sentence that begins with the settings."""
+    needs_pooler: bool = True
+    """Whether that takes a transaction pooler; without one all is right then."""
 
 
-def worth(names: Names, *, driver_off: bool, dialect_off: bool, versions: Versions) -> Worth:
-    """Return what settings are worth on the versions that a project runs.
+_RIGHT = Worth(True)
 
-    `driver_off` and `dialect_off` say whether asyncpg's and SQLAlchemy's statement cache is off.
+
+def worth(
+    names: Names,
+    *,
+    driver_off: bool,
+    dialect_off: bool,
+    versions: Versions,
+    keeps_connections: bool = True,
+) -> Worth:
+    """Return what settings are worth behind a transaction pooler on a project's versions.
+
+    `driver_off` and `dialect_off` say whether asyncpg's and SQLAlchemy's statement cache is off,
+    `keeps_connections` whether the engine's pool does more than open and close them.
     """
     asyncpg = versions.asyncpg
-    both_off = driver_off and dialect_off
-    if names in (Names.ANONYMOUS, Names.UNIQUE, Names.UNKNOWN) and both_off:
-        return Worth(True, "is right on every version")
+    if names is Names.ANONYMOUS:
+        return _worth_of_anonymous(asyncpg, driver_off=driver_off, dialect_off=dialect_off)
     if names in (Names.CONSTANT, Names.COUNTED):
         return Worth(False, "gives statements of two connections one name")
-    if driver_off and names in (Names.DEFAULT, Names.ANONYMOUS):
-        if asyncpg is not None and asyncpg.is_surely_at_least(*CURSORS_RIGHT_SINCE):
-            return Worth(True, f"is right from asyncpg 0.32 on ({asyncpg})")
-        return Worth(False, _one_cache_left(names, asyncpg, dialect_off=dialect_off))
-    if names is Names.ANONYMOUS:
-        return Worth(False, "fails with `unnamed prepared statement does not exist`")
-    return Worth(
-        False,
-        "fails with `prepared statement … does not exist` or returns rows of other queries",
-    )
-
-
-def _one_cache_left(names: Names, asyncpg: Version | None, *, dialect_off: bool) -> str:
-    """Return what goes wrong with `statement_cache_size=0` where something else is left as it is.
-
-    Before 0.32 that depends on the version: 0.29 and 0.30 name each statement in a way that is
-    unique inside one process alone, and 0.31 reuses the unnamed statement under an open cursor.
-    """
-    if names is Names.ANONYMOUS:
-        wrong = "returns rows of other queries from `stream()` before asyncpg 0.32"
-    elif asyncpg is not None and asyncpg.is_surely_at_least(0, 31):
+    if names is not Names.DEFAULT:
+        if driver_off and dialect_off:
+            return _RIGHT
+        second = " when a connection runs a second transaction"
+        return Worth(
+            False,
+            "fails with `prepared statement … does not exist`"
+            + (second if driver_off and not keeps_connections else ""),
+        )
+    if not driver_off:
+        return Worth(
+            False,
+            "fails with `prepared statement … does not exist` or returns rows of other queries",
+        )
+    right_since = UNNAMED_SINCE if dialect_off else CURSORS_RIGHT_SINCE
+    if asyncpg is not None and asyncpg.is_surely_at_least(*right_since):
+        return _RIGHT
+    if dialect_off:
+        wrong = "still gives statements names that another process uses too, before asyncpg 0.31"
+    elif asyncpg is not None and asyncpg.is_surely_at_least(*UNNAMED_SINCE):
         wrong = "returns rows of other queries from `stream()` on asyncpg 0.31"
-    elif asyncpg is not None and asyncpg.is_surely_below(0, 31):
+    elif asyncpg is not None and asyncpg.is_surely_below(*UNNAMED_SINCE):
         wrong = "returns rows of other queries on asyncpg 0.30 and before"
     else:
         wrong = (
             "returns rows of other queries on asyncpg 0.30 and before, and from `stream()` on 0.31"
         )
-    if names is Names.DEFAULT and dialect_off:
-        wrong = "still gives statements names that another process uses too before asyncpg 0.32"
-    known = str(asyncpg) if asyncpg is not None else "which asyncpg this project runs is not known"
-    return f"{wrong} ({known})"
+    return Worth(False, f"{wrong} ({_known(asyncpg)})")
+
+
+def _worth_of_anonymous(asyncpg: Version | None, *, driver_off: bool, dialect_off: bool) -> Worth:
+    """Return what anonymous statements are worth: what remembers one finds another in its place."""
+    if driver_off and dialect_off:
+        return _RIGHT
+    if dialect_off:
+        return Worth(
+            False,
+            "fails with `prepared statement … does not exist`: asyncpg names the statements that "
+            "it runs for itself, for types and for `executemany`",
+        )
+    if not driver_off:
+        return Worth(
+            False,
+            "returns rows of other queries, or fails with `unnamed prepared statement does not "
+            "exist`",
+            needs_pooler=False,
+        )
+    if asyncpg is not None and asyncpg.is_surely_at_least(*CURSORS_RIGHT_SINCE):
+        return _RIGHT
+    is_old = asyncpg is None or not asyncpg.is_surely_at_least(0, 29)
+    wrong = "returns rows of other queries from `stream()` before asyncpg 0.32"
+    wrong += ", and without it before 0.29" if is_old else ""
+    return Worth(False, f"{wrong} ({_known(asyncpg)})", needs_pooler=False)
+
+
+def _known(asyncpg: Version | None) -> str:
+    return str(asyncpg) if asyncpg is not None else "which asyncpg this project runs is not known"
 
 
 def near_argument(name: str) -> str | None:

@@ -79,6 +79,21 @@ engine = create_async_engine(
 )
 """),
         Valid("""\
+from uuid import uuid4
+from asyncpg import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class CConnection(Connection):
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__asyncpg_{prefix}_{uuid4()}__"
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    isolation_level="AUTOCOMMIT",
+    connect_args={"connection_class": CConnection, "statement_cache_size": 0},
+)
+"""),
+        Valid("""\
 from sqlalchemy import create_engine
 
 engine = create_engine("postgresql://db/app", isolation_level="AUTOCOMMIT")
@@ -232,6 +247,8 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
         engine = _engine_in_autocommit(node, module)
         if engine is None or engine.needs_no_settings or engine.names is not Names.UNIQUE:
             return
+        if engine.is_named_by_class and not _class_is_asked(engine):
+            return
         message = (
             "AUTOCOMMIT and unique statement names fail with `prepared statement … does not exist`"
             f"{behind(engine)}"
@@ -249,6 +266,18 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
         else:
             rewrite = Rewrite(Applicability.SAFE, "make the statements anonymous", edits)
             yield Violation(node, message, help_text, rewrite)
+
+
+def _class_is_asked(engine: Engine) -> bool:
+    """Return whether asyncpg surely asks an engine's `connection_class` for names.
+
+    From 0.31 on it does not where its cache is off.
+    """
+    from session_guard.standard import DRIVER_CACHE, UNNAMED_SINCE
+
+    asyncpg = engine.versions.asyncpg
+    is_old = asyncpg is not None and asyncpg.is_surely_below(*UNNAMED_SINCE)
+    return is_old or engine.is_off(DRIVER_CACHE) is False
 
 
 def _engine_in_autocommit(call: cst.Call, module: Module) -> Engine | None:

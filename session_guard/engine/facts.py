@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 from session_guard import standard, versions
 from session_guard.engine import database_url, dictionaries
 from session_guard.engine.dictionaries import Contents
-from session_guard.engine.statement_names import names_of
+from session_guard.engine.statement_names import names_of, names_of_connections
 from session_guard.names import openings, values
 from session_guard.names.bindings import Constant, Display
 from session_guard.names.openings import Located
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from session_guard.standard import Names
     from session_guard.versions import Versions
 
+_NULL_POOL = frozenset({"sqlalchemy.pool.NullPool", "sqlalchemy.NullPool"})
 _OTHER_ASYNC_DRIVERS = (
     "+aiosqlite",
     "+psycopg",
@@ -176,6 +177,17 @@ class Engine:
     @cached_property
     def names(self) -> Names | None:
         """What its statements are called, or None where it is not known whether that is set."""
+        given = self._names_by_function
+        return self._names_by_class if given is standard.Names.DEFAULT else given
+
+    @cached_property
+    def is_named_by_class(self) -> bool:
+        """Whether it is `connection_class` that names its statements."""
+        names = (standard.Names.DEFAULT, None)
+        return self._names_by_function is names[0] and self._names_by_class not in names
+
+    @cached_property
+    def _names_by_function(self) -> Names | None:
         key = standard.NAME_FUNC
         if self.connect_args.is_absent(key):
             return standard.Names.DEFAULT
@@ -189,6 +201,25 @@ class Engine:
             for value in found
         }
         return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
+
+    @cached_property
+    def _names_by_class(self) -> Names | None:
+        key = "connection_class"
+        if self.connect_args.is_absent(key):
+            return standard.Names.DEFAULT
+        found = self.connect_args.values(key)
+        if found is None:
+            return None
+        driver_off = self.is_off(standard.DRIVER_CACHE) is True
+        return names_by_class(found, self.versions, driver_off=driver_off)
+
+    @cached_property
+    def keeps_connections(self) -> bool:
+        """Whether its pool may keep connections, which `NullPool` does not."""
+        found = self.arguments.values("poolclass") or ()
+        return not found or not all(
+            isinstance(value, values.External) and value.dotted in _NULL_POOL for value in found
+        )
 
     @cached_property
     def server_settings(self) -> Contents:
@@ -208,6 +239,21 @@ class Engine:
                 if entry.value is not None:
                     level = dictionaries.contents(entry.value).literal("isolation_level")
         return level
+
+
+def names_by_class(classes: tuple[Value, ...], versions: Versions, *, driver_off: bool) -> Names:
+    """Return what connections of one of some classes call what no name function names.
+
+    `driver_off` says whether asyncpg's statement cache is off.
+    """
+    if (
+        driver_off
+        and versions.asyncpg is not None
+        and versions.asyncpg.is_surely_at_least(*standard.UNNAMED_SINCE)
+    ):
+        return standard.Names.DEFAULT  # the class is not asked
+    kinds = {names_of_connections(value) for value in classes}
+    return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
 
 
 _engines: WeakKeyDictionary[Module, dict[int, Engine | None]] = WeakKeyDictionary()

@@ -18,7 +18,9 @@ from session_guard.names.bindings import (
     TextBeginning,
     lookup,
 )
+from session_guard.names.openings import ancestry
 from session_guard.names.values import (
+    UNKNOWN,
     External,
     Literal,
     LocalClass,
@@ -44,6 +46,7 @@ _UNIQUE = frozenset(
 # What gives its arguments, or what it is called on, in another form.
 _CONVERSIONS = frozenset({"str", "int", "hex", "format", "repr"})
 _METHODS = frozenset({"format", "hex", "join", "lower", "upper", "replace", "zfill", "rjust"})
+_CONNECTIONS = frozenset({"asyncpg.Connection", "asyncpg.connection.Connection"})
 _DEEPEST = 8
 
 
@@ -76,6 +79,17 @@ def names_of(value: Value) -> Names:
         for option in (expr.options if isinstance(expr, Either) else (expr,))
     }
     return kinds.pop() if len(kinds) == 1 else Names.UNKNOWN
+
+
+def names_of_connections(connection_class: Value) -> Names:
+    """Return what connections of a class name statements by that nobody else names."""
+    found: tuple[Value, ...] = ()
+    if isinstance(connection_class, LocalClass):
+        found = class_member(connection_class, "_get_unique_id")
+    if found in ((), (UNKNOWN,)):
+        bases = ancestry(connection_class)
+        return Names.DEFAULT if bases and bases <= _CONNECTIONS else Names.UNKNOWN
+    return names_of(found[0]) if len(found) == 1 else Names.UNKNOWN
 
 
 def _kind(expr: Expr, place: Place, home: Namespace) -> Names:
