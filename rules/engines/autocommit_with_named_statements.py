@@ -239,7 +239,7 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
         from libcst import Call
 
         from session_guard.arguments import NotFixableError
-        from session_guard.engine.advice import behind, missing
+        from session_guard.engine.advice import behind, ensure_buildable, missing
         from session_guard.engine.connect_args import setting
         from session_guard.standard import ANONYMOUS_NAMES, NAME_FUNC, Names
 
@@ -259,6 +259,7 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
         try:
             if module.parent(engine.call) is None:
                 raise NotFixableError("its engine is built in another file")
+            ensure_buildable(engine)
             wanted = {NAME_FUNC: ANONYMOUS_NAMES, **missing(engine)}
             edits = setting(engine, module, wanted)
         except NotFixableError as error:

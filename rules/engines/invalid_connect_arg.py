@@ -304,6 +304,16 @@ engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=arg
         ),
         Invalid(
             """\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create("postgresql+asyncpg", host="db", query={"sslmode": "require"})
+engine = create_async_engine(url)
+""",
+            because="asyncpg calls it `ssl`",
+        ),
+        Invalid(
+            """\
 from sqlalchemy.ext.asyncio import create_async_engine
 
 engine = create_async_engine("postgresql+asyncpg://db/app?target_session_attrs=writer&ssl=true")

@@ -382,6 +382,16 @@ engine = create_async_engine(
         ),
         Invalid(
             """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+KW = dict(pool_size=5, statement_cache_size=0)
+engine = create_async_engine("postgresql+asyncpg://app@db:6432/app", **KW)
+""",
+            config='sqlalchemy-version = "2.0.46"',
+            because="no argument of the engine, which raises a `TypeError`",
+        ),
+        Invalid(
+            """\
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import create_async_engine
 

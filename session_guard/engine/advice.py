@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard import standard
-from session_guard.arguments import NotFixableError
+from session_guard.arguments import NotFixableError, argument
 from session_guard.engine import connect_args
 from session_guard.engine.facts import Engine, names_by_class
 from session_guard.names.bindings import Call, Constant
@@ -96,6 +96,7 @@ def completion(engine: Engine, module: Module) -> Rewrite:
 
     Raises NotFixableError.
     """
+    ensure_buildable(engine)
     wanted = missing(engine)
     known = engine.versions.sqlalchemy
     too_old = known is not None and known.is_surely_below(*standard.NAME_FUNC_SINCE)
@@ -118,6 +119,19 @@ def completion(engine: Engine, module: Module) -> Rewrite:
         f"set {names} in `connect_args`{doubt}",
         replacements,
     )
+
+
+def ensure_buildable(engine: Engine) -> None:
+    """Raise NotFixableError where an engine would still not be built with its settings completed.
+
+    What stands in the call itself, SG203 moves.
+    """
+    for key in sorted(standard.ONLY_ASYNCPG & engine.arguments.certain):
+        if argument(engine.call, key) is None:
+            raise NotFixableError(
+                f"`{key}` is no argument of the engine, which raises a `TypeError`, and comes with "
+                "`**`"
+            )
 
 
 def verdict(engine: Engine) -> str | None:

@@ -271,7 +271,5 @@ def out_of_url(engine: Engine, key: str, value: str) -> Replacements:
             literal = first.value.with_changes(value=text.replace(found, instead, 1))
             call = engine.call.with_deep_changes(first, value=literal)
             bare = cst.ensure_type(call, cst.Call)
-            if engine.connect_args.is_present(key):
-                return ((engine.call, bare),)
             return moved(engine, bare, {key: cst.Integer(str(int(value)))})
     raise NotFixableError("it is not written plainly in the URL")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Constant, Display, Ref, Sequence, Store, lookup
+from session_guard.names.bindings import Call, Constant, Display, Ref, Sequence, Store, lookup
 from session_guard.names.openings import Located
 from session_guard.names.values import Dictionary, External, Literal
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Several
 
-    from session_guard.names.bindings import Binding, Branches, Call, Expr, Place
+    import libcst as cst
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding, Branches, Expr, Place
     from session_guard.names.values import Namespace, Value
 
 _READING_METHODS = frozenset({"copy", "get", "items", "keys", "values"})
@@ -137,6 +140,24 @@ def of_display(display: Display, place: Place, home: Namespace, depth: int = 0) 
         else:
             result.write(name, Entry(located, display.node), is_certain=True)
     return result
+
+
+def of_expression(node: cst.BaseExpression, module: Module) -> Contents:
+    """Return what is in the dictionary that an expression of a file stands for."""
+    return contents(Located(module.expr(node), module.place(node), module.names))
+
+
+def of_keywords(call: cst.Call, module: Module) -> Contents:
+    """Return the keyword arguments of a call of a file; what comes with `**` where it is known."""
+    expr = module.expr(call)
+    assert isinstance(expr, Call)
+    return keywords(expr, module.place(call), module.names)
+
+
+def keywords(call: Call, place: Place, home: Namespace) -> Contents:
+    """Return the keyword arguments of a call; what comes with `**` where it is known."""
+    items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
+    return of_display(Display(items, call.node), place, home)
 
 
 def is_list(entries: Iterable[Entry]) -> bool:

@@ -15,7 +15,6 @@ from session_guard.engine import database_url, dictionaries
 from session_guard.engine.dictionaries import Contents
 from session_guard.engine.statement_names import names_of, names_of_connections
 from session_guard.names import openings, values
-from session_guard.names.bindings import Constant, Display
 from session_guard.names.openings import Located
 
 if TYPE_CHECKING:
@@ -57,11 +56,8 @@ class Engine:
     @cached_property
     def arguments(self) -> Contents:
         """The keyword arguments of the call; those of `**options` where these can be followed."""
-        call = self.result.call
-        items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
-        return dictionaries.of_display(
-            Display(items, call.node), self.result.place, self.result.home
-        )
+        result = self.result
+        return dictionaries.keywords(result.call, result.place, result.home)
 
     @cached_property
     def is_from_config(self) -> bool:
@@ -73,16 +69,18 @@ class Engine:
     @cached_property
     def connect_args(self) -> Contents:
         """What is in `connect_args`."""
-        if self.is_from_config or self.arguments.is_absent("connect_args"):
-            return Contents(is_open=self.is_from_config)
+        return Contents(is_open=True) if self.is_from_config else self._dictionary("connect_args")
+
+    def _dictionary(self, name: str) -> Contents:
+        """Return what is in the dictionary that an argument is; nothing where it is not given."""
         found = Contents()
         options = [
             dictionaries.contents(entry.value)
             if entry.value is not None
             else Contents(is_open=True)
-            for entry in self.arguments.entries.get("connect_args", ())
+            for entry in self.arguments.entries.get(name, ())
         ]
-        if not self.arguments.is_present("connect_args"):
+        if not self.arguments.is_present(name):
             options.append(Contents(is_open=self.arguments.is_open))
         found.merge(options, None, is_certain=True)
         return found
@@ -231,14 +229,15 @@ class Engine:
         return found
 
     @cached_property
+    def execution_options(self) -> Contents:
+        """What is in `execution_options`."""
+        return self._dictionary("execution_options")
+
+    @cached_property
     def isolation_level(self) -> object | None:
         """The isolation level that is set on the engine, where it is a literal."""
         level = self.arguments.literal("isolation_level")
-        if level is None:
-            for entry in self.arguments.entries.get("execution_options", ()):
-                if entry.value is not None:
-                    level = dictionaries.contents(entry.value).literal("isolation_level")
-        return level
+        return self.execution_options.literal("isolation_level") if level is None else level
 
 
 def names_by_class(classes: tuple[Value, ...], versions: Versions, *, driver_off: bool) -> Names:
