@@ -215,7 +215,9 @@ def _follow_name(
 def _concerns(call: Call, name: str) -> bool:
     if isinstance(call.function, Ref) and call.function.parts[:-1] == (name,):
         return True
-    given = (*call.arguments, *(value for key, value in call.keywords if key is not None))
+    # SQLAlchemy copies its options, whatever takes them; `**` copies too.
+    read = (None, "execution_options")
+    given = (*call.arguments, *(value for key, value in call.keywords if key not in read))
     return any(isinstance(item, Ref) and item.parts == (name,) for item in given)
 
 

@@ -15,9 +15,13 @@ from session_guard.engine import database_url, dictionaries
 from session_guard.engine.dictionaries import Contents
 from session_guard.engine.statement_names import names_of, names_of_connections
 from session_guard.names import openings, values
+from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
+from session_guard.names.held import gives_session
 from session_guard.names.openings import Located
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import libcst as cst
 
     from session_guard.engine.database_url import DatabaseUrl
@@ -37,6 +41,9 @@ _OTHER_ASYNC_DRIVERS = (
     "+oracledb",
     "sqlite://",
 )
+
+
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -278,17 +285,69 @@ def _engine_of(call: cst.Call, module: Module) -> Engine | None:
     return None
 
 
-def engine_behind(value: Value, module: Module) -> Engine | None:
-    """Return the engine that an engine, a connection or a method of one comes from."""
+def engine_behind(node: cst.BaseExpression, module: Module) -> Engine | None:
+    """Return the engine that an engine, a connection or a session comes from, or None."""
+    located = Located(module.expr(node), module.place(node), module.names)
+    result = _engine_behind(located, module.project)
+    return Engine(result, module.project, module.text) if result is not None else None
+
+
+def _engine_behind(located: Located, project: Project, depth: int = 0) -> Result | None:
+    if depth > _DEEPEST:
+        return None
+    for awaited in _awaited(located):
+        found = _engine_behind(awaited, project, depth + 1)
+        if found is not None:
+            return found
+    for value in (*located.values(), *_engines_of_handler(located, project)):
+        found = _engine_of_value(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _awaited(located: Located) -> Iterator[Located]:
+    """Yield what is awaited to get what an expression stands for, or is a method of."""
+    expr, place, home = located.expr, located.place, located.home
+    match expr:
+        case Await(value) | Attribute(value) | Call(function=Attribute(value)):
+            yield Located(value, place, home)
+        case Call(function=Ref(parts=(*owner, _))) if owner:
+            yield Located(Ref(tuple(owner)), place, home)
+        case Ref(parts=(name,)):
+            for binding in lookup(name, place) or ():
+                if isinstance(binding.value, (Await, Call)):
+                    yield Located(binding.value, binding.place, home)
+
+
+def _engine_of_value(value: Value) -> Result | None:
     while True:
-        if isinstance(value, values.Result) and openings.is_engine(value):
-            return Engine(value, module.project, module.text)
         if isinstance(value, values.Result):
+            if openings.is_engine(value):
+                return value
+            session = openings.opening(value)
+            if session is not None and session.bind is not None:
+                binds = map(_engine_of_value, session.bind.values())
+                return next((engine for engine in binds if engine is not None), None)
             value = value.function
         elif isinstance(value, values.Method):
             value = value.owner
         else:
             return None
+
+
+def _engines_of_handler(located: Located, project: Project) -> list[Value]:
+    """Return what the handler's sessions may be bound to, where it gives what is asked about."""
+    handler, expr = project.handler, located.expr
+    if handler is None or not isinstance(expr, Call):
+        return []
+    is_its_own = any(
+        isinstance(value, values.LocalFunction)
+        and value.home.path == handler.path
+        and gives_session(value)
+        for value in located.home.evaluate(expr.function, located.place)
+    )
+    return handler.engines() if is_its_own else []
 
 
 def _is_migration_environment(module: Module) -> bool:
