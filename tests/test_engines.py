@@ -443,6 +443,63 @@ def test_the_standard_of_2025(tmp_path: Path) -> None:
     assert engine.isolation_level == "READ COMMITTED"
 
 
+TLS = """
+import ssl
+
+def weak(cafile=None):
+    context = ssl.create_default_context(cafile=cafile)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+def strong():
+    return ssl.create_default_context()
+
+def either(development):
+    context = ssl.create_default_context()
+    if development:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+class Contexts:
+    weak = ssl.create_default_context()
+    weak.check_hostname = False
+
+WEAK = weak()
+CHANGED = ssl.create_default_context()
+
+def relax():
+    CHANGED.verify_mode = ssl.CERT_NONE
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        ('connect_args={"ssl": tls.weak("ca.pem")}', 5, "no certificate"),
+        ('connect_args={"ssl": tls.WEAK}', 5, "no certificate"),
+        ('connect_args={"ssl": CONTEXT}', 5, "no certificate"),
+        ("connect_args=dict(ssl=tls.Contexts.weak)", 5, "no host name"),
+        ('connect_args={"ssl": OWN}', 4, "no host name"),
+        ('connect_args={"ssl": tls.strong()}', 0, ""),
+        ('connect_args={"ssl": tls.either(True)}', 0, ""),
+        ('connect_args={"ssl": tls.CHANGED}', 0, ""),
+        ('connect_args={"ssl": tls.other()}', 0, ""),
+    ],
+)
+def test_a_context_of_another_module(code: str, line: int, said: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.session-guard]\nselect = ["SG207"]\n')
+    (tmp_path / "tls.py").write_text(TLS)
+    file = tmp_path / "jobs.py"
+    head = "import tls\nfrom tls import WEAK as CONTEXT, strong; OWN = strong()\n"
+    weaken = "OWN.check_hostname = False\n"
+    file.write_text(f"{HEAD}{head}{weaken}create_async_engine({ASYNCPG}, {code})\n")
+    found = [item for batch in Run(Options((str(file),))).check() for item in batch]
+    assert [item.line for item in found] == ([line] if line else [])
+    assert all(said in item.message for item in found)
+
+
 def test_alembics_environment_has_no_engine_of_ours(tmp_path: Path) -> None:
     text = f"from alembic import context\n{HEAD}create_async_engine({ASYNCPG})\n"
     decoded = sources.decode(text.encode())

@@ -28,10 +28,11 @@ Replacements = tuple[tuple[cst.CSTNode, cst.CSTNode | None], ...]
 def node_of(contents: Contents, key: str, module: Module) -> cst.CSTNode | None:
     """Return the node that sets a key, or None where that is not in this file."""
     entries = contents.entries.get(key, [])
-    return _node(entries[0], key, module) if len(entries) == 1 else None
+    return node_of_entry(entries[0], key, module) if len(entries) == 1 else None
 
 
-def _node(entry: Entry, key: str, module: Module) -> cst.CSTNode | None:
+def node_of_entry(entry: Entry, key: str, module: Module) -> cst.CSTNode | None:
+    """Return the node that sets a key in one way, or None where that is not in this file."""
     node = entry.node
     if not isinstance(node, cst.CSTNode) or module.parent(node) is None:
         return None

@@ -214,6 +214,15 @@ class Store:
     node: object
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Assigned:
+    """`….name = value`; of `del ….name` the value is None."""
+
+    value: Expr | None
+    place: Place
+    node: object
+
+
 @dataclass(slots=True, eq=False)
 class Function:
     """What is known of a `def`: how it is called, and what it gives back."""
@@ -293,7 +302,7 @@ class Scope:
     """Of a module's scope alone: every annotation in it."""
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
-    assigned_attributes: set[tuple[str, ...]] = field(default_factory=set)
+    assigned_attributes: dict[tuple[str, ...], list[Assigned]] = field(default_factory=dict)
     """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""

@@ -107,6 +107,8 @@ class _AstBuilder(TableBuilder):
                     if isinstance(target, ast.Subscript):
                         owner, key = self.expr(target.value), self.expr(target.slice)
                         self.stored(owner, key, None, target)
+                    elif isinstance(target, ast.Attribute):
+                        self.bind_attribute(self.expr(target.value), target.attr, None, target)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef():
@@ -264,7 +266,7 @@ class _AstBuilder(TableBuilder):
                 self.stored(self.expr(node.value), self.expr(node.slice), value, node)
             case ast.Attribute():
                 self.expressions(node)
-                self.bind_attribute(self.expr(node.value), node.attr, value)
+                self.bind_attribute(self.expr(node.value), node.attr, value, node)
             case _:
                 self.expressions(node)
 

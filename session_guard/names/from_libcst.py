@@ -234,6 +234,9 @@ class _TreeBuilder(TableBuilder):
         for item in targets:
             if isinstance(item, cst.Subscript):
                 self._stored(item, None)
+            elif isinstance(item, cst.Attribute):
+                owner = self.converter.expr(item.value)
+                self.bind_attribute(owner, item.attr.value, None, item)
 
     def _stored(self, node: cst.Subscript, value: Expr | None) -> None:
         owner, key = self.converter.expr(node.value), self.converter.expr(node.slice[0].slice)
@@ -386,7 +389,7 @@ class _TreeBuilder(TableBuilder):
         elif isinstance(node, cst.Subscript):
             self._stored(node, value)
         elif isinstance(node, cst.Attribute):
-            self.bind_attribute(self.converter.expr(node.value), node.attr.value, value)
+            self.bind_attribute(self.converter.expr(node.value), node.attr.value, value, node)
 
     # -- expressions ------------------------------------------------------------------------
 

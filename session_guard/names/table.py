@@ -5,7 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
-from session_guard.names.bindings import Binding, Call, Class, Function, Place, Ref, Scope, Store
+from session_guard.names.bindings import (
+    Assigned,
+    Binding,
+    Call,
+    Class,
+    Function,
+    Place,
+    Ref,
+    Scope,
+    Store,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -87,16 +97,21 @@ class TableBuilder:
         if annotation is not None:
             self.module_scope.annotated.append((annotation, function.place))
 
-    def bind_attribute(self, owner: Expr, name: str, value: Expr) -> None:
-        """Bind `owner.name`: where the owner is the receiver of a method, in the class."""
+    def bind_attribute(self, owner: Expr, name: str, value: Expr | None, node: object) -> None:
+        """Bind `owner.name`: where the owner is the receiver of a method, in the class.
+
+        Where it is deleted, `value` is None.
+        """
         if not isinstance(owner, Ref):
             return
         around = self.scope.parent
         if owner.parts == (self.scope.receiver,) and around is not None:
-            binding = Binding("assign", self.here(), "", value)
-            around.attributes.setdefault(name, []).append(binding)
+            if value is not None:
+                binding = Binding("assign", self.here(), "", value)
+                around.attributes.setdefault(name, []).append(binding)
         else:
-            self.module_scope.assigned_attributes.add((*owner.parts, name))
+            assigned = self.module_scope.assigned_attributes.setdefault((*owner.parts, name), [])
+            assigned.append(Assigned(value, self.here(), node))
 
     def star_import(self, module: str) -> None:
         """Record what `from module import *` may bind."""
