@@ -6,6 +6,7 @@ Everything here was measured (docs/poolers.md); rules ask here and keep no copy 
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -213,7 +214,14 @@ PGBOUNCER_TRACKS = frozenset(
         "timezone",
     }
 )
-"""Startup parameters that PgBouncer keeps for each client; it refuses all others by default."""
+"""Startup parameters that PgBouncer keeps for each client (`intervalstyle` from 1.20 on), by
+themselves or, from 1.20 on, in `options`; it refuses all others by default."""
+
+PGBOUNCER_CAN_TRACK = {"search_path": 18, "default_transaction_read_only": 14}
+"""What it keeps where `track_extra_parameters` names it, with the first PostgreSQL that reports it:
+it takes what the server does not report, and drops it."""
+
+_OPTION = re.compile(r"(?:^|\s)(?:-c\s*|--)([\w.-]+)=")
 
 SUPAVISOR_KEEPS = frozenset({"search_path"})
 """The one startup parameter that has an effect through Supavisor."""
@@ -320,6 +328,11 @@ def _worth_of_anonymous(asyncpg: Version | None, *, driver_off: bool, dialect_of
 
 def _known(asyncpg: Version | None) -> str:
     return str(asyncpg) if asyncpg is not None else "which asyncpg this project runs is not known"
+
+
+def set_by_options(text: str) -> list[str]:
+    """Return the settings in the startup parameter `options`: `-c jit=off --work_mem=8MB`."""
+    return [name.replace("-", "_") for name in _OPTION.findall(text)]
 
 
 def near_argument(name: str) -> str | None:
