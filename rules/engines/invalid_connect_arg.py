@@ -38,7 +38,8 @@ every name that some version knows passes. Engines on other drivers are no findi
 - *Safe*: `raw_sql` and `no_prepare` are removed, a number in quotes loses them, and a number in
   `server_settings` gets them; no connection was made before.
 - *Unsafe*: a name is replaced by the one that was most likely meant.
-- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file."""
+- *Absent* for anything else, for parameters of a URL, and where the key is no item of a dictionary
+  in this file."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
     tokens = (b"create_async_engine",)
@@ -356,9 +357,9 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
             continue
         is_never = key in standard.NEVER_ARGUMENTS
         meant = standard.near_argument(key)
-        if is_never or given.is_present(key):
+        if given.is_present(key):
             message = f"`connect_args` has `{key}`, which asyncpg does not know: {_FAILS}"
-        elif engine.url.host is not None and meant is not None:
+        elif is_never or (engine.url.host is not None and meant is not None):
             # What another database takes may stand beside a URL of asyncpg's, and never come in.
             message = f"`connect_args` may have `{key}`, which asyncpg does not know: then {_FAILS}"
         else:

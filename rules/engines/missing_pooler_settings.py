@@ -54,7 +54,8 @@ stands for if the engine alone uses it, unpacked into a new one otherwise.
 - *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
   SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.
 - *Unsafe* where either is not known.
-- *Absent* where `connect_args` comes with `**`, with `async_creator`, or SQLAlchemy is older."""
+- *Absent* where `connect_args` comes with `**`, or an argument that the engine does not know; with
+  `async_creator`; and where SQLAlchemy is older."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
