@@ -122,12 +122,55 @@ MISSING = [
     f"A = {{}}\nlog(len(A), dict(A))\ncreate_async_engine({ASYNCPG}, connect_args={{**A}})",
     f'A = {{}}\ncreate_async_engine({ASYNCPG}, connect_args=A)\nA["statement_cache_size"] = 0',
     f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": 100}})',
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": False}})',
+    f'create_async_engine({ASYNCPG}, connect_args={{"statement_cache_size": None}})',
 ]
 
 
 @pytest.mark.parametrize("code", MISSING)
 def test_a_key_that_is_missing(code: str, tmp_path: Path) -> None:
     assert engine_in(tmp_path, code).is_off("statement_cache_size") is False
+
+
+@pytest.mark.parametrize(
+    ("url", "args", "off"),
+    [
+        ("", '{"prepared_statement_cache_size": 0}', True),
+        ("", '{"prepared_statement_cache_size": None}', True),
+        ("", '{"prepared_statement_cache_size": False}', True),
+        ("", '{"prepared_statement_cache_size": 100}', False),
+        ("", "{}", False),
+        ("?prepared_statement_cache_size=0", "{}", True),
+        ("?prepared_statement_cache_size=00", "None", True),
+        ("?prepared_statement_cache_size=50", "{}", False),
+        ("?prepared_statement_cache_size={size}", "{}", None),
+        ("?prepared_statement_cache_size=0", '{"prepared_statement_cache_size": 100}', False),
+        ("?prepared_statement_cache_size=0", "other()", None),
+        ("?{query}", "{}", None),
+    ],
+)
+def test_sqlalchemys_own_cache(url: str, args: str, off: bool | None, tmp_path: Path) -> None:
+    code = f'create_async_engine(f"postgresql+asyncpg://db/app{url}", connect_args={args})'
+    assert engine_in(tmp_path, code).is_off("prepared_statement_cache_size") is off
+
+
+@pytest.mark.parametrize(
+    ("query", "off"),
+    [
+        ('{"prepared_statement_cache_size": "0"}', True),
+        ('{"prepared_statement_cache_size": "9"}', False),
+        ('{"prepared_statement_cache_size": size}', None),
+        ("{**other}", None),
+        ('{"prepared_statement_cache_size": "0"} if x else {}', None),
+        ('{"ssl": "require"}', False),
+    ],
+)
+def test_sqlalchemys_own_cache_in_the_query(query: str, off: bool | None, tmp_path: Path) -> None:
+    code = f"""
+    from sqlalchemy import URL
+    create_async_engine(URL.create("postgresql+asyncpg", host="db", query={query}))
+    """
+    assert engine_in(tmp_path, code).is_off("prepared_statement_cache_size") is off
 
 
 def test_settings_from_another_module(tmp_path: Path) -> None:
@@ -161,6 +204,18 @@ def test_settings_from_another_module(tmp_path: Path) -> None:
         ('make_url("mysql+asyncmy://db/a")', "mysql+asyncmy", "db", None),
         ('str(make_url("mysql+asyncmy://db/a"))', "mysql+asyncmy", "db", None),
         ('URL.create("postgresql+asyncpg", host="h", port=6432)', "postgresql+asyncpg", "h", 6432),
+        (
+            'make_url(os.environ["U"]).set(drivername="postgresql+asyncpg", port=6432)',
+            "postgresql+asyncpg",
+            None,
+            6432,
+        ),
+        (
+            'make_url("postgresql+asyncpg://h/a").render_as_string(hide_password=False)',
+            "postgresql+asyncpg",
+            "h",
+            None,
+        ),
         ("URL.create(drivername=driver, host=h)", None, None, None),
         ("settings.url", None, None, None),
         (
@@ -199,10 +254,24 @@ def test_a_url_is_read_by_keyword_and_from_a_class(tmp_path: Path) -> None:
         ('f"postgresql+asyncpg://db/a?ssl={mode}"', {"ssl": "\0"}),
         ('f"postgresql+asyncpg://db/a?{query}"', {}),
         ('"postgresql+asyncpg://db/a"', {}),
+        ('URL.create("postgresql+asyncpg", query={"ssl": "require"})', {"ssl": "require"}),
+        ('URL.create("postgresql+asyncpg", query=dict(timeout="5"))', {"timeout": "5"}),
+        ("URL.create(driver, None, None, h, 1, db, QUERY)", {"a": "1", "b": "\0"}),
+        ('URL.create("postgresql+asyncpg", query=other())', {}),
+        ('make_url("postgresql+asyncpg://db/a?a=1").set(query={"b": "2"})', {"b": "2"}),
+        (
+            'make_url("postgresql+asyncpg://db/a?a=1&b=1").update_query_dict({"b": "2"})',
+            {"a": "1", "b": "2"},
+        ),
     ],
 )
 def test_queries(query: str, expected: dict[str, str], tmp_path: Path) -> None:
-    assert engine_in(tmp_path, f"create_async_engine({query})").url.query == expected
+    code = (
+        "from sqlalchemy import URL, make_url\n"
+        'QUERY = {"a": "1", "b": ("1", "2")}\n'
+        f"create_async_engine({query})"
+    )
+    assert engine_in(tmp_path, code).url.query == expected
 
 
 @pytest.mark.parametrize(
@@ -282,14 +351,75 @@ def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
         ("other", Names.UNKNOWN),
         ('lambda: "" if x else f"{uuid4()}"', Names.UNKNOWN),
         ("None", Names.DEFAULT),
+        ("False", Names.DEFAULT),
+        ('lambda: f"{ONCE}_{next(counter)}"', Names.UNIQUE),
+        ('lambda: f"s{next(counter)}_" + ONCE', Names.UNIQUE),
+        ('lambda: f"{ONCE}"', Names.CONSTANT),
+        ('lambda: f"{PREFIX}"', Names.CONSTANT),
+        ('lambda: f"{PREFIX}_{next(counter)}"', Names.COUNTED),
+        ('lambda: f"{other.prefix}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"s{next(ids)}"', Names.UNKNOWN),
+        ('lambda: f"s{counter.__next__()}"', Names.COUNTED),
+        ("by_global", Names.COUNTED),
+        ("by_sum", Names.COUNTED),
+        ("by_global_and_prefix", Names.UNIQUE),
+        ("by_nonlocal()", Names.COUNTED),
+        ("by_imported_number", Names.CONSTANT),
+        ("Numbered()", Names.COUNTED),
+        ("Numbered().name", Names.COUNTED),
+        ("Prefixed()", Names.UNIQUE),
+        ('lambda: f"s{state[0]}"', Names.UNKNOWN),
+        ("lambda: by_def()", Names.UNIQUE),
+        ("lambda: numbered()", Names.COUNTED),
     ],
 )
 def test_name_functions(function: str, names: Names, tmp_path: Path) -> None:
     code = f"""
+    import os
     from itertools import count
     from uuid import uuid4
     ONCE = f"s{{uuid4()}}"
+    PREFIX = "stmt"
     counter = count()
+    ids = iter(other)
+    state = [0]
+    n = number = 0
+    number += 1
+    def by_global():
+        global n
+        n += 1
+        return f"s{{n}}"
+    def by_sum():
+        global n
+        n = n + 1
+        return "s" + str(n)
+    def by_global_and_prefix():
+        global n
+        n += 1
+        return f"{{ONCE}}_{{n}}"
+    def by_nonlocal():
+        m = 0
+        def name():
+            nonlocal m
+            m += 1
+            return f"s{{m}}"
+        return name
+    def by_imported_number():
+        return f"s{{number}}"
+    class Numbered:
+        def __init__(self):
+            self.n = 0
+        def name(self):
+            self.n += 1
+            return f"s{{self.n}}"
+        __call__ = name
+    class Prefixed:
+        def __init__(self):
+            self.prefix = uuid4().hex
+            self.numbers = count()
+        def __call__(self):
+            return f"{{self.prefix}}_{{next(self.numbers)}}"
     def by_def():
         return f"__{{uuid4()}}__"
     def by_local_name():
@@ -313,6 +443,63 @@ def test_the_standard_of_2025(tmp_path: Path) -> None:
     assert engine.isolation_level == "READ COMMITTED"
 
 
+TLS = """
+import ssl
+
+def weak(cafile=None):
+    context = ssl.create_default_context(cafile=cafile)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+def strong():
+    return ssl.create_default_context()
+
+def either(development):
+    context = ssl.create_default_context()
+    if development:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+class Contexts:
+    weak = ssl.create_default_context()
+    weak.check_hostname = False
+
+WEAK = weak()
+CHANGED = ssl.create_default_context()
+
+def relax():
+    CHANGED.verify_mode = ssl.CERT_NONE
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "said"),
+    [
+        ('connect_args={"ssl": tls.weak("ca.pem")}', 5, "no certificate"),
+        ('connect_args={"ssl": tls.WEAK}', 5, "no certificate"),
+        ('connect_args={"ssl": CONTEXT}', 5, "no certificate"),
+        ("connect_args=dict(ssl=tls.Contexts.weak)", 5, "no host name"),
+        ('connect_args={"ssl": OWN}', 4, "no host name"),
+        ('connect_args={"ssl": tls.strong()}', 0, ""),
+        ('connect_args={"ssl": tls.either(True)}', 0, ""),
+        ('connect_args={"ssl": tls.CHANGED}', 0, ""),
+        ('connect_args={"ssl": tls.other()}', 0, ""),
+    ],
+)
+def test_a_context_of_another_module(code: str, line: int, said: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.session-guard]\nselect = ["SG207"]\n')
+    (tmp_path / "tls.py").write_text(TLS)
+    file = tmp_path / "jobs.py"
+    head = "import tls\nfrom tls import WEAK as CONTEXT, strong; OWN = strong()\n"
+    weaken = "OWN.check_hostname = False\n"
+    file.write_text(f"{HEAD}{head}{weaken}create_async_engine({ASYNCPG}, {code})\n")
+    found = [item for batch in Run(Options((str(file),))).check() for item in batch]
+    assert [item.line for item in found] == ([line] if line else [])
+    assert all(said in item.message for item in found)
+
+
 def test_alembics_environment_has_no_engine_of_ours(tmp_path: Path) -> None:
     text = f"from alembic import context\n{HEAD}create_async_engine({ASYNCPG})\n"
     decoded = sources.decode(text.encode())
@@ -328,6 +515,7 @@ BOTH = """
 A = {"a": 1, **b, c: {}}
 A["x"] = A["y"] = f"{u}-{v}" + "w"
 A["z"] += 1
+C += "x"
 del A["x"], A[key]
 B = A | {"q": "%s" % r}
 B |= dict(a=1)

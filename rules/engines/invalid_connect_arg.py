@@ -23,9 +23,14 @@ class InvalidConnectArg(Rule):
 SQLAlchemy hands `connect_args`, and the parameters of the URL's query, to `asyncpg.connect()` as
 keyword arguments. One that it does not know makes every connect fail with `TypeError: connect()
 got an unexpected keyword argument`, and so do names that circulate as settings for poolers
-(`raw_sql`, `no_prepare`) and those of other drivers (`sslmode`, `connect_timeout`). A number
-written as a string fails as well, and all values in a URL are strings. `server_settings` takes
-strings alone.
+(`raw_sql`, `no_prepare`) and those of other drivers (`sslmode`, `connect_timeout`). A name that
+comes in on some ways alone is reported where the URL says that it is asyncpg that gets it.
+
+Values of the wrong type make every connect fail as well: a `statement_cache_size` or a `timeout` in
+quotes, and so in a URL, where all values are strings; `False` or `None` for a size; a `timeout` or
+`command_timeout` of 0. (`command_timeout` may be a string, and `prepared_statement_cache_size`
+`None`, which turns that cache off.) `server_settings` takes a dictionary of strings alone. What is
+in `connect_args` counts, where the URL has the same parameter.
 
 Which names are known depends on the versions of asyncpg and SQLAlchemy; where these are not known,
 every name that some version knows passes. Engines on other drivers are no findings."""
@@ -33,8 +38,8 @@ every name that some version knows passes. Engines on other drivers are no findi
 - *Safe*: `raw_sql` and `no_prepare` are removed, a number in quotes loses them, and a number in
   `server_settings` gets them; no connection was made before.
 - *Unsafe*: a name is replaced by the one that was most likely meant.
-- *Absent* for anything else, for parameters of a URL, and where the key is not set in this file, or
-  in more than one place of it."""
+- *Absent* for anything else, for parameters of a URL, and where the key is no item of a dictionary
+  in this file, or is set in more than one place of it."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
     tokens = (b"create_async_engine",)
@@ -93,6 +98,54 @@ engine = create_async_engine(
         "gsslib": "sspi",
     },
 )
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+in_url = create_async_engine("postgresql+asyncpg://app@db/app?command_timeout=60&gsslib=sspi")
+in_words = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={
+        "command_timeout": "60",
+        "prepared_statement_cache_size": None,
+        "max_cached_statement_lifetime": 0.5,
+        "database": None,
+        "timeout": True,
+        "ssl": "verify_full",
+    },
+)
+overridden = create_async_engine(
+    "postgresql+asyncpg://app@db/app?timeout=5", connect_args={"timeout": 5}
+)
+"""),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app", connect_args={"async_fallback": True}
+)
+""",
+            config='sqlalchemy-version = "2.0.46"',
+        ),
+        Valid("""\
+import os
+from sqlalchemy.ext.asyncio import create_async_engine
+
+URL = os.getenv("DATABASE_URL", "postgresql+asyncpg://app@db/app")
+args = {}
+if "+psycopg" in URL:
+    args["sslmode"] = "require"
+engine = create_async_engine(URL, connect_args=args)
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+URL = "postgresql+asyncpg://app@db/app"
+args = {}
+if URL.startswith("sqlite"):
+    args["check_same_thread"] = False
+engine = create_async_engine(URL, connect_args=args)
 """),
     )
     invalid = (
@@ -204,6 +257,71 @@ engine = create_async_engine(
             config='sqlalchemy-version = "2.0.9"',
             because="SQLAlchemy 2.0.9, as `sqlalchemy-version` says",
         ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={"statement_cache_size": False, "command_timeout": True, "timeout": 0},
+)
+""",
+            count=3,
+            because="`statement_cache_size` is `False`, with which every connect fails",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+SETTINGS = [("jit", "off")]
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"server_settings": SETTINGS}
+)
+""",
+            because="give `None` or a dictionary of strings",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db/app?async_fallback=true")
+other = create_async_engine("postgresql+asyncpg://db/app", connect_args={"async_fallback": True})
+""",
+            count=2,
+            config='sqlalchemy-version = "2.1.9"',
+            because="SQLAlchemy 2.1 no longer knows `async_fallback`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+args = {"statement_cache_size": 0}
+if settings.tls:
+    args["sslmode"] = "require"
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=args)
+""",
+            because="`connect_args` may have `sslmode`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create("postgresql+asyncpg", host="db", query={"sslmode": "require"})
+engine = create_async_engine(url)
+""",
+            because="asyncpg calls it `ssl`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db/app?target_session_attrs=writer&ssl=true")
+""",
+            count=2,
+            because="`verify-full`",
+        ),
     )
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
@@ -217,10 +335,10 @@ engine = create_async_engine(
         if engine is None or not engine.is_on_asyncpg:
             return
         yield from _names(engine, module)
-        yield from _types(engine, module)
+        yield from _literals(engine, module)
         if engine.connect_args.is_present(SERVER_SETTINGS):
             yield from _startup_parameters(engine, module)
-        yield from _url_parameters(engine, module)
+        yield from _url_parameters(engine)
 
 
 _FAILS = "every connect fails with a `TypeError`"
@@ -233,24 +351,19 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
 
     given = engine.connect_args
     for key in sorted(given.entries):
-        argument = standard.CONNECT_ARGUMENTS.get(key)
         node = node_of(given, key, module) or engine.call
-        if argument is not None:
-            is_dialects = key in standard.DIALECT_ARGUMENTS
-            known = engine.versions.sqlalchemy if is_dialects else engine.versions.asyncpg
-            if argument.since and known is not None and known.is_surely_below(*argument.since):
-                since = ".".join(map(str, argument.since))
-                yield Violation(
-                    node,
-                    f"`{key}` is only known from {known.title} {since} on: {_FAILS} ({known})",
-                    f"upgrade {known.title}, or do without it",
-                )
+        if key in standard.CONNECT_ARGUMENTS:
+            yield from _other_versions(key, engine, node)
             continue
         is_never = key in standard.NEVER_ARGUMENTS
-        if not given.is_present(key) and not is_never:
-            continue
         meant = standard.near_argument(key)
-        message = f"`connect_args` has `{key}`, which asyncpg does not know: {_FAILS}"
+        if given.is_present(key):
+            message = f"`connect_args` has `{key}`, which asyncpg does not know: {_FAILS}"
+        elif is_never or (engine.url.host is not None and meant is not None):
+            # What another database takes may stand beside a URL of asyncpg's, and never come in.
+            message = f"`connect_args` may have `{key}`, which asyncpg does not know: then {_FAILS}"
+        else:
+            continue
         try:
             if is_never:
                 help_text = "remove it: no version of asyncpg or SQLAlchemy has such a setting"
@@ -278,22 +391,50 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
             yield Violation(node, message, f"{help_text}; not fixed: {error}")
 
 
-def _types(engine: Engine, module: Module) -> Iterator[Violation]:
+def _other_versions(key: str, engine: Engine, node: cst.CSTNode) -> Iterator[Violation]:
+    """Yield what is wrong with an argument that only other versions know."""
+    from session_guard.standard import CONNECT_ARGUMENTS, DIALECT_ARGUMENTS
+
+    argument = CONNECT_ARGUMENTS[key]
+    versions = engine.versions
+    known = versions.sqlalchemy if key in DIALECT_ARGUMENTS else versions.asyncpg
+    if known is None:
+        return
+    if argument.since and known.is_surely_below(*argument.since):
+        since = ".".join(map(str, argument.since))
+        yield Violation(
+            node,
+            f"`{key}` is only known from {known.title} {since} on: {_FAILS} ({known})",
+            f"upgrade {known.title}, or do without it",
+        )
+    elif argument.before and known.is_surely_at_least(*argument.before):
+        before = ".".join(map(str, argument.before))
+        yield Violation(
+            node,
+            f"{known.title} {before} no longer knows `{key}`: {_FAILS} ({known})",
+            "do without it",
+        )
+
+
+def _literals(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
     from session_guard.engine.connect_args import node_of, number_without_quotes
+    from session_guard.names.dictionaries import is_list
 
-    for key in sorted(engine.connect_args.certain & standard.CONNECT_ARGUMENTS.keys()):
-        types = standard.CONNECT_ARGUMENTS[key].types
-        found = engine.connect_args.values(key) or ()
-        wrong = standard.wrong_type(types, found)
+    given = engine.connect_args
+    for key in sorted(given.certain & standard.CONNECT_ARGUMENTS.keys()):
+        argument = standard.CONNECT_ARGUMENTS[key]
+        wrong = standard.wrong_literal(argument.takes, given.values(key) or ())
+        if key == standard.SERVER_SETTINGS and is_list(given.entries[key]):
+            wrong = "a list"
         if wrong is None:
             continue
-        node = node_of(engine.connect_args, key, module)
-        replacements = number_without_quotes(node, module) if types and int in types else None
+        node = node_of(given, key, module)
+        replacements = number_without_quotes(node, module) if argument.takes(1) else None
         yield Violation(
             node or engine.call,
-            f"`{key}` is {wrong}, which asyncpg does not take: connects fail",
-            "write it as a number" if types and int in types else "see asyncpg's documentation",
+            f"`{key}` is {wrong}, with which every connect fails",
+            f"give {argument.expects}",
             Rewrite(Applicability.SAFE, "take the quotes away", replacements)
             if replacements
             else None,
@@ -306,7 +447,7 @@ def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
 
     settings = engine.server_settings
     for key in sorted(settings.certain):
-        wrong = standard.wrong_type((str,), settings.values(key) or ())
+        wrong = standard.wrong_literal(standard.is_text, settings.values(key) or ())
         if wrong is None:
             continue
         node = node_of(settings, key, module)
@@ -319,12 +460,15 @@ def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
         )
 
 
-def _url_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
+def _url_parameters(engine: Engine) -> Iterator[Violation]:
     from session_guard import standard
 
     elsewhere = {standard.DRIVER_CACHE, standard.NAME_FUNC, standard.SERVER_SETTINGS}  # SG203's
-    for key in sorted(engine.url.query.keys() - elsewhere):
+    read_as_numbers = {standard.DIALECT_CACHE, "port"}
+    for key in sorted(engine.url.query.keys() - elsewhere - read_as_numbers):
         argument = standard.CONNECT_ARGUMENTS.get(key)
+        if engine.connect_args.is_present(key):
+            continue  # which is used in the place of the URL's
         if argument is None:
             meant = standard.near_argument(key)
             yield Violation(
@@ -332,9 +476,18 @@ def _url_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
                 f"the URL has the parameter `{key}`, which asyncpg does not know: {_FAILS}",
                 f"asyncpg calls it `{meant}`" if meant else "take it out of the URL",
             )
-        elif argument.types and int in argument.types and key != standard.DIALECT_CACHE:
+            continue
+        yield from _other_versions(key, engine, engine.call)
+        if argument.refuses_text:
             yield Violation(
                 engine.call,
-                f"the URL has the parameter `{key}`, and values in a URL are strings: {_FAILS}",
-                f"give `{key}` in `connect_args`, as a number",
+                f"the URL has the parameter `{key}`, and values in a URL are strings: every "
+                "connect fails",
+                f"give `{key}` in `connect_args`: {argument.expects}",
+            )
+        elif engine.url.value(key) is not None and not argument.takes(engine.url.value(key)):
+            yield Violation(
+                engine.call,
+                f"the URL has the parameter `{key}` with a value with which every connect fails",
+                f"give {argument.expects}",
             )

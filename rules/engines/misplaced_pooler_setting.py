@@ -15,14 +15,8 @@ if TYPE_CHECKING:
     from session_guard.module import Module
 
 
-# An execution option with such a name may stand in any call.
-_SETTINGS = (
-    b"statement_cache_size",
-    b"prepared_statement_name_func",
-    b"server_settings",
-    b"max_cached_statement_lifetime",
-    b"max_cacheable_statement_size",
-)
+# Any call may be given some, and a dictionary of them may come from another file.
+_OPTIONS = b"execution_options"
 
 
 class MisplacedPoolerSetting(Rule):
@@ -34,10 +28,13 @@ Settings of asyncpg and of its dialect have one place, the engine's `connect_arg
 
 - As an argument of `create_async_engine` they raise `TypeError: Invalid argument(s) … sent to
   create_engine()`.
-- In the URL `statement_cache_size` is a string, and every connect fails; only
-  `prepared_statement_cache_size` works there, and covers SQLAlchemy's cache alone.
+- In the URL, and in the `query` of `URL.create`, `statement_cache_size` is a string, and every
+  connect fails, unless `connect_args` has it too; only `prepared_statement_cache_size` works there,
+  and covers SQLAlchemy's cache alone.
 - As execution options, of an engine, a connection, a statement or a session's call, they are
   accepted and do nothing: the engine looks safe, and is not.
+
+Dictionaries are followed to what is in them, by name and through `**`.
 
 Options of factories and sessions themselves are SG104's."""
     fix_safety = """\
@@ -51,7 +48,7 @@ Options of factories and sessions themselves are SG104's."""
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
     )
-    tokens = (b"create_async_engine", *_SETTINGS)
+    tokens = (b"create_async_engine", _OPTIONS)
     project_names = True
     in_handler = True
     node_types = ("Call",)
@@ -95,6 +92,27 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import options
 
 engine = create_async_engine("postgresql+asyncpg://db/app", execution_options=options)
+"""),
+        Valid("""\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app?statement_cache_size=100",
+    connect_args={"statement_cache_size": 0},
+)
+other = create_async_engine(
+    URL.create("postgresql+asyncpg", host="db", query={"prepared_statement_cache_size": "0"})
+)
+"""),
+        Valid("""\
+class Options:
+    def execution_options(self, **options):
+        self.options = options
+
+DEFAULTS = {"statement_cache_size": 0}
+Options().execution_options(**DEFAULTS)
+Options().execution_options(server_settings={})
 """),
     )
     invalid = (
@@ -224,10 +242,59 @@ async def load(session):
 """,
             count=2,
         ),
+        Invalid(
+            """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+OPTIONS = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db/app", execution_options=OPTIONS)
+other = create_async_engine(
+    "postgresql+asyncpg://db/app", execution_options=dict(statement_cache_size=0)
+)
+
+async def load(session):
+    await session.execute(select(1), execution_options=OPTIONS)
+    await session.execute(select(1).execution_options(**OPTIONS))
+    await session.execute(select(1), execution_options={**OPTIONS, "yield_per": 5})
+""",
+            count=9,
+            because="not fixed: it is not written in the call as an item",
+        ),
+        Invalid(
+            """\
+from app.config import table
+
+NO_CACHE = dict(max_cached_statement_lifetime=0)
+
+async def load(session):
+    return await session.execute(table.select(), execution_options={"yield_per": 1} | NO_CACHE)
+""",
+            because="does nothing",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+KW = {"pool_size": 5, "statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db/app", **KW)
+""",
+            because="not fixed: it comes with `**`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create("postgresql+asyncpg", host="db", query={"statement_cache_size": "0"})
+engine = create_async_engine(url)
+""",
+            because="is a string in the URL",
+        ),
     )
 
     def subject_in(self, source: bytes) -> Subject | None:
-        return None if any(name in source for name in _SETTINGS) else Subject.MAKERS
+        return None if _OPTIONS in source else Subject.MAKERS
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
@@ -245,6 +312,7 @@ async def load(session):
 
 
 _HELP = "give it in the engine's `connect_args`"
+_NOT_HERE = "not fixed: it is not written in the call as an item of its own"
 
 
 def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
@@ -252,12 +320,16 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard.engine.connect_args import moved
     from session_guard.standard import ONLY_ASYNCPG
 
-    for key in sorted(ONLY_ASYNCPG):
-        given = argument(engine.call, key)
+    call = engine.call
+    for key in sorted(ONLY_ASYNCPG & engine.arguments.certain):
+        message = (
+            f"`{key}` is no argument of `{module.code(call.func)}`, which raises a `TypeError`"
+        )
+        given = argument(call, key)
         if given is None:
+            where = _unpacked(call) or call
+            yield Violation(where, message, f"{_HELP}; not fixed: it comes with `**`")
             continue
-        message = f"`{key}` is no argument of `{module.code(engine.call.func)}`, which raises a "
-        message += "`TypeError`"
         try:
             edits = moved(engine, given, key, module)
         except NotFixableError as error:
@@ -265,6 +337,12 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
         else:
             rewrite = Rewrite(Applicability.SAFE, f"move `{key}` to `connect_args`", edits)
             yield Violation(given, message, _HELP, rewrite)
+
+
+def _unpacked(call: cst.Call) -> cst.Arg | None:
+    """Return what a call unpacks with `**`, if it is one dictionary."""
+    found = [arg for arg in call.args if arg.star == "**"]
+    return found[0] if len(found) == 1 else None
 
 
 def _url(engine: Engine, module: Module) -> Iterator[Violation]:
@@ -275,10 +353,11 @@ def _url(engine: Engine, module: Module) -> Iterator[Violation]:
     if not engine.is_on_asyncpg:
         return
     for key in (DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS):
-        if key not in engine.url.query:
+        # What `connect_args` has is used in the place of the URL's.
+        if key not in engine.url.query or engine.connect_args.is_present(key):
             continue
         where = url_argument(engine.call) or engine.call
-        message = f"`{key}` is a string in the URL: every connect fails with a `TypeError`"
+        message = f"`{key}` is a string in the URL: every connect fails"
         try:
             edits = out_of_url(engine, key, engine.url.query[key], module)
         except NotFixableError as error:
@@ -289,46 +368,98 @@ def _url(engine: Engine, module: Module) -> Iterator[Violation]:
 
 
 def _options(call: cst.Call, engine: Engine | None, module: Module) -> Iterator[Violation]:
-    import libcst as cst
+    """Yield what does nothing among the execution options that a call is given."""
+    from libcst import Attribute
 
-    from session_guard.arguments import NotFixableError, argument
-    from session_guard.engine.connect_args import element, option_moved, without_option
+    from session_guard.names.values import LocalFunction
+
+    if isinstance(call.func, Attribute) and call.func.attr.value == "execution_options":
+        if not any(isinstance(f, LocalFunction) for f in module.evaluate(call.func)):
+            yield from _options_of_method(call, module)
+    elif engine is not None:
+        yield from _options_of_engine(engine, module)
+    else:
+        yield from _options_of_call(call, module)
+
+
+_MESSAGE = "as an execution option `{}` does nothing"
+
+
+def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
     from session_guard.engine.connect_args import without_method_option as without
+    from session_guard.names.dictionaries import of_keywords
+    from session_guard.standard import ONLY_ASYNCPG
+
+    given = {arg.keyword.value: arg for arg in call.args if arg.keyword is not None}
+    for key in sorted(ONLY_ASYNCPG & of_keywords(call, module).entries.keys()):
+        if key in given:
+            edits = without(call, given[key], is_awaited=_is_awaited(call, module))
+            rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", edits)
+            yield Violation(given[key], _MESSAGE.format(key), _HELP, rewrite)
+        else:
+            where = _unpacked(call) or call
+            yield Violation(where, _MESSAGE.format(key), f"{_HELP}; {_NOT_HERE}")
+
+
+def _options_of_call(call: cst.Call, module: Module) -> Iterator[Violation]:
+    from session_guard.arguments import NotFixableError, argument
+    from session_guard.engine.connect_args import without_option
+    from session_guard.names.dictionaries import of_expression
+    from session_guard.standard import ONLY_ASYNCPG
+
+    given = argument(call, "execution_options")
+    if given is None:
+        return
+    for key in sorted(ONLY_ASYNCPG & of_expression(given.value, module).entries.keys()):
+        item = _item(given, key)
+        if item is None:
+            yield Violation(given, _MESSAGE.format(key), f"{_HELP}; {_NOT_HERE}")
+            continue
+        try:
+            edits = without_option(given, item)
+        except NotFixableError as error:
+            yield Violation(item, _MESSAGE.format(key), f"{_HELP}; not fixed: {error}")
+        else:
+            rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", edits)
+            yield Violation(item, _MESSAGE.format(key), _HELP, rewrite)
+
+
+def _options_of_engine(engine: Engine, module: Module) -> Iterator[Violation]:
+    from session_guard.arguments import NotFixableError, argument
+    from session_guard.engine.connect_args import option_moved, without_option
     from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
 
-    known = ONLY_ASYNCPG | (NEVER_ARGUMENTS if engine is not None else frozenset())
-    message = "as an execution option `{}` does nothing"
-    if isinstance(call.func, cst.Attribute) and call.func.attr.value == "execution_options":
-        for arg in call.args:
-            if arg.keyword is not None and arg.keyword.value in known:
-                key = arg.keyword.value
-                edits = without(call, arg, is_awaited=_is_awaited(call, module))
-                rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", edits)
-                yield Violation(arg, message.format(key), _HELP, rewrite)
+    call = engine.call
     given = argument(call, "execution_options")
-    if given is None or not isinstance(given.value, cst.Dict):
-        return
-    for key in sorted(known):
-        item = element(given.value, key)
-        if item is None:
-            continue
+    known = ONLY_ASYNCPG | NEVER_ARGUMENTS
+    for key in sorted(known & engine.execution_options.entries.keys()):
         help_text = _HELP if key in ONLY_ASYNCPG else "remove it: nothing has such a setting"
+        item = _item(given, key) if given is not None else None
+        if given is None or item is None:
+            where = given or _unpacked(call) or call
+            yield Violation(where, _MESSAGE.format(key), f"{help_text}; {_NOT_HERE}")
+            continue
         what, applicability = f"remove `{key}`", Applicability.SAFE
         try:
             edits = without_option(given, item)
-            if (
-                engine is not None
-                and key in ONLY_ASYNCPG
-                and not engine.connect_args.is_present(key)
-            ):
+            if key in ONLY_ASYNCPG and not engine.connect_args.is_present(key):
                 edits = option_moved(engine, given, item, module)
                 what = f"move `{key}` to `connect_args`, where it takes effect"
                 applicability = Applicability.UNSAFE
         except NotFixableError as error:
-            yield Violation(item, message.format(key), f"{help_text}; not fixed: {error}")
+            yield Violation(item, _MESSAGE.format(key), f"{help_text}; not fixed: {error}")
         else:
             rewrite = Rewrite(applicability, what, edits)
-            yield Violation(item, message.format(key), help_text, rewrite)
+            yield Violation(item, _MESSAGE.format(key), help_text, rewrite)
+
+
+def _item(given: cst.Arg, key: str) -> cst.DictElement | None:
+    """Return the item with a key of the dictionary display that an argument is, or None."""
+    from libcst import Dict
+
+    from session_guard.engine.connect_args import element
+
+    return element(given.value, key) if isinstance(given.value, Dict) else None
 
 
 def _is_awaited(call: cst.Call, module: Module) -> bool:

@@ -27,16 +27,26 @@ Three keys of `connect_args` together are right on every version and pooler that
 `prepared_statement_name_func=lambda: ""`, `statement_cache_size=0` and
 `prepared_statement_cache_size=0`. Some of them are not enough: `statement_cache_size=0` alone gives
 rows of other queries on asyncpg 0.29 and 0.30, and from `stream()` on 0.31; unique names alone fail
-as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone is right.
+as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone is right, and with
+`prepared_statement_cache_size=0` beside it from 0.31 on.
 
 With `pooler = "direct"` nothing is reported; where the pooler is not known, an engine with none of
 the settings is reported as not safe behind one. An engine on another driver, or whose settings
 cannot be followed, is no finding; anonymous names with a cache left on are SG205's.
 
-Other answers in circulation and their worth: `async_creator` bypasses `connect_args`, and
-SQLAlchemy's own cache stays on; a `connection_class` that overrides `_get_unique_id` is unique
-names by way of a private method; `DEALLOCATE ALL` when a transaction begins drops other clients'
-statements; `NullPool` alone changes nothing, and neither does removing the dialect's `do_ping`."""
+Other answers in circulation and their worth:
+
+- `async_creator` bypasses `connect_args`, and SQLAlchemy's own cache stays on: right from asyncpg
+  0.32 on, where the function connects with `statement_cache_size=0`.
+- A `connection_class` that overrides `_get_unique_id`, a private method, is worth as much as a name
+  function of that kind: unique names and both caches off are right. From 0.31 on asyncpg does not
+  call it where its cache is off.
+- `DEALLOCATE ALL` when a transaction begins frees names for that transaction alone, and drops what
+  a cache that is left on goes on using.
+- `NullPool` alone changes nothing: names meet those that other clients left on the server's
+  connections. With unique names and `statement_cache_size=0` beside it a connection's first
+  transaction is right, and a second fails.
+- Removing the dialect's `do_ping` mends the pool's ping alone."""
     fix_safety = """\
 What is missing is added to `connect_args`: where it stands inline, in the dictionary that a name
 stands for if the engine alone uses it, unpacked into a new one otherwise.
@@ -44,7 +54,8 @@ stands for if the engine alone uses it, unpacked into a new one otherwise.
 - *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
   SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.
 - *Unsafe* where either is not known.
-- *Absent* where `connect_args` comes with `**`, with `async_creator`, or SQLAlchemy is older."""
+- *Absent* where `connect_args` comes with `**`, or an argument that the engine does not know; with
+  `async_creator`; and where SQLAlchemy is older."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
@@ -131,6 +142,49 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 URL = "postgresql+asyncpg://postgres.ref:pw@aws-0-eu-west-1.pooler.supabase.com:5432/postgres"
 engine = create_async_engine(URL)
+"""),
+        Valid(
+            """\
+from uuid import uuid4
+from asyncpg import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class CConnection(Connection):
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"__asyncpg_{prefix}_{uuid4()}__"
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "connection_class": CConnection,
+    },
+)
+""",
+            config='asyncpg-version = "0.30.0"',
+        ),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+NO_CACHES = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://app@db:6432/app", connect_args=NO_CACHES)
+""",
+            config='asyncpg-version = "0.31.0"',
+        ),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.connections import CConnection
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "connection_class": CConnection,
+    },
+)
 """),
     )
     invalid = (
@@ -253,6 +307,26 @@ engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
         ),
         Invalid(
             """\
+from uuid import uuid4
+import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class CConnection(asyncpg.Connection):
+    def _get_unique_id(self, prefix):
+        return f"__asyncpg_{prefix}_{uuid4()}__"
+
+async def connect():
+    return await asyncpg.connect(
+        "postgresql://app@db/app", statement_cache_size=0, connection_class=CConnection
+    )
+
+engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
+""",
+            config='asyncpg-version = "0.30.0"',
+            because="this with `statement_cache_size=0` fails with",
+        ),
+        Invalid(
+            """\
 from sqlalchemy.ext.asyncio import create_async_engine
 
 engine = create_async_engine("postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0")
@@ -273,6 +347,112 @@ engine = create_async_engine("postgresql+asyncpg://app@db:6543/app")
 """,
             config='sqlalchemy-version = "2.0.9"',
             because="needs SQLAlchemy 2.0.10 or later (SQLAlchemy 2.0.9, as `sqlalchemy-version`",
+        ),
+        Invalid(
+            """\
+from uuid import uuid4
+import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class CConnection(asyncpg.Connection):
+    def _get_unique_id(self, prefix):
+        return f"__asyncpg_{prefix}_{uuid4()}__"
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={"statement_cache_size": 0, "connection_class": CConnection},
+)
+""",
+            fixed="""\
+from uuid import uuid4
+import asyncpg
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class CConnection(asyncpg.Connection):
+    def _get_unique_id(self, prefix):
+        return f"__asyncpg_{prefix}_{uuid4()}__"
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={"statement_cache_size": 0, "connection_class": CConnection, \
+"prepared_statement_cache_size": 0},
+)
+""",
+            config='asyncpg-version = "0.30.0"',
+            because="`connection_class` with `statement_cache_size=0` alone fails with",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+KW = dict(pool_size=5, statement_cache_size=0)
+engine = create_async_engine("postgresql+asyncpg://app@db:6432/app", **KW)
+""",
+            config='sqlalchemy-version = "2.0.46"',
+            because="no argument of the engine, which raises a `TypeError`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
+)
+
+@event.listens_for(engine.sync_engine, "begin")
+def begin(connection):
+    connection.execute(text("DEALLOCATE ALL"))
+""",
+            fixed="""\
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0, \
+"prepared_statement_name_func": lambda: ""},
+)
+
+@event.listens_for(engine.sync_engine, "begin")
+def begin(connection):
+    connection.execute(text("DEALLOCATE ALL"))
+""",
+            config='sqlalchemy-version = "2.0.46"\nasyncpg-version = "0.30.0"',
+            because="`DEALLOCATE ALL` frees names for one transaction alone",
+        ),
+        Invalid(
+            """\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    poolclass=NullPool,
+    connect_args={
+        "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        "statement_cache_size": 0,
+    },
+)
+""",
+            fixed="""\
+from uuid import uuid4
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db:6432/app",
+    poolclass=NullPool,
+    connect_args={
+        "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            because="when a connection runs a second transaction",
         ),
     )
 

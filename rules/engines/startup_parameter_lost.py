@@ -22,9 +22,11 @@ class StartupParameterLost(Rule):
     why = """\
 `server_settings` are sent when a connection starts, and to whom depends on what is there.
 
-- **PgBouncer** keeps a few (`application_name`, `client_encoding`, `DateStyle`, `IntervalStyle`,
-  `standard_conforming_strings`, `TimeZone`) and refuses any other: `unsupported startup
-  parameter`. Where its `ignore_startup_parameters` names one, it is dropped.
+- **PgBouncer** keeps a few (`application_name`, `client_encoding`, `DateStyle`,
+  `standard_conforming_strings`, `TimeZone`; from 1.20 on `IntervalStyle`, and `options` where these
+  are all that it sets) and refuses any other: `unsupported startup parameter`. Where its
+  `ignore_startup_parameters` names one, it is dropped. Where its `track_extra_parameters` does, it
+  is kept if the server reports it, as `search_path` from PostgreSQL 18 on, and dropped if not.
 - **Supavisor** drops all but `search_path` without a word: a `statement_timeout` set here never
   was.
 - **PostgreSQL** itself refuses what it has no setting for: `unrecognized configuration
@@ -116,6 +118,22 @@ engine = create_async_engine(
     connect_args={"server_settings": {"application_name": "api", "statement_cache_size": "0"}},
 )
 """),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+SERVER = {"IntervalStyle": "iso_8601", "options": "-c timezone=UTC --intervalstyle=iso_8601"}
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app", connect_args={"server_settings": SERVER}
+)
+other = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={"server_settings": {"options": settings.options}},
+)
+""",
+            config='pooler = "pgbouncer"',
+        ),
     )
     invalid = (
         Invalid(
@@ -220,6 +238,32 @@ engine = create_async_engine(
 """,
             because="a setting of the driver",
         ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={"server_settings": {"options": f"-c statement_timeout={settings.timeout}"}},
+)
+""",
+            config='pooler = "pgbouncer"',
+            because="`statement_timeout` in the startup parameter `options`",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app",
+    connect_args={"server_settings": {"search_path": "app", "options": "-c jit=off"}},
+)
+""",
+            config='pooler = "pgbouncer"',
+            count=2,
+            because="unless `track_extra_parameters` names it",
+        ),
     )
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
@@ -265,8 +309,18 @@ def _loss(engine: Engine, key: str) -> str | None:
     from session_guard.engine.advice import known_by
 
     how = known_by(engine)
-    if engine.pooler == "pgbouncer" and key.lower() not in standard.PGBOUNCER_TRACKS:
-        return f"PgBouncer refuses the startup parameter `{key}`, or is set to drop it{how}"
+    if engine.pooler == "pgbouncer":
+        what = f"the startup parameter `{key}`"
+        if key == "options":
+            lost = [name for name in _options(engine) if not _is_tracked(name)]
+            if not lost:
+                return None
+            what, key = f"`{lost[0]}` in {what}", lost[0]
+        if _is_tracked(key):
+            return None
+        server = standard.PGBOUNCER_CAN_TRACK.get(key.lower())
+        unless = f", unless `track_extra_parameters` names it, from PostgreSQL {server} on"
+        return f"PgBouncer refuses {what}, or is set to drop it{unless if server else ''}{how}"
     if engine.pooler == "direct" and key in standard.NOT_OF_THE_SERVER:
         return f"PostgreSQL refuses the startup parameter `{key}`: nothing can connect{how}"
     if engine.pooler == "supavisor":
@@ -274,3 +328,23 @@ def _loss(engine: Engine, key: str) -> str | None:
         if key.lower() not in passes:
             return f"Supavisor drops the startup parameter `{key}` without a word{how}"
     return None
+
+
+def _is_tracked(key: str) -> bool:
+    from session_guard.standard import PGBOUNCER_TRACKS
+
+    return key.lower() in PGBOUNCER_TRACKS
+
+
+def _options(engine: Engine) -> list[str]:
+    """Return what the startup parameter `options` sets, as far as that can be read."""
+    from session_guard.names.values import Beginning, Literal
+    from session_guard.standard import set_by_options
+
+    match engine.server_settings.values("options"):
+        case (Literal(str(text)),):
+            return set_by_options(text)
+        case (Beginning(text, pieces),):
+            whole = "".join(piece if isinstance(piece, str) else "…" for piece in pieces)
+            return set_by_options(whole or text)
+    return []

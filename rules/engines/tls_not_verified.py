@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import libcst as cst
 
-    from session_guard.engine.facts import Engine
+    from session_guard.engine.tls import Fault
     from session_guard.module import Module
 
 
@@ -25,12 +25,13 @@ checked for the host name, anyone can answer in the database's place and read pa
 
 - `ssl="require"` (or `?ssl=require`) encrypts and checks nothing, unless a root certificate
   happens to lie in `~/.postgresql/root.crt` or `PGSSLROOTCERT` names one.
-- `verify_mode = ssl.CERT_NONE` checks nothing, `check_hostname = False` takes any certificate
-  that any authority gave to anyone.
+- `verify_mode = ssl.CERT_NONE` checks nothing, and neither does `ssl.SSLContext()` as it comes;
+  `check_hostname = False` takes any certificate that any authority gave to anyone.
 
-Only what an asyncpg engine of the same file connects with is reported, not contexts for HTTP; a
-host that is known to be this machine is none, and neither is what is switched off in one branch
-alone, for development mostly."""
+Only what an asyncpg engine connects with is reported, not contexts for HTTP; they are followed to
+the function or the module that makes them. An engine that verifies on one way and not on another is
+none, which is for development mostly, and neither is one whose host is known to be this machine.
+Where it is encrypted on one way alone, and verifies on none, it is reported."""
     fix_safety = """\
 There is no fix: which authority signed the server's certificate is not in the code. Supabase and
 others sign with their own; give its file to `ssl.create_default_context(cafile=...)`."""
@@ -43,7 +44,7 @@ others sign with their own; give its file to `ssl.create_default_context(cafile=
     project_names = True
     in_handler = True
     subject = Subject.MAKERS
-    node_types = ("Call", "Assign")
+    node_types = ("Call",)
 
     valid = (
         Valid("""\
@@ -103,6 +104,52 @@ engine = create_async_engine(
     "postgresql+asyncpg://app@localhost:5432/app", connect_args={"ssl": "require"}
 )
 other = create_async_engine("mysql+asyncmy://db/app", connect_args={"ssl": "require"})
+"""),
+        Valid("""\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+
+CONTEXT = ssl.create_default_context(cafile="ca.pem")
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app?ssl=require", connect_args={"ssl": CONTEXT}
+)
+"""),
+        Valid("""\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {}
+if settings.ssl_mode == "require":
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connect_args["ssl"] = context
+elif settings.ssl_mode:
+    connect_args["ssl"] = settings.ssl_mode
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=connect_args)
+"""),
+        Valid("""\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+context = ssl.create_default_context()
+context.check_hostname = settings.check_hostname
+context.verify_mode = ssl.CERT_NONE if settings.is_development else ssl.CERT_REQUIRED
+again = ssl._create_unverified_context()
+again.verify_mode = ssl.CERT_REQUIRED
+again.check_hostname = True
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"ssl": context})
+other = create_async_engine("postgresql+asyncpg://db/app", connect_args={"ssl": again})
+"""),
+        Valid("""\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {"ssl": "require", **settings.connect_args}
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=connect_args)
+other = create_async_engine(f"postgresql+asyncpg://db/app?ssl={settings.ssl_mode}")
 """),
     )
     invalid = (
@@ -174,22 +221,104 @@ engine = create_async_engine(
 """,
             because="verifies no certificate",
         ),
+        Invalid(
+            """\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+if settings.development:
+    ctx = ssl.create_default_context()
+    ctx.check_hostname = False
+    ctx.verify_mode = ssl.CERT_NONE
+else:
+    ctx = ssl.create_default_context()
+    ctx.check_hostname = False
+    ctx.verify_mode = ssl.CERT_NONE  # Supabase's own authority
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"ssl": ctx})
+""",
+            count=2,
+        ),
+        Invalid(
+            """\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {}
+if settings.environment == "production":
+    ctx = ssl.create_default_context()
+    ctx.check_hostname, ctx.verify_mode = False, ssl.CERT_NONE
+    connect_args["ssl"] = ctx
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=connect_args)
+reader = create_async_engine("postgresql+asyncpg://reader/app", connect_args=connect_args)
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"ssl": "require"} if settings.is_production else {}
+)
+""",
+            because='`ssl="require"` encrypts and verifies nothing',
+        ),
+        Invalid(
+            """\
+import ssl
+import aiohttp
+from sqlalchemy.ext.asyncio import create_async_engine
+
+# CERT_NONE would be worse
+http = ssl.create_default_context()
+http.check_hostname = False
+http.verify_mode = ssl.CERT_NONE
+connector = aiohttp.TCPConnector(ssl=http)
+
+ctx = ssl.create_default_context(cafile="ca.pem")
+ctx.check_hostname = False
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"ssl": ctx})
+""",
+            because="verifies no host name",
+        ),
+        Invalid(
+            """\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+
+class Database:
+    def __init__(self, url):
+        self.context = ssl.create_default_context()
+        self.context.check_hostname = False
+        self.context.verify_mode = ssl.CERT_NONE
+        self.engine = create_async_engine(
+            f"postgresql+asyncpg://{url}", connect_args={"ssl": self.context}
+        )
+""",
+            because="verifies no certificate",
+        ),
+        Invalid(
+            """\
+import ssl
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app", connect_args={"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS)}
+)
+""",
+            because="verifies no certificate",
+        ),
     )
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
-        import libcst as cst
+        from libcst import Call
 
-        from session_guard.engine.facts import engine_of
-
-        if isinstance(node, cst.Assign):
-            said = _weakness_of_context(node, module)
-            if said is not None:
-                yield Violation(node, said, _HELP)
-            return
-        assert isinstance(node, cst.Call)
-        engine = engine_of(node, module)
-        if engine is not None and engine.is_on_asyncpg:
-            yield from _engine(engine, module)
+        assert isinstance(node, Call)
+        for fault in _faults(node, module):
+            if not any(fault.node is other.node for other in _earlier(node, module)):
+                yield Violation(fault.node, fault.message, _HELP)
 
 
 _HELP = (
@@ -198,72 +327,20 @@ _HELP = (
 )
 
 
-def _engine(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.engine.connect_args import node_of
-    from session_guard.names.values import External, Literal, Result
-
-    where = node_of(engine.connect_args, "ssl", module) or engine.call
-    found = engine.connect_args.values("ssl") or ()
-    if engine.url.query.get("ssl") == "require" or found == (Literal("require"),):
-        if engine.url.host not in ("localhost", "127.0.0.1", "::1"):
-            message = '`ssl="require"` encrypts and verifies nothing: anyone can answer'
-            yield Violation(where, message, _HELP)
-    elif (
-        len(found) == 1
-        and isinstance(found[0], Result)
-        and found[0].function == External("ssl._create_unverified_context")
-    ):
-        message = "this context verifies no certificate: anyone can answer for the database"
-        yield Violation(where, message, _HELP)
-
-
-def _weakness_of_context(node: cst.Assign, module: Module) -> str | None:
-    """Return what an assignment to an engine's TLS context switches off for good, or None."""
-    import libcst as cst
-
-    from session_guard.names.values import External, Literal
-
-    target = node.targets[0].target
-    if not isinstance(target, cst.Attribute):
-        return None
-    value = module.evaluate(node.value)
-    if target.attr.value == "verify_mode":
-        if value not in ((External("ssl.CERT_NONE"),), (External("ssl.VerifyMode.CERT_NONE"),)):
-            return None
-        said = "this context verifies no certificate: anyone can answer for the database"
-    elif target.attr.value == "check_hostname" and value == (Literal(False),):
-        if "CERT_NONE" in module.text:
-            return None  # which is then what is reported
-        said = "this context verifies no host name: any certificate will do"
-    else:
-        return None
-    return said if _is_for_an_engine(target.value, node, module) else None
-
-
-def _is_for_an_engine(context: cst.BaseExpression, node: cst.Assign, module: Module) -> bool:
-    """Return whether an engine of this file has this context for sure, as changed by `node`."""
-    import libcst as cst
-
+def _faults(call: cst.Call, module: Module) -> list[Fault]:
     from session_guard.engine.facts import engine_of
-    from session_guard.names.values import Result
+    from session_guard.engine.tls import faults
 
-    place = module.place(node)
-    made = [
-        value
-        for value in module.evaluate(context)
-        if isinstance(value, Result) and value.place.branches == place.branches
-    ]
-    if len(made) != 1:
-        return False
-    for call in module.nodes("Call"):
-        assert isinstance(call, cst.Call)
-        engine = engine_of(call, module)
-        if engine is not None and engine.is_on_asyncpg:
-            found = engine.connect_args.values("ssl") or ()
-            if (
-                len(found) == 1
-                and isinstance(found[0], Result)
-                and found[0].is_of_the_same_call(made[0])
-            ):
-                return True
-    return False
+    engine = engine_of(call, module)
+    return faults(engine, module) if engine is not None and engine.is_on_asyncpg else []
+
+
+def _earlier(call: cst.Call, module: Module) -> Iterator[Fault]:
+    """Yield what is wrong with the engines before a call: they may share its context."""
+    from libcst import Call
+
+    for other in module.nodes("Call"):
+        if other is call:
+            return
+        assert isinstance(other, Call)
+        yield from _faults(other, module)

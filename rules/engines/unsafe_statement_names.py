@@ -21,15 +21,19 @@ class UnsafeStatementNames(Rule):
     summary = "a `prepared_statement_name_func` whose names meet those of other statements"
     why = """\
 - A constant other than `""` names every statement alike: the second that is prepared on a
-  connection fails, or the rows of the first come back. A name that the module makes once, with
-  `uuid4()` or without, is a constant too.
+  connection fails with `prepared statement … already exists`, without a pooler too. A name that the
+  module makes once, with `uuid4()` or without, is a constant as well.
 - A counter is unique in one process. Behind a pooler the next process counts from one as well,
-  and its statement of the same name may be the one that runs.
+  and its statement of the same name may be the one that runs. With a prefix that each process makes
+  with `uuid4()` beside it the names are unique, unless processes are forked after it was made.
 - `""`, the unnamed statement, is right where nothing remembers it: with `statement_cache_size=0`
-  and `prepared_statement_cache_size=0`. With asyncpg's cache on it fails (`unnamed prepared
-  statement does not exist`); with SQLAlchemy's alone, a statement that is run while another's
-  `stream()` is open takes its place, and rows of the wrong query come back, without any pooler
-  too. From asyncpg 0.32 on that is right.
+  and `prepared_statement_cache_size=0`. What remembers it finds another statement in its place.
+  - With both caches on rows of another query come back, or `unnamed prepared statement does not
+    exist`: on every version, without any pooler too.
+  - With SQLAlchemy's alone that happens to a statement that is run while another's `stream()` is
+    open, without any pooler too; before asyncpg 0.29 to any. From asyncpg 0.32 on it is right.
+  - With asyncpg's alone all is right without a pooler. Behind one asyncpg's own statements fail,
+    which then have names: those that look types up, and `executemany`.
 
 A name function that cannot be followed is no finding."""
     fix_safety = """\
@@ -119,6 +123,45 @@ engine = create_async_engine(
     connect_args={"prepared_statement_name_func": lambda: "", **settings.caches},
 )
 """),
+        Valid("""\
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import create_async_engine
+
+url = URL.create(
+    "postgresql+asyncpg", host="db", port=6432, query={"prepared_statement_cache_size": "0"}
+)
+engine = create_async_engine(
+    url, connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0}
+)
+"""),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = {"prepared_statement_name_func": lambda: "", "prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
+""",
+            config='pooler = "direct"',
+        ),
+        Valid(
+            """\
+import itertools
+import uuid
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_PREFIX = uuid.uuid4().hex
+_numbers = itertools.count()
+engine = create_async_engine(
+    "postgresql+asyncpg://db/app",
+    connect_args={
+        "prepared_statement_name_func": lambda: f"__asyncpg_{_PREFIX}_{next(_numbers)}__",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
+)
+""",
+            config='pooler = "pgbouncer"',
+        ),
     )
     invalid = (
         Invalid(
@@ -170,7 +213,24 @@ engine = create_async_engine(
 )
 """,
             config='pooler = "direct"',
-            because="unnamed prepared statement does not exist",
+            because="with caches left on returns rows of other queries",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = {"prepared_statement_name_func": lambda: "", "prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ARGS = {"prepared_statement_name_func": lambda: "", "prepared_statement_cache_size": 0, \
+"statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
+""",
+            config='asyncpg-version = "0.32.0"',
+            because="it runs for itself, for types and for `executemany`, behind PgBouncer",
         ),
         Invalid(
             """\
@@ -236,6 +296,36 @@ engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
         ),
         Invalid(
             """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_n = 0
+
+def name() -> str:
+    global _n
+    _n += 1
+    return f"__asyncpg_stmt_{_n}__"
+
+ARGS = {"prepared_statement_name_func": name, "statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
+""",
+            fixed="""\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+_n = 0
+
+def name() -> str:
+    global _n
+    _n += 1
+    return f"__asyncpg_stmt_{_n}__"
+
+ARGS = {"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
+"prepared_statement_cache_size": 0}
+engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
+""",
+            because="counts in one process alone",
+        ),
+        Invalid(
+            """\
 from uuid import uuid4
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -291,17 +381,20 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
 
 def _verdict(engine: Engine) -> str | None:
     """Return what is wrong with an engine's statement names, or None where nothing is known."""
+    from session_guard.engine.advice import behind
     from session_guard.standard import DIALECT_CACHE, DRIVER_CACHE, Names, worth
 
     names = engine.names
     if names is Names.CONSTANT:
-        return "this name function gives every statement one name"
+        return "this name function gives every statement one name: the second fails"
     if names is Names.COUNTED and not engine.needs_no_settings:
         return "this name function counts in one process alone: another gives the same names"
     driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
     if names is not Names.ANONYMOUS or driver_off is None or dialect_off is None:
         return None
     value = worth(names, driver_off=driver_off, dialect_off=dialect_off, versions=engine.versions)
-    if value.is_right:
+    if value.is_right or (value.needs_pooler and engine.needs_no_settings):
         return None
-    return f"the unnamed statement with a cache left on {value.verdict}"
+    left_on = "SQLAlchemy's cache" if driver_off else "asyncpg's cache" if dialect_off else "caches"
+    where = behind(engine) if value.needs_pooler else ""
+    return f"the unnamed statement with {left_on} left on {value.verdict}{where}"

@@ -5,29 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard import standard
-from session_guard.arguments import NotFixableError
+from session_guard.arguments import NotFixableError, argument
 from session_guard.engine import connect_args
-from session_guard.names.bindings import Call
-from session_guard.names.values import External, Literal, LocalClass, LocalFunction
+from session_guard.engine.facts import Engine, names_by_class
+from session_guard.names.bindings import Call, Constant
+from session_guard.names.values import External, Literal, LocalFunction
 from session_guard.rule import Applicability, Rewrite
 from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE, NAME_FUNC, Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.engine.facts import Engine
     from session_guard.module import Module
     from session_guard.names.bindings import Place
     from session_guard.names.values import Namespace
-
-_NULL_POOL = frozenset({"sqlalchemy.pool.NullPool", "sqlalchemy.NullPool"})
 
 
 def settings_given(engine: Engine) -> list[str]:
     """Return which of the pooler's settings an engine has, with their values where it matters."""
     given = []
     if engine.names not in (Names.DEFAULT, None):
-        given.append(f"`{NAME_FUNC}`")
+        given.append("`connection_class`" if engine.is_named_by_class else f"`{NAME_FUNC}`")
     for key in (DRIVER_CACHE, DIALECT_CACHE):
         if engine.is_off(key):
             given.append(f"`{key}=0`")
@@ -48,29 +46,49 @@ def missing(engine: Engine) -> dict[str, str]:
 def other_answers(engine: Engine) -> list[str]:
     """Return what other answers are worth that an engine has in the place of the settings."""
     said = []
-    pool = engine.arguments.values("poolclass") or ()
-    if any(isinstance(v, External) and v.dotted in _NULL_POOL for v in pool):
+    driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
+    asyncpg = engine.versions.asyncpg
+    is_unnamed = driver_off and asyncpg and asyncpg.is_surely_at_least(*standard.UNNAMED_SINCE)
+    if not engine.keeps_connections and engine.names is Names.DEFAULT and not is_unnamed:
+        alone = "" if settings_given(engine) else " alone"
         said.append(
-            "`NullPool` alone does not help: the pooler gives every transaction another server "
-            "connection all the same"
+            f"`NullPool`{alone} does not help: names meet those that other clients left on the "
+            "server's connections"
         )
-    classes = engine.connect_args.values("connection_class") or ()
-    if any(
-        isinstance(v, LocalClass) and "_get_unique_id" in v.definition.scope.bindings
-        for v in classes
-    ):
+    if engine.is_named_by_class:
         said.append(
-            "`_get_unique_id` is private to asyncpg; overriding it names statements as "
-            f"`{NAME_FUNC}` does, and leaves both caches on"
+            "`_get_unique_id` is private to asyncpg, which calls it up to 0.30, and later where "
+            "its cache is on"
         )
-    if "DEALLOCATE ALL" in engine.text.upper():
+    if _runs(engine, "DEALLOCATE ALL"):
         said.append(
-            "`DEALLOCATE ALL` drops other clients' statements on the server connection and none of "
-            "those that this client left on others"
+            "`DEALLOCATE ALL` frees names for one transaction alone"
+            if driver_off and dialect_off
+            else "`DEALLOCATE ALL` drops what a cache that is left on goes on using, and other "
+            "clients' statements"
         )
-    if "do_ping" in engine.text:
+    if _changes_ping(engine):
         said.append("doing without the dialect's `do_ping` mends the pool's ping alone")
     return said
+
+
+def _runs(engine: Engine, statement: str) -> bool:
+    """Return whether a call in the engine's module is given a statement as a literal."""
+    return any(
+        isinstance(argument, Constant)
+        and isinstance(argument.value, str)
+        and argument.value.strip(" ;\n").upper() == statement
+        for call, _ in engine.result.home.scope.calls
+        for argument in call.arguments
+    )
+
+
+def _changes_ping(engine: Engine) -> bool:
+    """Return whether the engine's module replaces or removes the ping of a dialect."""
+    scope = engine.result.home.scope
+    return any(parts[-1] == "do_ping" for parts in scope.assigned_attributes) or any(
+        "do_ping" in definition.scope.bindings for definition in scope.classes
+    )
 
 
 def completion(engine: Engine, module: Module) -> Rewrite:
@@ -78,6 +96,7 @@ def completion(engine: Engine, module: Module) -> Rewrite:
 
     Raises NotFixableError.
     """
+    ensure_buildable(engine)
     wanted = missing(engine)
     known = engine.versions.sqlalchemy
     too_old = known is not None and known.is_surely_below(*standard.NAME_FUNC_SINCE)
@@ -102,6 +121,19 @@ def completion(engine: Engine, module: Module) -> Rewrite:
     )
 
 
+def ensure_buildable(engine: Engine) -> None:
+    """Raise NotFixableError where an engine would still not be built with its settings completed.
+
+    What stands in the call itself, SG203 moves.
+    """
+    for key in sorted(standard.ONLY_ASYNCPG & engine.arguments.certain):
+        if argument(engine.call, key) is None:
+            raise NotFixableError(
+                f"`{key}` is no argument of the engine, which raises a `TypeError`, and comes with "
+                "`**`"
+            )
+
+
 def verdict(engine: Engine) -> str | None:
     """Return what is wrong with an engine's settings, or None where nothing is known to be."""
     names = engine.names
@@ -109,7 +141,11 @@ def verdict(engine: Engine) -> str | None:
     if names is None or driver_off is None or dialect_off is None:
         return None
     value = standard.worth(
-        names, driver_off=driver_off, dialect_off=dialect_off, versions=engine.versions
+        names,
+        driver_off=driver_off,
+        dialect_off=dialect_off,
+        versions=engine.versions,
+        keeps_connections=engine.keeps_connections,
     )
     if value.is_right:
         return None
@@ -148,12 +184,21 @@ def creator_verdict(engine: Engine) -> str | None:
     if not connects and engine.pooler == "auto":
         return None
     driver_off = bool(connects) and all(
-        call.keyword(DRIVER_CACHE) is not None
-        and home.evaluate(call.keyword(DRIVER_CACHE) or call.function, place) == (Literal(0),)
+        isinstance(value, Literal) and standard.turns_off(DRIVER_CACHE, value.value)
         for call, place, home in connects
+        for value in home.evaluate(call.keyword(DRIVER_CACHE) or Constant(None), place)
     )
+    classes = tuple(
+        value
+        for call, place, home in connects
+        if (own_class := call.keyword("connection_class")) is not None
+        for value in home.evaluate(own_class, place)
+    )
+    names = Names.DEFAULT
+    if classes:
+        names = names_by_class(classes, engine.versions, driver_off=driver_off)
     value = standard.worth(
-        Names.DEFAULT, driver_off=driver_off, dialect_off=False, versions=engine.versions
+        names, driver_off=driver_off, dialect_off=False, versions=engine.versions
     )
     if value.is_right:
         return None

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from session_guard.arguments import Container
-    from session_guard.engine.dictionaries import Contents
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
+    from session_guard.names.dictionaries import Contents, Entry
     from session_guard.names.values import Value
     from session_guard.rule import Replacements
 
@@ -40,6 +40,14 @@ def node_of(contents: Contents, key: str, module: Module) -> cst.CSTNode | None:
         return None
 
 
+def node_of_entry(entry: Entry, key: str, module: Module) -> cst.CSTNode | None:
+    """Return the node that sets a key in one way, or None where that is not in this file."""
+    try:
+        return _set_by(entry, key, module)
+    except NotFixableError:
+        return None
+
+
 def _setter(contents: Contents, key: str, module: Module) -> cst.CSTNode:
     """Return the item, the argument, the subscript or the call that sets a key.
 
@@ -48,7 +56,11 @@ def _setter(contents: Contents, key: str, module: Module) -> cst.CSTNode:
     entries = contents.entries.get(key, [])
     if len(entries) != 1:
         raise NotFixableError("it is not set in one place alone")
-    node = entries[0].node
+    return _set_by(entries[0], key, module)
+
+
+def _set_by(entry: Entry, key: str, module: Module) -> cst.CSTNode:
+    node = entry.node
     if not isinstance(node, cst.CSTNode) or module.parent(node) is None:
         raise NotFixableError("it is not set in this file")
     found: cst.CSTNode | None = node

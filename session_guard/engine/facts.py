@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from session_guard import standard, versions
-from session_guard.engine import dictionaries
-from session_guard.engine.dictionaries import Contents
-from session_guard.engine.statement_names import names_of
-from session_guard.names import database_url, databases, openings, values
-from session_guard.names.bindings import Constant, Display
+from session_guard.engine.statement_names import names_of, names_of_connections
+from session_guard.names import database_url, databases, dictionaries, openings, values
+from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
+from session_guard.names.dictionaries import Contents
+from session_guard.names.held import gives_session
 from session_guard.names.values import Located
 from session_guard.project import is_migration_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import libcst as cst
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from session_guard.standard import Names
     from session_guard.versions import Versions
 
+_NULL_POOL = frozenset({"sqlalchemy.pool.NullPool", "sqlalchemy.NullPool"})
 _OTHER_ASYNC_DRIVERS = (
     "+aiosqlite",
     "+psycopg",
@@ -40,6 +42,9 @@ _OTHER_ASYNC_DRIVERS = (
     "+oracledb",
     "sqlite://",
 )
+
+
+_DEEPEST = 8
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,8 @@ class Engine:
     @cached_property
     def arguments(self) -> Contents:
         """The keyword arguments of the call; those of `**options` where these can be followed."""
-        call = self.result.call
-        items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
-        return dictionaries.of_display(
-            Display(items, call.node), self.result.place, self.result.home
-        )
+        result = self.result
+        return dictionaries.keywords(result.call, result.place, result.home)
 
     @cached_property
     def is_from_config(self) -> bool:
@@ -77,16 +79,18 @@ class Engine:
     @cached_property
     def connect_args(self) -> Contents:
         """What is in `connect_args`."""
-        if self.is_from_config or self.arguments.is_absent("connect_args"):
-            return Contents(is_open=self.is_from_config)
+        return Contents(is_open=True) if self.is_from_config else self._dictionary("connect_args")
+
+    def _dictionary(self, name: str) -> Contents:
+        """Return what is in the dictionary that an argument is; nothing where it is not given."""
         found = Contents()
         options = [
             dictionaries.contents(entry.value)
             if entry.value is not None
             else Contents(is_open=True)
-            for entry in self.arguments.entries.get("connect_args", ())
+            for entry in self.arguments.entries.get(name, ())
         ]
-        if not self.arguments.is_present("connect_args"):
+        if not self.arguments.is_present(name):
             options.append(Contents(is_open=self.arguments.is_open))
         found.merge(options, None, is_certain=True)
         return found
@@ -164,19 +168,37 @@ class Engine:
 
     def is_off(self, key: str) -> bool | None:
         """Return whether the cache that `key` sizes is off, or None where that is not known."""
-        if key == standard.DIALECT_CACHE and key in self.url.query:
-            return self.url.query[key] == "0"
         if self.connect_args.is_absent(key):
-            return False
-        found = self.connect_args.values(key)
-        if found is None or not all(isinstance(value, values.Literal) for value in found):
-            return None
-        off = {value == values.Literal(0) for value in found}
+            return self._is_off_in_url(key)
+        off = {
+            standard.turns_off(key, value.value) if isinstance(value, values.Literal) else None
+            for value in self.connect_args.values(key) or ()
+        }
         return off.pop() if len(off) == 1 else None
+
+    def _is_off_in_url(self, key: str) -> bool | None:
+        """Return whether the URL turns a cache off: of asyncpg's settings it reads none."""
+        if key != standard.DIALECT_CACHE:
+            return False
+        if key not in self.url.query:
+            return None if self.url.may_have_more else False
+        text = self.url.value(key)
+        return None if text is None else text.isdecimal() and int(text) == 0
 
     @cached_property
     def names(self) -> Names | None:
         """What its statements are called, or None where it is not known whether that is set."""
+        given = self._names_by_function
+        return self._names_by_class if given is standard.Names.DEFAULT else given
+
+    @cached_property
+    def is_named_by_class(self) -> bool:
+        """Whether it is `connection_class` that names its statements."""
+        names = (standard.Names.DEFAULT, None)
+        return self._names_by_function is names[0] and self._names_by_class not in names
+
+    @cached_property
+    def _names_by_function(self) -> Names | None:
         key = standard.NAME_FUNC
         if self.connect_args.is_absent(key):
             return standard.Names.DEFAULT
@@ -184,10 +206,31 @@ class Engine:
         if found is None:
             return None
         kinds = {
-            standard.Names.DEFAULT if value == values.Literal(None) else names_of(value)
+            standard.Names.DEFAULT
+            if isinstance(value, values.Literal) and not value.value
+            else names_of(value)
             for value in found
         }
         return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
+
+    @cached_property
+    def _names_by_class(self) -> Names | None:
+        key = "connection_class"
+        if self.connect_args.is_absent(key):
+            return standard.Names.DEFAULT
+        found = self.connect_args.values(key)
+        if found is None:
+            return None
+        driver_off = self.is_off(standard.DRIVER_CACHE) is True
+        return names_by_class(found, self.versions, driver_off=driver_off)
+
+    @cached_property
+    def keeps_connections(self) -> bool:
+        """Whether its pool may keep connections, which `NullPool` does not."""
+        found = self.arguments.values("poolclass") or ()
+        return not found or not all(
+            isinstance(value, values.External) and value.dotted in _NULL_POOL for value in found
+        )
 
     @cached_property
     def server_settings(self) -> Contents:
@@ -199,14 +242,30 @@ class Engine:
         return found
 
     @cached_property
+    def execution_options(self) -> Contents:
+        """What is in `execution_options`."""
+        return self._dictionary("execution_options")
+
+    @cached_property
     def isolation_level(self) -> object | None:
         """The isolation level that is set on the engine, where it is a literal."""
         level = self.arguments.literal("isolation_level")
-        if level is None:
-            for entry in self.arguments.entries.get("execution_options", ()):
-                if entry.value is not None:
-                    level = dictionaries.contents(entry.value).literal("isolation_level")
-        return level
+        return self.execution_options.literal("isolation_level") if level is None else level
+
+
+def names_by_class(classes: tuple[Value, ...], versions: Versions, *, driver_off: bool) -> Names:
+    """Return what connections of one of some classes call what no name function names.
+
+    `driver_off` says whether asyncpg's statement cache is off.
+    """
+    if (
+        driver_off
+        and versions.asyncpg is not None
+        and versions.asyncpg.is_surely_at_least(*standard.UNNAMED_SINCE)
+    ):
+        return standard.Names.DEFAULT  # the class is not asked
+    kinds = {names_of_connections(value) for value in classes}
+    return kinds.pop() if len(kinds) == 1 else standard.Names.UNKNOWN
 
 
 _engines: WeakKeyDictionary[Module, dict[int, Engine | None]] = WeakKeyDictionary()
@@ -232,17 +291,69 @@ def _engine_of(call: cst.Call, module: Module) -> Engine | None:
     return None
 
 
-def engine_behind(value: Value, module: Module) -> Engine | None:
-    """Return the engine that an engine, a connection or a method of one comes from."""
+def engine_behind(node: cst.BaseExpression, module: Module) -> Engine | None:
+    """Return the engine that an engine, a connection or a session comes from, or None."""
+    located = Located(module.expr(node), module.place(node), module.names)
+    result = _engine_behind(located, module.project)
+    return Engine(result, module.project, module.path, module.text) if result is not None else None
+
+
+def _engine_behind(located: Located, project: Project, depth: int = 0) -> Result | None:
+    if depth > _DEEPEST:
+        return None
+    for awaited in _awaited(located):
+        found = _engine_behind(awaited, project, depth + 1)
+        if found is not None:
+            return found
+    for value in (*located.values(), *_engines_of_handler(located, project)):
+        found = _engine_of_value(value)
+        if found is not None:
+            return found
+    return None
+
+
+def _awaited(located: Located) -> Iterator[Located]:
+    """Yield what is awaited to get what an expression stands for, or is a method of."""
+    expr, place, home = located.expr, located.place, located.home
+    match expr:
+        case Await(value) | Attribute(value) | Call(function=Attribute(value)):
+            yield Located(value, place, home)
+        case Call(function=Ref(parts=(*owner, _))) if owner:
+            yield Located(Ref(tuple(owner)), place, home)
+        case Ref(parts=(name,)):
+            for binding in lookup(name, place) or ():
+                if isinstance(binding.value, (Await, Call)):
+                    yield Located(binding.value, binding.place, home)
+
+
+def _engine_of_value(value: Value) -> Result | None:
     while True:
-        if isinstance(value, values.Result) and openings.is_engine(value):
-            return Engine(value, module.project, module.path, module.text)
         if isinstance(value, values.Result):
+            if openings.is_engine(value):
+                return value
+            session = openings.opening(value)
+            if session is not None and session.bind is not None:
+                binds = map(_engine_of_value, session.bind.values())
+                return next((engine for engine in binds if engine is not None), None)
             value = value.function
         elif isinstance(value, values.Method):
             value = value.owner
         else:
             return None
+
+
+def _engines_of_handler(located: Located, project: Project) -> list[Value]:
+    """Return what the handler's sessions may be bound to, where it gives what is asked about."""
+    handler, expr = project.handler, located.expr
+    if handler is None or not isinstance(expr, Call):
+        return []
+    is_its_own = any(
+        isinstance(value, values.LocalFunction)
+        and value.home.path == handler.path
+        and gives_session(value)
+        for value in located.home.evaluate(expr.function, located.place)
+    )
+    return handler.engines() if is_its_own else []
 
 
 def _is_supavisor_host(host: str | None) -> bool:

@@ -251,6 +251,15 @@ class Store:
     node: object
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Assigned:
+    """`….name = value`; of `del ….name` the value is None."""
+
+    value: Expr | None
+    place: Place
+    node: object
+
+
 @dataclass(slots=True, eq=False)
 class Function:
     """What is known of a `def`: how it is called, and what it gives back."""
@@ -330,7 +339,7 @@ class Scope:
     """Of a module's scope alone: every annotation in it."""
     calls: list[tuple[Call, Place]] = field(default_factory=list)
     """Of a module's scope alone: every call in it."""
-    assigned_attributes: set[tuple[str, ...]] = field(default_factory=set)
+    assigned_attributes: dict[tuple[str, ...], list[Assigned]] = field(default_factory=dict)
     """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
     elsewhere: set[tuple[int, int]] = field(default_factory=set)
     """Of a module's scope alone: the arms of branches that are for another database."""

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import (
-    Attribute,
-    Call,
-    Constant,
-    Either,
-    Ref,
-    lookup,
+from session_guard.names import dictionaries
+from session_guard.names.bindings import Attribute, Call, Constant, Either, Ref, lookup
+from session_guard.names.values import (
+    Beginning,
+    External,
+    Literal,
+    LocalFunction,
+    Located,
+    Method,
+    Result,
 )
-from session_guard.names.values import Beginning, External, Literal, LocalFunction, Located, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from session_guard.names.bindings import Expr
     from session_guard.names.values import Value
 
 _HOLE = "\0"
@@ -37,6 +42,8 @@ _CONVERSIONS = frozenset(
 )
 _SCHEME = re.compile(r"(\w+(?:\+\w+)?)://")
 _ENVIRONMENT = (External("os.getenv"), External("os.environ.get"))
+# Methods of a URL that give it back, changed or not.
+_CHANGES = frozenset({"set", "render_as_string", "update_query_dict", "update_query_string"})
 _DEEPEST = 6
 
 
@@ -52,6 +59,13 @@ class DatabaseUrl:
     """Whether it is known that no port is given."""
     query: dict[str, str] = field(default_factory=dict)
     """Those of its parameters that can be read; a hole stands for a value that cannot."""
+    may_have_more: bool = False
+    """Whether something is put into its query of which the names cannot be read."""
+
+    def value(self, key: str) -> str | None:
+        """Return the value of a parameter, or None where it cannot be read."""
+        text = self.query.get(key)
+        return None if text == _HOLE else text
 
 
 UNREAD = DatabaseUrl()
@@ -70,10 +84,12 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
     if len(found) == 1:
         return found[0]
     schemes = {item.scheme for item in found}
-    common = [set(item.query.items()) for item in found]
+    queries = [set(item.query.items()) for item in found]
+    common = set.intersection(*queries) if queries else set()
     return DatabaseUrl(
         schemes.pop() if len(schemes) == 1 else None,
-        query=dict(set.intersection(*common)) if common else {},
+        query=dict(common),
+        may_have_more=any(i.may_have_more for i in found) or any(q != common for q in queries),
     )
 
 
@@ -90,6 +106,8 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
             if value.call.arguments:
                 inner = Located(value.call.arguments[0], value.place, value.home)
                 return read(inner, depth + 1)
+        case Result(function=Method(owner, name)) if name in _CHANGES and depth < _DEEPEST:
+            return _changed(_of_value(owner, depth + 1), name, value)
         case Result():
             return _replaced(value.call) or _default(value)
     return UNREAD
@@ -129,15 +147,15 @@ def _parsed(text: str) -> DatabaseUrl:
     match = _URL.match(text)
     if match is None:
         # `f"{url}?ssl=require"`: what is added to a URL that is not known
-        return DatabaseUrl(query=_query(re.split(r"[?&]", text, maxsplit=1)[1:]))
+        return _with_query(UNREAD, "&".join(re.split(r"[?&]", text, maxsplit=1)[1:]))
     scheme, host, port, query = match["scheme"], match["host"], match["port"], match["query"]
-    return DatabaseUrl(
+    url = DatabaseUrl(
         scheme=_without_holes(scheme.lower()),
         host=host.lower() if host else None,
         port=int(port) if port is not None and port.isdecimal() else None,
         has_default_port=port is None and host is not None and _HOLE not in host,
-        query=_query([query or ""]),
     )
+    return _with_query(url, query or "")
 
 
 def _without_holes(scheme: str) -> str | None:
@@ -148,14 +166,16 @@ def _without_holes(scheme: str) -> str | None:
     return None if _HOLE in dialect or dialect.startswith("postgres") else dialect
 
 
-def _query(texts: list[str]) -> dict[str, str]:
-    """Return the parameters of a query that can be read."""
-    pairs = [pair.partition("=") for text in texts for pair in text.split("&")]
-    return {
+def _with_query(url: DatabaseUrl, text: str) -> DatabaseUrl:
+    """Return a URL with the parameters that a text of them adds."""
+    pairs = [pair.partition("=") for pair in text.split("&")]
+    query = {
         name: value if _HOLE not in value else _HOLE
         for name, equal, value in pairs
         if equal and _HOLE not in name
     }
+    more = url.may_have_more or any(_HOLE in name for name, _, _ in pairs)
+    return replace(url, query=url.query | query, may_have_more=more)
 
 
 def _created(value: Result) -> DatabaseUrl:
@@ -163,19 +183,63 @@ def _created(value: Result) -> DatabaseUrl:
     names = ("drivername", "username", "password", "host", "port", "database", "query")
     given = dict(zip(names, value.call.arguments, strict=False))
     given |= {key: item for key, item in value.call.keywords if key is not None}
+    url = _with_parts(UNREAD, given, value)
+    unpacks = value.call.unpacks
+    return replace(
+        url,
+        has_default_port="port" not in given and not unpacks,
+        may_have_more=url.may_have_more or ("query" not in given and unpacks),
+    )
+
+
+def _changed(url: DatabaseUrl, method: str, value: Result) -> DatabaseUrl:
+    """Return what a method of a URL makes of it."""
+    given: dict[str, Expr] = {key: item for key, item in value.call.keywords if key is not None}
+    if method == "set":
+        return _with_parts(url, given, value)
+    if value.call.arguments and method.startswith("update_query"):
+        added = Located(value.call.arguments[0], value.place, value.home)
+        if method == "update_query_dict":
+            return _with_parameters(url, added)
+        text = [v.value for v in added.values() if isinstance(v, Literal)]
+        if len(text) == 1 and isinstance(text[0], str):
+            return _with_query(url, text[0])
+        return replace(url, may_have_more=True)
+    return url
+
+
+def _with_parts(url: DatabaseUrl, given: Mapping[str, Expr], value: Result) -> DatabaseUrl:
+    """Return a URL with those of its parts that a call gives by name."""
 
     def literal(name: str) -> object:
-        expr = given.get(name)
-        found = value.home.evaluate(expr, value.place) if expr is not None else ()
+        found = value.home.evaluate(given[name], value.place)
         return found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
 
-    scheme, host, port = literal("drivername"), literal("host"), literal("port")
-    return DatabaseUrl(
-        scheme=scheme.lower() if isinstance(scheme, str) else None,
-        host=host.lower() if isinstance(host, str) else None,
-        port=port if isinstance(port, int) else None,
-        has_default_port="port" not in given and not value.call.unpacks,
-    )
+    if "drivername" in given:
+        scheme = literal("drivername")
+        url = replace(url, scheme=scheme.lower() if isinstance(scheme, str) else None)
+    if "host" in given:
+        host = literal("host")
+        url = replace(url, host=host.lower() if isinstance(host, str) else None)
+    if "port" in given:
+        port = literal("port")
+        port = port if isinstance(port, int) else None
+        url = replace(url, port=port, has_default_port=False)
+    if "query" in given:
+        query = Located(given["query"], value.place, value.home)
+        url = _with_parameters(replace(url, query={}, may_have_more=False), query)
+    return url
+
+
+def _with_parameters(url: DatabaseUrl, given: Located) -> DatabaseUrl:
+    """Return a URL with the parameters that a dictionary adds."""
+    contents = dictionaries.contents(given)
+    query = {}
+    for key in contents.certain:
+        text = contents.literal(key)
+        query[key] = text if isinstance(text, str) else _HOLE
+    more = contents.is_open or contents.entries.keys() != contents.certain
+    return replace(url, query=url.query | query, may_have_more=url.may_have_more or more)
 
 
 def _default(value: Result) -> DatabaseUrl:

@@ -102,9 +102,11 @@ class _AstBuilder(TableBuilder):
             case ast.AugAssign():
                 self.expressions(node.value)
                 result: Expr = Opaque()
+                before, added = self.expr(node.target), self.expr(node.value)
                 if isinstance(node.op, ast.BitOr):
-                    before, added = self.expr(node.target), self.expr(node.value)
                     result = Display(((None, before), (None, added)), node)
+                elif isinstance(node.op, ast.Add):
+                    result = joined(before, added)
                 self.target(node.target, result)
             case ast.Delete():
                 for target in node.targets:
@@ -112,6 +114,8 @@ class _AstBuilder(TableBuilder):
                     if isinstance(target, ast.Subscript):
                         owner, key = self.expr(target.value), self.expr(target.slice)
                         self.stored(owner, key, None, target)
+                    elif isinstance(target, ast.Attribute):
+                        self.bind_attribute(self.expr(target.value), target.attr, None, target)
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef():
@@ -271,7 +275,7 @@ class _AstBuilder(TableBuilder):
                 self.stored(self.expr(node.value), self.expr(node.slice), value, node)
             case ast.Attribute():
                 self.expressions(node)
-                self.bind_attribute(self.expr(node.value), node.attr, value)
+                self.bind_attribute(self.expr(node.value), node.attr, value, node)
             case _:
                 self.expressions(node)
 

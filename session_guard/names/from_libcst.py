@@ -222,9 +222,11 @@ class _TreeBuilder(TableBuilder):
     def _augmented(self, node: cst.AugAssign) -> None:
         self.walk_children(node)
         value: Expr = Opaque()
+        target, added = self.converter.expr(node.target), self.converter.expr(node.value)
         if isinstance(node.operator, cst.BitOrAssign):
-            target, added = self.converter.expr(node.target), self.converter.expr(node.value)
             value = Display(((None, target), (None, added)), node)
+        elif isinstance(node.operator, cst.AddAssign):
+            value = joined(target, added)
         self._target(node.target, value)
 
     def _delete(self, node: cst.Del) -> None:
@@ -234,6 +236,9 @@ class _TreeBuilder(TableBuilder):
         for item in targets:
             if isinstance(item, cst.Subscript):
                 self._stored(item, None)
+            elif isinstance(item, cst.Attribute):
+                owner = self.converter.expr(item.value)
+                self.bind_attribute(owner, item.attr.value, None, item)
 
     def _stored(self, node: cst.Subscript, value: Expr | None) -> None:
         owner, key = self.converter.expr(node.value), self.converter.expr(node.slice[0].slice)
@@ -391,7 +396,7 @@ class _TreeBuilder(TableBuilder):
         elif isinstance(node, cst.Subscript):
             self._stored(node, value)
         elif isinstance(node, cst.Attribute):
-            self.bind_attribute(self.converter.expr(node.value), node.attr.value, value)
+            self.bind_attribute(self.converter.expr(node.value), node.attr.value, value, node)
 
     # -- expressions ------------------------------------------------------------------------
 

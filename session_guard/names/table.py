@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from session_guard.names.bindings import (
+    Assigned,
     Binding,
     Call,
     Class,
@@ -102,17 +103,22 @@ class TableBuilder:
         if annotation is not None:
             self.module_scope.annotated.append((annotation, function.place))
 
-    def bind_attribute(self, owner: Expr, name: str, value: Expr) -> None:
-        """Bind `owner.name`: where the owner is the receiver of a method, in the class."""
+    def bind_attribute(self, owner: Expr, name: str, value: Expr | None, node: object) -> None:
+        """Bind `owner.name`: where the owner is the receiver of a method, in the class.
+
+        Where it is deleted, `value` is None.
+        """
         if not isinstance(owner, Ref):
             return
         around = self.scope.parent
         if owner.parts == (self.scope.receiver,) and around is not None:
-            binding = Binding("assign", self.here(), "", value)
-            around.attributes.setdefault(name, []).append(binding)
+            if value is not None:
+                binding = Binding("assign", self.here(), "", value)
+                around.attributes.setdefault(name, []).append(binding)
         else:
-            self.module_scope.assigned_attributes.add((*owner.parts, name))
-            if owner.parts[-1] == "state":
+            assigned = self.module_scope.assigned_attributes.setdefault((*owner.parts, name), [])
+            assigned.append(Assigned(value, self.here(), node))
+            if owner.parts[-1] == "state" and value is not None:
                 self.module_scope.state.setdefault(name, []).append((value, self.here()))
 
     def star_import(self, module: str) -> None:

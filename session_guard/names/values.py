@@ -161,10 +161,14 @@ class Result:
     through: tuple[Step, ...] = ()
     """The calls of known functions and classes that gave it, from the inside out."""
 
+    def is_made_where(self, other: Result) -> bool:
+        """Return whether one call in the source makes both, by whatever way it is reached."""
+        return _is_one_call(self.call, self.home, other.call, other.home)
+
     def is_of_the_same_call(self, other: Result) -> bool:
         """Return whether both are what one and the same call in the source gives back."""
         return (
-            _is_one_call(self.call, self.home, other.call, other.home)
+            self.is_made_where(other)
             and len(self.through) == len(other.through)
             and all(a.is_same(b) for a, b in zip(self.through, other.through, strict=True))
         )

@@ -9,13 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Constant, Display, Ref, Store, lookup
+from session_guard.names.bindings import Call, Constant, Display, Ref, Sequence, Store, lookup
 from session_guard.names.values import Dictionary, External, Literal, Located
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from collections.abc import Sequence as Several
 
-    from session_guard.names.bindings import Binding, Branches, Call, Expr, Place
+    import libcst as cst
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding, Branches, Expr, Place
     from session_guard.names.values import Namespace, Value
 
 _READING_METHODS = frozenset({"copy", "get", "items", "keys", "values"})
@@ -93,7 +97,7 @@ class Contents:
         for entries in self.entries.values():
             entries.append(Entry(None, node))
 
-    def merge(self, others: Sequence[Contents], node: object, *, is_certain: bool) -> None:
+    def merge(self, others: Several[Contents], node: object, *, is_certain: bool) -> None:
         """Lay one of `others` over this, which of them is not known."""
         if any(other.is_open for other in others):
             self.disturb(node)
@@ -137,6 +141,38 @@ def of_display(display: Display, place: Place, home: Namespace, depth: int = 0) 
     return result
 
 
+def of_expression(node: cst.BaseExpression, module: Module) -> Contents:
+    """Return what is in the dictionary that an expression of a file stands for."""
+    return contents(Located(module.expr(node), module.place(node), module.names))
+
+
+def of_keywords(call: cst.Call, module: Module) -> Contents:
+    """Return the keyword arguments of a call of a file; what comes with `**` where it is known."""
+    expr = module.expr(call)
+    assert isinstance(expr, Call)
+    return keywords(expr, module.place(call), module.names)
+
+
+def keywords(call: Call, place: Place, home: Namespace) -> Contents:
+    """Return the keyword arguments of a call; what comes with `**` where it is known."""
+    items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
+    return of_display(Display(items, call.node), place, home)
+
+
+def is_list(entries: Iterable[Entry]) -> bool:
+    """Return whether each of some entries is known to be a list or a tuple."""
+    found = [_is_list(entry.value) for entry in entries]
+    return bool(found) and all(found)
+
+
+def _is_list(located: Located | None) -> bool:
+    expr = located.expr if located is not None else None
+    if located is not None and isinstance(expr, Ref) and len(expr.parts) == 1:
+        bindings = lookup(expr.parts[0], located.place) or ()
+        return bool(bindings) and all(isinstance(b.value, Sequence) for b in bindings)
+    return isinstance(expr, Sequence)
+
+
 def _of_dictionary(value: Dictionary, depth: int) -> Contents:
     result = of_display(value.display, value.place, value.home, depth)
     for parts, at, home in value.names:
@@ -178,7 +214,9 @@ def _follow_name(
 def _concerns(call: Call, name: str) -> bool:
     if isinstance(call.function, Ref) and call.function.parts[:-1] == (name,):
         return True
-    given = (*call.arguments, *(value for key, value in call.keywords if key is not None))
+    # SQLAlchemy copies its options, whatever takes them; `**` copies too.
+    read = (None, "execution_options")
+    given = (*call.arguments, *(value for key, value in call.keywords if key not in read))
     return any(isinstance(item, Ref) and item.parts == (name,) for item in given)
 
 
