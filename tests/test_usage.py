@@ -635,6 +635,38 @@ LEFT_OPEN = {
             s = s or Session()
             await s.merge(x)
         """,
+    "closed without await": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                s.close()
+        """,
+    "closed without await, as sync generators do": """
+        def get():
+            s = Session()
+            try:
+                yield s
+            finally:
+                s.close()
+        """,
+    "closed by what awaits nothing": """
+        async def f(x):
+            s = Session()
+            with contextlib.closing(s):
+                await s.merge(x)
+        """,
+    "closed without await for errors": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            except Exception:
+                s.close()
+                raise
+            await s.close()
+        """,
 }
 CLOSED = {
     "begins one block": """
@@ -688,6 +720,43 @@ CLOSED = {
                 await s.close()
                 raise
             await s.close()
+        """,
+    "invalidated": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await s.invalidate()
+        """,
+    "reset": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await s.reset()
+        """,
+    "closed by a task": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await asyncio.shield(s.close())
+        """,
+    "of one of two kinds": """
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import sessionmaker
+        class Store:
+            def __init__(self, url, is_async):
+                self.maker = Session if is_async else sessionmaker(create_engine(url))
+            def read(self, x):
+                s = self.maker()
+                try:
+                    return s.get(x, 1)
+                finally:
+                    s.close()
         """,
     "closed by a function inside": """
         async def f(x, on_exit):
