@@ -19,7 +19,7 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import databases, openings, values
+from session_guard.names import databases, openings, sql, values
 from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders, gives_session
@@ -335,6 +335,8 @@ class Project:
                 )
             case Subject.SESSIONS:
                 return self._holders.has_any(names)
+            case Subject.FOREIGN_SQL:
+                return sql.executes_sql_of_others(names)
             case Subject.HANDLER:
                 homes = {handler.path for handler in self.handlers}
                 return any(

@@ -52,6 +52,9 @@ class Subject(enum.Enum):
     HANDLER = "handler"
     """Calls of the handler's functions."""
 
+    FOREIGN_SQL = "foreign SQL"
+    """SQL that is executed, and written in another file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edit:

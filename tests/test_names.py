@@ -15,6 +15,7 @@ from session_guard.linter import lint
 from session_guard.names.bindings import Class, Function, Scope
 from session_guard.names.from_ast import build_table
 from session_guard.names.from_libcst import index_tree
+from session_guard.names.values import Literal, Namespace
 from session_guard.project import Project
 from session_guard.registry import load_rules
 
@@ -280,6 +281,28 @@ REAL_FILES = sorted(
     for path in Path(package.__path__[0]).rglob("*.py")
     if path.stat().st_size < 60_000
 )[::4]
+
+
+LOOPS = {
+    "a tuple": "for item in ('a', 'b'): use(item)",
+    "a list with a name": "items = ['a', 'b']\nfor item in items: use(item)",
+    "a comprehension": "[use(item) for item in ['a', 'b']]",
+    "pairs": "for item, number in [('a', 1), ('b', 2)]: use(item)",
+    "what was appended": "items = ['a']\nitems.append('b')\nfor item in items: use(item)",
+    "a generator": "def f():\n    yield 'a'\n    yield 'b'\nfor item in f(): use(item)",
+}
+
+
+@pytest.mark.parametrize("code", LOOPS.values(), ids=LOOPS.keys())
+def test_what_a_loop_takes(code: str) -> None:
+    names = Namespace(build_table(code), (), Path("jobs.py"))
+    found = [
+        value
+        for call, place in names.scope.calls
+        if call.function.parts == ("use",)
+        for value in names.evaluate(call.arguments[0], place)
+    ]
+    assert {value.value for value in found if isinstance(value, Literal)} == {"a", "b"}
 
 
 def described(scope: Scope) -> list[object]:

@@ -202,9 +202,9 @@ def test_one_session_has_one_key_under_all_its_names(project: Project) -> None:
     assert first.key == second.key != other.key
 
 
-def lines(project: Project, code: str, rule: str) -> list[int]:
-    """Return the lines, counted in `code`, that a rule reports."""
-    path = project.settings.root / "app" / "jobs.py"
+def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[int]:
+    """Return the lines, counted in `code`, that a rule reports in a file of that name."""
+    path = project.settings.root / name
     rules = [r for r in load_rules() if r.code == rule]
     text = HEADER + textwrap.dedent(code).lstrip("\n")
     assert rules[0].gate(text.encode(), project.exported_names)
@@ -294,6 +294,255 @@ SHARED |= {
             await asyncio.gather(*[one(db, *xs) for x in xs])
         """,
 }
+SHARED |= {
+    "tasks that are awaited one by one": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            second = asyncio.create_task(save(db))
+            return {"first": await first, "second": await second}
+        """,
+    "tasks that are gathered": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            second = asyncio.create_task(save(db))
+            await asyncio.gather(first, second)
+        """,
+    "tasks in a list": """
+        async def f(db: AsyncSession):
+            tasks = [asyncio.create_task(load(db)), asyncio.create_task(save(db))]
+            await asyncio.gather(*tasks)
+        """,
+    "tasks in a list, of closures": """
+        async def f(db: AsyncSession):
+            async def a():
+                await db.scalar("select 1")
+            async def b():
+                await db.scalar("select 1")
+            tasks = [asyncio.create_task(a()), asyncio.create_task(b())]
+            done, pending = await asyncio.wait(tasks)
+        """,
+    "tasks right in what waits for them": """
+        async def f(db: AsyncSession):
+            await asyncio.wait([asyncio.create_task(load(db)), asyncio.create_task(save(db))])
+        """,
+    "tasks of two names in one line": """
+        async def f(db: AsyncSession):
+            first, second = asyncio.create_task(load(db)), asyncio.create_task(save(db))
+            await first
+            await second
+        """,
+    "a task and a coroutine that are gathered": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            await asyncio.gather(first, save(db))
+        """,
+    "a task beside what is gathered": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            await asyncio.gather(asyncio.sleep(1), save(db))
+            await first
+        """,
+    "a task beside a transaction": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            async with db.begin():
+                pass
+            await first
+        """,
+    "a task beside a transaction, kept for later": """
+        class A:
+            async def f(self, db: AsyncSession):
+                self.task = asyncio.create_task(load(db))
+                await db.commit()
+        """,
+    "tasks of the loop": """
+        async def f(db: AsyncSession):
+            loop = asyncio.get_running_loop()
+            first = loop.create_task(load(db))
+            await db.commit()
+            await first
+        """,
+    "tasks of the loop, which has no name": """
+        async def f(db: AsyncSession):
+            asyncio.get_event_loop().create_task(load(db))
+            await db.commit()
+        """,
+    "tasks of a loop that is a parameter": """
+        async def f(db: AsyncSession, loop: asyncio.AbstractEventLoop):
+            loop.create_task(load(db))
+        """,
+    "a thread beside a coroutine": """
+        async def f(db: AsyncSession, work):
+            await asyncio.gather(asyncio.to_thread(work, db), load(db))
+        """,
+    "an executor beside a coroutine": """
+        async def f(db: AsyncSession, work):
+            future = asyncio.get_running_loop().run_in_executor(None, work, db)
+            await load(db)
+            await future
+        """,
+    "a map": """
+        class A:
+            def __init__(self, db: AsyncSession): self.db = db
+            async def one(self, i): return await self.db.get(dict, i)
+            async def many(self, ids): return await asyncio.gather(*map(self.one, ids))
+        """,
+    "a map of a partial": """
+        from functools import partial
+        async def f(db: AsyncSession, ids):
+            await asyncio.gather(*(map(partial(load, db), ids)))
+        """,
+    "a map of a lambda": """
+        async def f(db: AsyncSession, ids):
+            await asyncio.gather(*map(lambda i: load(db, i), ids))
+        """,
+    "a map with the same for each": """
+        from itertools import repeat
+        async def f(db: AsyncSession, ids):
+            for done in asyncio.as_completed(list(map(load, repeat(db), ids))):
+                await done
+        """,
+    "a map of tasks": """
+        async def f(db: AsyncSession):
+            await asyncio.gather(*map(asyncio.create_task, [load(db), save(db)]))
+        """,
+    "a lambda in the background": """
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            tasks.add_task(lambda: save(db))
+        """,
+    "a lambda with a name in the background": """
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            job = lambda: save(db)
+            tasks.add_task(job)
+        """,
+    "a partial in the background": """
+        from functools import partial
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            tasks.add_task(partial(save, db))
+        """,
+    "a partial with a name in the background": """
+        from functools import partial
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            job = partial(save, session=db)
+            tasks.add_task(job)
+        """,
+    "by keyword alone in the background": """
+        async def f(tasks: BackgroundTasks, db: SessionDep):
+            tasks.add_task(func=load, db=db)
+        """,
+    "a task of Starlette": """
+        from starlette.background import BackgroundTask
+        from starlette.responses import JSONResponse
+        async def f(db: SessionDep):
+            return JSONResponse({}, background=BackgroundTask(lambda: save(db)))
+        """,
+    "a block's session in the background": """
+        async def f(tasks: BackgroundTasks):
+            async with Session() as db:
+                tasks.add_task(load, db)
+        """,
+    "a job of a scheduler": """
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+        scheduler = AsyncIOScheduler()
+        async def f(db: SessionDep):
+            scheduler.add_job(load, "interval", seconds=5, args=[db])
+        """,
+    "a job of a scheduler, by keywords": """
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+        async def f(scheduler: AsyncIOScheduler, db: SessionDep):
+            scheduler.add_job(func=load, kwargs={"db": db})
+        """,
+    "a repository that a class makes": """
+        class Own(Repo):
+            @classmethod
+            def of(cls, session):
+                return cls(session)
+        async def f(db: AsyncSession):
+            users, orders = Own.of(db), Own.of(db)
+            await asyncio.gather(users.count(), orders.count())
+        """,
+    "repositories that a function makes": """
+        def repository(session: AsyncSession, name):
+            return Repo(db=session)
+        async def f(db: AsyncSession):
+            await asyncio.gather(repository(db, "a").count(), repository(db, "b").count())
+        """,
+    "a repository as a dataclass": """
+        from dataclasses import dataclass
+        @dataclass
+        class Own:
+            session: AsyncSession
+            async def count(self): return await self.session.scalar("select 1")
+        async def f(db: AsyncSession):
+            first, second = Own(db), Own(session=db)
+            await asyncio.gather(first.count(), second.count())
+        """,
+    "a service over a repository": """
+        class Service:
+            def __init__(self, repo: Repo): self.repo = repo
+            async def users(self): return await self.repo.count()
+            async def orders(self): return await self.repo.count()
+            async def all(self): return await asyncio.gather(self.users(), self.orders())
+        """,
+    "a session that the framework closes, and the task too": """
+        async def finish(db):
+            try:
+                await db.commit()
+            finally:
+                await db.close()
+        async def f(db: SessionDep):
+            asyncio.create_task(finish(db))
+        """,
+    "a block's session that the task closes": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f():
+            async with Session() as db:
+                asyncio.create_task(finish(db))
+        """,
+    "a session that is closed here and by the task": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f():
+            db = Session()
+            try:
+                asyncio.create_task(finish(db))
+            finally:
+                await db.close()
+        """,
+    "a set of the module keeps it": """
+        running = set()
+        async def f(db: SessionDep):
+            task = asyncio.create_task(load(db))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        """,
+    "the project's own create_task": """
+        class Jobs:
+            async def create_task(self, db, name):
+                await db.get(dict, name)
+        async def f(db: AsyncSession, jobs: Jobs):
+            await asyncio.gather(jobs.create_task(db, "a"), jobs.create_task(db, "b"))
+        """,
+    "one of two arms": """
+        async def f(db: AsyncSession, x):
+            if x:
+                task = asyncio.create_task(load(db))
+                await db.commit()
+            else:
+                task = asyncio.create_task(save(db))
+            await task
+        """,
+    "tasks of a group under one condition": """
+        async def f(db: AsyncSession, x):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(load(db))
+                if x:
+                    group.create_task(save(db))
+        """,
+}
 NOT_SHARED = {
     "only one of the methods uses it": """
         async def f(db: AsyncSession):
@@ -338,11 +587,225 @@ NOT_SHARED = {
             result = await task
             await db.commit()
         """,
+    "each awaited before the next is started": """
+        async def f(db: AsyncSession, ids):
+            task = None
+            for i in ids:
+                if task is not None:
+                    await task
+                task = asyncio.create_task(load(db, i))
+        """,
+    "a coroutine with a name that takes the session over": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f(db: AsyncSession):
+            job = finish(db)
+            asyncio.create_task(job)
+        """,
     "a task at a time": """
         async def f(db: AsyncSession, ids):
             for i in ids:
                 task = asyncio.create_task(load(db, i))
                 await task
+        """,
+    "a task for the caller, by its name": """
+        def f(db: AsyncSession):
+            task = asyncio.create_task(load(db))
+            return task, 1
+        """,
+    "a task for whoever iterates": """
+        def f(db: AsyncSession):
+            task = asyncio.create_task(load(db))
+            yield task
+        """,
+    "a task in an attribute's list": """
+        def f(db: AsyncSession, state):
+            loop = asyncio.get_running_loop()
+            task = loop.create_task(load(db))
+            state.cleanup_tasks.append(task)
+        """,
+    "a task in an attribute's dictionary": """
+        class A:
+            def f(self, db: AsyncSession, key):
+                self.tasks[key] = asyncio.create_task(load(db))
+        """,
+    "a task in the caller's list": """
+        def f(db: AsyncSession, tasks):
+            tasks.append(asyncio.create_task(load(db)))
+        """,
+    "a task in the list of the function round it": """
+        async def f(db: AsyncSession):
+            tasks = []
+            def start():
+                tasks.append(asyncio.create_task(load(db)))
+            start()
+            await asyncio.gather(*tasks)
+        """,
+    "a task given on": """
+        def f(db: AsyncSession, track):
+            track(asyncio.create_task(load(db)))
+        """,
+    "a task that an inner function waits for": """
+        def f(db: AsyncSession):
+            async def stop():
+                await task
+            task = asyncio.create_task(load(db))
+            return stop
+        """,
+    "a task in an attribute, waited for": """
+        class A:
+            async def f(self, db: AsyncSession):
+                self.task = asyncio.create_task(load(db))
+                await self.task
+                await db.commit()
+        """,
+    "a task in an attribute, which others may wait for": """
+        class A:
+            async def f(self, db: AsyncSession):
+                self.task = asyncio.create_task(load(db))
+                await self.stop()
+                await db.commit()
+        """,
+    "tasks in either arm": """
+        async def f(db: AsyncSession, x):
+            if x:
+                task = asyncio.create_task(load(db))
+            else:
+                task = asyncio.create_task(save(db))
+            await task
+        """,
+    "a task in an arm that leaves": """
+        class A:
+            async def f(self, db: AsyncSession, x):
+                if x:
+                    self.task = asyncio.create_task(load(db))
+                    return
+                await db.commit()
+        """,
+    "a task of the last round": """
+        async def f(db: AsyncSession, ids):
+            for i in ids:
+                if i:
+                    task = asyncio.create_task(load(db, i))
+                    break
+            await task
+        """,
+    "tasks one behind the other": """
+        async def f(db: AsyncSession):
+            first = asyncio.create_task(load(db))
+            await first
+            second = asyncio.create_task(save(db))
+            await second
+        """,
+    "used by a function that runs later": """
+        async def f(db: AsyncSession):
+            task = asyncio.create_task(load(db))
+            async def later():
+                await db.commit()
+            await task
+            await later()
+        """,
+    "tasks of a group one behind the other": """
+        async def f(db: AsyncSession):
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(load(db))
+                await first
+                group.create_task(save(db))
+        """,
+    "tasks of a group in either arm": """
+        async def f(db: AsyncSession, x):
+            async with asyncio.TaskGroup() as group:
+                if x:
+                    group.create_task(load(db))
+                else:
+                    group.create_task(save(db))
+        """,
+    "a session that is handed over": """
+        async def finish(db):
+            try:
+                await db.commit()
+            finally:
+                await asyncio.gather(db.aclose(), asyncio.sleep(0))
+        async def f(db: AsyncSession):
+            asyncio.create_task(finish(db))
+        """,
+    "a session of its own that the task closes": """
+        async def done(db):
+            await db.close()
+        async def finish(db):
+            await db.commit()
+            await done(db)
+        async def f():
+            db = Session()
+            await db.execute(text("select 1"))
+            asyncio.create_task(finish(db))
+        """,
+    "a dependency that may be left open": """
+        async def maybe(keep):
+            db = Session()
+            try:
+                yield db
+            finally:
+                if not keep:
+                    await db.close()
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f(db: AsyncSession = Depends(maybe)):
+            asyncio.create_task(finish(db))
+        """,
+    "a session of its own in the background": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f(tasks: BackgroundTasks):
+            db = Session()
+            tasks.add_task(finish, db)
+        """,
+    "only closed by the task": """
+        async def consume(items, session: AsyncSession):
+            try:
+                await anext(items)
+            finally:
+                await session.close()
+        async def f(items, db: AsyncSession):
+            asyncio.create_task(consume(items, db))
+        """,
+    "a scheduler that keeps its own": """
+        from apscheduler.schedulers.asyncio import AsyncIOScheduler
+        class Jobs:
+            def __init__(self, db: AsyncSession):
+                self.db = db
+                self.scheduler = AsyncIOScheduler()
+            async def run(self): await self.db.commit()
+            async def start(self): self.scheduler.add_job(self.run, "interval")
+        """,
+    "another's add_job": """
+        async def f(queue, db: AsyncSession):
+            queue.add_job(load, args=[db])
+        """,
+    "a map of what opens its own": """
+        async def one(i):
+            async with Session() as db:
+                await db.get(dict, i)
+        async def f(db: AsyncSession, ids):
+            await asyncio.gather(*map(one, ids))
+        """,
+    "an object for each": """
+        async def f(a: AsyncSession, b: AsyncSession):
+            await asyncio.gather(*[repo.count() for repo in (Repo(a), Repo(b))])
+        """,
+    "repositories that a function makes, with a session each": """
+        def repository(session):
+            return Repo(session)
+        async def f(a: AsyncSession, b: AsyncSession):
+            await asyncio.gather(repository(a).count(), repository(b).count())
+        """,
+    "one thread alone": """
+        async def f(db: AsyncSession, work):
+            await asyncio.to_thread(work, db)
+            await db.commit()
         """,
     "a task for the caller": """
         def f(db: AsyncSession):
@@ -383,6 +846,29 @@ def test_shared(project: Project, code: str) -> None:
 @pytest.mark.parametrize("code", NOT_SHARED.values(), ids=NOT_SHARED.keys())
 def test_not_shared(project: Project, code: str) -> None:
     assert lines(project, code, "SG301") == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "asyncio.gather(*x)",
+        "asyncio.create_task(x)",
+        "loop.create_task(x)",
+        "loop.run_in_executor(None, x, db)",
+        "group.start_soon(x)",
+        "asyncio.wait(x)",
+        "asyncio.as_completed(x)",
+        "tasks.add_task(x, db)",
+        "BackgroundTask(x, db)",
+        "scheduler.add_job(x, args=[db])",
+        "scheduler.add_schedule(x, args=[db])",
+    ],
+)
+def test_what_starts_tasks_opens_the_gate(project: Project, call: str) -> None:
+    [rule] = [rule for rule in load_rules() if rule.code == "SG301"]
+    code = f"from sqlalchemy.ext import AsyncSession\n{call}\n".encode()
+    assert rule.gate(code, project.exported_names)
+    assert not rule.gate(code.replace(call.encode(), b"x(db)"), project.exported_names)
 
 
 SWALLOWED = {
@@ -556,7 +1042,8 @@ def test_not_swallowed(project: Project, code: str) -> None:
         "PREPARE find (int) AS SELECT 1",
         "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
         "LOAD 'age'",
-        "func.pg_advisory_lock",
+        "SET %s = %s",
+        "SET {} TO {}",
     ],
 )
 def test_stays_on_the_connection(sql: str) -> None:
@@ -585,7 +1072,6 @@ def test_stays_on_the_connection(sql: str) -> None:
         "SET FOREIGN_KEY_CHECKS = 0",
         "SET @x = 1",
         "SET SESSION sql_mode = 'ANSI'",
-        "func.pg_advisory_xact_lock",
         "",
     ],
 )
@@ -601,8 +1087,199 @@ def test_functions_of_sql_are_read_with_their_arguments(project: Project) -> Non
         await s.execute(select(func.set_config("a", "b", False)))
         await s.execute(select(func.set_config("a", "b", last)))
         s.execute(select(func.set_config("a", "b", False)))
+        await s.execute(select(1).where(func.pg_try_advisory_lock(1) == True))
+        await s.execute(select(1).where(func.pg_try_advisory_xact_lock(1) == True))
     """
-    assert lines(project, code, "SG302") == [4]
+    assert lines(project, code, "SG302") == [4, 7]
+
+
+STATEMENTS = """\
+from textwrap import dedent
+from sqlalchemy import text
+
+SET_ROLE = "SET ROLE reader"
+READ = "SELECT 1"
+LOCK = text(dedent("SELECT pg_advisory_lock(:key)"))
+SETTINGS = [("SET a.b = :x", 1), ("SELECT 1", 2)]
+
+class Locks:
+    lock = text("SELECT pg_advisory_lock(:key)")
+    read = text("SELECT 1")
+
+    @property
+    def shared(self):
+        return text("SELECT pg_advisory_lock_shared(:key)")
+
+    def pair(self, key):
+        return self.lock.bindparams(key=key), self.read
+
+async def find(key):
+    return LOCK
+"""
+STATE = {
+    "a class's attribute": """
+        class Jobs:
+            _lock = text("SELECT pg_advisory_lock(:k)")
+            async def f(self, s):
+                await s.execute(self._lock, {"k": 1})
+        """,
+    "another class's attribute": """
+        class Builder:
+            _lock = text("SELECT pg_advisory_lock(:k)")
+        async def f(s):
+            await s.execute(Builder._lock)
+        """,
+    "another file's text": """
+        from app.sql import LOCK
+        async def f(s):
+            await s.execute(LOCK, {"key": 1})
+        """,
+    "another file's string": """
+        from app import sql
+        async def f(s):
+            await s.execute(text(sql.SET_ROLE))
+        """,
+    "another file's string, with more behind it": """
+        from app import sql
+        async def f(conn):
+            await conn.exec_driver_sql(f"{sql.SET_ROLE}_only")
+        """,
+    "another file's class": """
+        from app.sql import Locks
+        async def f(s):
+            await s.execute(Locks.lock)
+        """,
+    "a property": """
+        from app.sql import Locks
+        class Jobs:
+            def __init__(self):
+                self.locks = Locks()
+            async def f(self, s):
+                await s.execute(self.locks.shared)
+        """,
+    "one of two that a method returns": """
+        from app.sql import Locks
+        async def f(s):
+            lock, read = Locks().pair(1)
+            await s.execute(read)
+            await s.execute(lock)
+        """,
+    "of a base": """
+        from app.sql import Locks
+        class Jobs(Locks):
+            async def f(self, s):
+                await s.execute(self.lock)
+        """,
+    "awaited": """
+        from app.sql import find
+        async def f(s):
+            await s.execute(await find(1))
+        """,
+    "each of a tuple": """
+        async def f(s):
+            for sql in ("SET a.b = 1", "SELECT 1"):
+                await s.execute(text(sql))
+        """,
+    "each of some texts": """
+        async def f(s):
+            return [await s.execute(sql) for sql in (text("SELECT 1"), text("SET a.b = 1"))]
+        """,
+    "each of another file's pairs": """
+        from app.sql import SETTINGS
+        async def f(s):
+            for sql, value in SETTINGS:
+                await s.execute(text(sql), {"x": value})
+        """,
+    "each that a method has put into a list": """
+        class Store:
+            def _settings(self, n):
+                settings = []
+                if n:
+                    settings.append(("SET ivfflat.probes = :n", {"n": n}))
+                return settings
+            async def f(self, s, n):
+                for sql, params in self._settings(n):
+                    await s.execute(text(sql), params)
+        """,
+    "each that a method yields": """
+        class Store:
+            def _settings(self, n):
+                yield "SET ivfflat.probes = :n", {"n": n}
+            async def f(self, s, n):
+                for sql, params in self._settings(n):
+                    await s.execute(text(sql), params)
+        """,
+    "put together before": """
+        async def f(s, schema):
+            sql = "SET search_path TO {}".format(schema).strip()
+            await s.execute(text(sql))
+        """,
+    "put together with percent signs": """
+        async def f(s, role):
+            sql = "SET ROLE %s" % role
+            await s.execute(text(sql))
+        """,
+    "given to what makes a text of it": """
+        def statement(sql):
+            return text(sql)
+        async def f(s):
+            await s.execute(statement("SELECT 1"))
+            await s.execute(statement("SET a.b = 1"))
+        """,
+    "one of two drivers, by its name": """
+        async def f(s, dialect):
+            if dialect == "sqlite":
+                return
+            await s.execute(text("SET a.b = 1"))
+        """,
+}
+NOT_STATE = {
+    "reads": """
+        from app.sql import Locks, READ
+        async def f(s):
+            await s.execute(Locks.read)
+            await s.execute(text(READ))
+        """,
+    "a class for another database": """
+        class SqliteIndex:
+            async def f(self, s: AsyncSession):
+                await s.execute(text("CREATE TEMP TABLE x AS SELECT rowid FROM y"))
+        """,
+    "a function for another database": """
+        async def _create_mysql_tables(s):
+            await s.execute(text("CREATE TEMPORARY TABLE x (id int)"))
+        """,
+    "a branch for another database": """
+        async def f(s, dialect):
+            if dialect == "sqlite":
+                await s.execute(text("CREATE TEMP TABLE x (id int)"))
+        """,
+    "a match for another database": """
+        async def f(s, dialect):
+            match dialect:
+                case "mssql":
+                    await s.execute(text("SET a.b = 1"))
+        """,
+}
+
+
+@pytest.mark.parametrize("code", STATE.values(), ids=STATE.keys())
+def test_leaves_state(project: Project, code: str) -> None:
+    (project.settings.root / "app" / "sql.py").write_text(STATEMENTS)
+    assert len(lines(project, code, "SG302")) == 1
+
+
+@pytest.mark.parametrize("code", NOT_STATE.values(), ids=NOT_STATE.keys())
+def test_leaves_no_state(project: Project, code: str) -> None:
+    (project.settings.root / "app" / "sql.py").write_text(STATEMENTS)
+    assert lines(project, code, "SG302") == []
+
+
+def test_a_module_for_another_database_leaves_no_state(project: Project) -> None:
+    code = 'async def f(s):\n    await s.execute(text("CREATE TEMP TABLE x (id int)"))\n'
+    assert lines(project, code, "SG302", "app/jobs.py") == [2]
+    assert lines(project, code, "SG302", "app/sqlite_index.py") == []
+    assert lines(project, code, "SG302", "app/sqlite/index.py") == []
 
 
 LEFT_OPEN = {
@@ -634,6 +1311,38 @@ LEFT_OPEN = {
         async def f(x, s=None):
             s = s or Session()
             await s.merge(x)
+        """,
+    "closed without await": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                s.close()
+        """,
+    "closed without await, as sync generators do": """
+        def get():
+            s = Session()
+            try:
+                yield s
+            finally:
+                s.close()
+        """,
+    "closed by what awaits nothing": """
+        async def f(x):
+            s = Session()
+            with contextlib.closing(s):
+                await s.merge(x)
+        """,
+    "closed without await for errors": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            except Exception:
+                s.close()
+                raise
+            await s.close()
         """,
 }
 CLOSED = {
@@ -688,6 +1397,43 @@ CLOSED = {
                 await s.close()
                 raise
             await s.close()
+        """,
+    "invalidated": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await s.invalidate()
+        """,
+    "reset": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await s.reset()
+        """,
+    "closed by a task": """
+        async def f(x):
+            s = Session()
+            try:
+                await s.merge(x)
+            finally:
+                await asyncio.shield(s.close())
+        """,
+    "of one of two kinds": """
+        from sqlalchemy import create_engine
+        from sqlalchemy.orm import sessionmaker
+        class Store:
+            def __init__(self, url, is_async):
+                self.maker = Session if is_async else sessionmaker(create_engine(url))
+            def read(self, x):
+                s = self.maker()
+                try:
+                    return s.get(x, 1)
+                finally:
+                    s.close()
         """,
     "closed by a function inside": """
         async def f(x, on_exit):

@@ -25,13 +25,14 @@ it: SQLAlchemy then warns of a "non-checked-in connection" and terminates it, si
 for asyncpg there. Until then the pool has one connection less, and behind a transaction pooler a
 server connection is held `idle in transaction`. Under load the pool runs dry, and the error
 (`QueuePool limit … reached`) is raised far from the cause. A `close()` at the end is not reached
-when something before it raises.
+when something before it raises, and one without `await` closes nothing: it only makes a coroutine.
 
-Sessions in `async with` (also later: `async with session:`), with a `close()` in `finally`, in
-`contextlib.aclosing` or an `AsyncExitStack` are closed. One that is returned, stored, or handed to
-other code is that code's to close, unless this function closes it too. A generator for a context
-manager, a fixture or a dependency closes what it yields. Sessions of `async_scoped_session` belong
-to its registry; one that only has `add()` called holds no connection."""
+Sessions in `async with` (also later: `async with session:`), with an awaited `close()`, `reset()`
+or `invalidate()` in `finally`, in `contextlib.aclosing` or an `AsyncExitStack` are closed. One that
+is returned, stored, or handed to other code is that code's to close, unless this function closes it
+too. A generator for a context manager, a fixture or a dependency closes what it yields. Sessions of
+`async_scoped_session` belong to its registry; one that only has `add()` called holds no
+connection."""
     fix_safety = """\
 There is no fix: `async with` needs a block round the uses of the session, which only the author can
 draw."""
@@ -235,6 +236,20 @@ async def session_scope():
         ),
         Invalid(
             """\
+from sqlalchemy import text
+from app.db import background_task_session_factory
+
+async def run():
+    session = background_task_session_factory()
+    try:
+        await session.execute(text("SELECT 1"))
+    finally:
+        session.close()
+""",
+            because="`session.close()` is not awaited",
+        ),
+        Invalid(
+            """\
 from app.db import background_task_session_factory
 from app.work import process
 
@@ -254,16 +269,17 @@ async def run(job):
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.usage.closing import NEVER, left_open
+        from session_guard.usage.closing import left_open
 
         assert isinstance(node, Call)
         found = left_open(node, module)
         if found is None:
             return
-        how, name = found
-        what = "is never closed" if how == NEVER else "is not closed when something raises"
+        what = "is not closed when something raises" if found.is_ever_closed else "is never closed"
+        if found.unawaited is not None:
+            what += f": `{found.unawaited}` is not awaited, so that nothing is closed"
         yield Violation(
             node,
-            f"`{name}` {what}",
-            "open it with `async with`, or close it in a `finally`",
+            f"`{found.name}` {what}",
+            "open it with `async with`, or await its `close()` in a `finally`",
         )

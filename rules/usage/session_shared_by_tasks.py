@@ -27,13 +27,18 @@ raises `InterfaceError: cannot perform operation: another operation is in progre
 the other's work along. It often passes in tests and fails under load.
 
 Found are sessions that reach more than one coroutine of `asyncio.gather`, `wait` or `as_completed`,
-of a `TaskGroup` or of AnyIO's task group; tasks that nobody waits for before the session is used
-again or closed; and sessions handed to a background task (`BackgroundTasks.add_task`), which runs
-when the response is sent and, from FastAPI 0.106 to 0.117, after the request's session was closed.
-Coroutines are followed into the project's functions, closures and methods (`self.session`).
+of a `TaskGroup` or of AnyIO's task group; tasks that run while the session is used by another or in
+the function that started them, or that nobody waits for before it is closed; and sessions handed to
+a background task (`BackgroundTasks.add_task`), which runs when the response is sent and, from
+FastAPI 0.106 to 0.117, after the request's session was closed, or to a job of APScheduler.
+Coroutines are followed into the project's functions, closures, lambdas and methods
+(`self.session`), and into the objects that classes and functions make of a session.
 
 One coroutine alone may use the session, whatever runs beside it. A function that uses it under a
-lock is no finding, nor one that only calls `add()`, which does not talk to the database."""
+lock is no finding, nor one that only calls `add()`, which does not talk to the database. A task
+that is returned, or kept in an attribute or by the caller, may be waited for there. One that closes
+the session itself has taken it over, unless its block, its function or its dependency surely closes
+it too."""
     fix_safety = """\
 There is no fix: either the tasks open a session each (`async with get_background_session()` inside
 the coroutine, which is another transaction), or the queries run one after the other. Only the
@@ -52,8 +57,11 @@ author knows which is meant."""
         b"asyncio.wait",
         b" asyncio import",
         b" asyncio as",
+        b"run_in_executor",
         b"add_task",
         b"BackgroundTask",
+        b"add_job",
+        b"add_schedule",
     )
     in_handler = True
     subject = Subject.SESSIONS
@@ -78,18 +86,6 @@ from app.http import fetch
 
 async def page(session: AsyncSession, url: str):
     return await asyncio.gather(session.scalar("select 1"), fetch(url), asyncio.sleep(1))
-"""),
-        Valid("""\
-import asyncio
-from app.db import get_background_session
-from app.work import process
-
-async def worker(item):
-    async with get_background_session() as session:
-        await process(session, item)
-
-async def job(items):
-    await asyncio.gather(*(worker(item) for item in items))
 """),
         Valid("""\
 from rich.progress import Progress
@@ -142,6 +138,24 @@ async def with_timeout(db: AsyncSession):
     first = await load(db)
     return await asyncio.wait_for(load(db), 5)
 """),
+        Valid("""\
+import asyncio
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.work import load
+
+async def finish(db: AsyncSession):
+    try:
+        await db.commit()
+    finally:
+        await db.close()
+
+class Worker:
+    def start(self, db: AsyncSession):
+        self.tasks.append(asyncio.create_task(load(db)))
+
+    def take_over(self, db: AsyncSession):
+        asyncio.create_task(finish(db))
+"""),
     )
     invalid = (
         Invalid(
@@ -153,8 +167,14 @@ from app.work import count_users, count_orders
 async def dashboard(db: AsyncSession):
     users, orders = await asyncio.gather(count_users(db), count_orders(db))
     return users, orders
+
+async def in_tasks(db: AsyncSession):
+    users = asyncio.create_task(count_users(db))
+    orders = asyncio.create_task(count_orders(db))
+    return await users, await orders
 """,
-            because="`db`, is used by 2 coroutines",
+            count=2,
+            because="is used while this task, which uses it too, is running",
         ),
         Invalid(
             """\
@@ -203,7 +223,7 @@ class Stats:
     async def users(self):
         return await self.session.scalar("select 1")
 
-    async def orders(self):
+    async def orders(self, day=0):
         return await self.session.scalar("select 2")
 
     async def all(self):
@@ -211,7 +231,11 @@ class Stats:
             users = group.create_task(self.users())
             orders = group.create_task(self.orders())
         return users.result(), orders.result()
+
+    async def of(self, days):
+        return await asyncio.gather(*map(self.orders, days))
 """,
+            count=2,
             because="task group",
         ),
         Invalid(
@@ -235,8 +259,24 @@ from app.work import recount
 
 async def create(tasks: BackgroundTasks, db: AsyncSession = Depends(get_session)):
     tasks.add_task(recount, db)
+    tasks.add_task(lambda: recount(db))
 """,
+            count=2,
             because="background task",
+        ),
+        Invalid(
+            """\
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from app.db import get_background_session
+from app.work import recount
+
+scheduler = AsyncIOScheduler()
+
+async def start():
+    async with get_background_session() as session:
+        scheduler.add_job(recount, "interval", minutes=5, args=[session])
+""",
+            because="scheduled job",
         ),
         Invalid(
             """\

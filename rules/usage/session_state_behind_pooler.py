@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from session_guard.rule import Invalid, Rule, Valid, Violation
+from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +24,10 @@ _WORDS = re.compile(
     rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b",
     re.IGNORECASE,
 )
+# Where SQL of another file may be executed.
+_EXECUTED = re.compile(
+    rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[\s\\]*\("
+)
 
 
 class SessionStateBehindPooler(Rule):
@@ -41,8 +45,10 @@ Found, in SQL executed on SQLAlchemy's async sessions and connections, are `SET`
 (but not `SET TRANSACTION` and `SET CONSTRAINTS`, which end with the transaction),
 `set_config(…, false)`, `LISTEN`, `pg_advisory_lock()` and `pg_try_advisory_lock()` (but not the
 forms with `xact`), also as `func.…`, temporary tables without `ON COMMIT DROP`, `PREPARE`, cursors
-`WITH HOLD` and `LOAD`: the list in PgBouncer's documentation. Sessions on other databases, and text
-that is no SQL of this kind, are no findings.
+`WITH HOLD` and `LOAD`: the list in PgBouncer's documentation. SQL is followed through constants,
+attributes, methods and loops, to other files of the project too. Sessions on other databases, code
+for another database by the name of its module, class or function or by the test of its branch, and
+text that is no SQL of this kind, are no findings.
 
 With `pooler = "direct"` the rule is silent."""
     fix_safety = """\
@@ -103,6 +109,13 @@ async def run(session):
     async with engine.begin() as conn:
         await conn.execute(text("SET time_zone = '+00:00'"))
     await session.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
+"""),
+        Valid("""\
+from sqlalchemy import text
+
+class SqliteVectorIndex:
+    async def rebuild(self, session):
+        await session.execute(text("CREATE TEMP TABLE kept AS SELECT rowid FROM vectors"))
 """),
         Valid(
             """\
@@ -188,6 +201,23 @@ async def run(session, tenant):
             """\
 from sqlalchemy import text
 
+class Search:
+    _unlimited = text("SET statement_timeout = 0")
+
+    def _settings(self, probes):
+        yield "SET ivfflat.probes = :probes", {"probes": probes}
+
+    async def run(self, session, probes):
+        await session.execute(self._unlimited)
+        for sql, params in self._settings(probes):
+            await session.execute(text(sql), params)
+""",
+            count=2,
+        ),
+        Invalid(
+            """\
+from sqlalchemy import text
+
 async def slow(session, seconds):
     await session.execute(text("set statement_timeout to '%s'" % seconds))
     await session.execute(text("SET ROLE " + "reader"))
@@ -197,7 +227,14 @@ async def slow(session, seconds):
     )
 
     def gate(self, source: bytes, names: ProjectNames) -> bool:
-        return super().gate(source, names) and _WORDS.search(source) is not None
+        return super().gate(source, names) and (
+            _WORDS.search(source) is not None
+            or (b"await" in source and _EXECUTED.search(source) is not None)
+        )
+
+    def subject_in(self, source: bytes) -> Subject | None:
+        # What is not written here may be written where the file imports from.
+        return None if _WORDS.search(source) is not None else Subject.FOREIGN_SQL
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

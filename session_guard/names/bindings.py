@@ -76,6 +76,13 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Element:
+    """What `for` takes from `value`."""
+
+    value: Expr
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AsyncItem:
     """What `async for` takes from `value`."""
 
@@ -153,6 +160,7 @@ Expr = (
     | Subscript
     | Await
     | Item
+    | Element
     | AsyncItem
     | Constant
     | TextBeginning
@@ -220,7 +228,7 @@ def unpacked(value: Expr, count: int) -> tuple[Expr, ...]:
     """Return what `count` targets take from `value`, each on its own where that is known."""
     if isinstance(value, Sequence) and len(value.items) == count and not value.has_star:
         return value.items
-    if isinstance(value, (Call, Await, Ref, Attribute, Either)):
+    if isinstance(value, (Call, Await, Ref, Attribute, Either, Element)):
         return tuple(Item(value, index, count) for index in range(count))
     return (Opaque(),) * count
 
@@ -272,13 +280,23 @@ class Function:
     place: Place
     node: object
     positional: tuple[str, ...] = ()
-    """The names of the parameters that can be given by position."""
+    """The names of the parameters that can be given by position, a method's `self` among them."""
     returned_type: Expr | None = None
     """What it is annotated to give back."""
     is_generator: bool = False
     yields: list[tuple[Expr, Place]] = field(default_factory=list)
     returns: list[tuple[Expr, Place]] = field(default_factory=list)
     calls: list[tuple[Call, Place]] = field(default_factory=list)
+
+    @property
+    def given_by_position(self) -> tuple[str, ...]:
+        """The names of the parameters that a caller gives by position; no `self`."""
+        is_bound = self.scope.receiver is not None and not self.is_decorated("staticmethod")
+        return self.positional[1:] if is_bound else self.positional
+
+    def is_decorated(self, name: str) -> bool:
+        """Return whether a builtin decorator stands over it."""
+        return any(isinstance(d, Ref) and d.parts == (name,) for d in self.decorators)
 
 
 @dataclass(slots=True, eq=False)
@@ -409,7 +427,7 @@ def _reaching(bindings: list[Binding], at: Place) -> list[Binding]:
     """Return those of a scope's bindings that no later one surely hides at `at`."""
     reaching: list[Binding] = []
     for binding in reversed(bindings):
-        if not _compatible(binding.place.branches, at.branches):
+        if not compatible(binding.place.branches, at.branches):
             continue
         if binding.place.order >= at.order:
             if _in_one_loop(binding.place.branches, at.branches):
@@ -426,7 +444,7 @@ def _in_one_loop(one: Branches, other: Branches) -> bool:
     return any(a == b and a[1] == LOOP for a, b in zip(one, other, strict=False))
 
 
-def _compatible(one: Branches, other: Branches) -> bool:
+def compatible(one: Branches, other: Branches) -> bool:
     """Return whether one run can pass through both: not through two arms of one statement."""
     for (statement, arm), (other_statement, other_arm) in zip(one, other, strict=False):
         if statement != other_statement:

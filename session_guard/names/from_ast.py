@@ -15,6 +15,7 @@ from session_guard.names.bindings import (
     Constant,
     Display,
     Either,
+    Element,
     Expr,
     Function,
     LambdaExpr,
@@ -143,10 +144,9 @@ class _AstBuilder(TableBuilder):
                     self.statements(node.orelse)
             case ast.For() | ast.AsyncFor():
                 self.expressions(node.iter)
-                is_async = isinstance(node, ast.AsyncFor)
-                taken = AsyncItem(self.expr(node.iter)) if is_async else Opaque()
+                taken = AsyncItem if isinstance(node, ast.AsyncFor) else Element
                 with self.branch(self.new_branching(), LOOP):
-                    self.target(node.target, taken)
+                    self.target(node.target, taken(self.expr(node.iter)))
                     self.statements(node.body)
                 with self.branch(self.new_branching()):
                     self.statements(node.orelse)
@@ -295,7 +295,8 @@ class _AstBuilder(TableBuilder):
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 with self.within("comprehension"):
                     for generator in node.generators:
-                        self.target(generator.target, Opaque())
+                        taken = AsyncItem if generator.is_async else Element
+                        self.target(generator.target, taken(self.expr(generator.iter)))
                     self.advance()
                     if isinstance(node, ast.DictComp):
                         self.expressions(node.key)

@@ -16,6 +16,7 @@ from session_guard.names.bindings import (
     Constant,
     Display,
     Either,
+    Element,
     Expr,
     Function,
     LambdaExpr,
@@ -309,10 +310,8 @@ class _TreeBuilder(TableBuilder):
             self.walk(node.test, node)
         with self.branch(self.new_branching(), LOOP):
             if isinstance(node, cst.For):
-                item: Expr = Opaque()
-                if node.asynchronous is not None:
-                    item = AsyncItem(self.converter.expr(node.iter))
-                self._target(node.target, item)
+                taken = AsyncItem if node.asynchronous is not None else Element
+                self._target(node.target, taken(self.converter.expr(node.iter)))
             self.walk(node.body, node)
         if node.orelse is not None:
             with self.branch(self.new_branching()):
@@ -417,7 +416,8 @@ class _TreeBuilder(TableBuilder):
         with self.within("comprehension"):
             step: cst.CompFor | None = node.for_in
             while step is not None:
-                self._target(step.target, Opaque())
+                taken = AsyncItem if step.asynchronous is not None else Element
+                self._target(step.target, taken(self.converter.expr(step.iter)))
                 step = step.inner_for_in
             self.advance()
             self.places[id(node)] = self.here()

@@ -68,7 +68,7 @@ def held(expr: Expr, place: Place, home: Namespace, depth: int = 0) -> Held | No
                 if found is not None:
                     return found
         case Ref(parts=(receiver, attribute)):
-            owner = _class_of_receiver(receiver, place)
+            owner = class_of_receiver(receiver, place)
             if owner is not None:
                 return held_by_instances(owner, attribute, home, depth + 1)
         case Either():
@@ -226,7 +226,7 @@ def _is_property(function: Function) -> bool:
     )
 
 
-def _class_of_receiver(name: str, place: Place) -> Scope | None:
+def class_of_receiver(name: str, place: Place) -> Scope | None:
     """Return the scope of the class whose `self` a name is, in a method or a function in it."""
     scope: Scope | None = place.scope
     while scope is not None:

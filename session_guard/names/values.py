@@ -21,6 +21,7 @@ from session_guard.names.bindings import (
     Constant,
     Display,
     Either,
+    Element,
     Expr,
     Function,
     Item,
@@ -373,6 +374,8 @@ class _Evaluation:
                     return (Items(expr, place, home),)
                 case Item():
                     return self._item(expr, place, home)
+                case Element():
+                    return tuple(self._elements(expr.value, place, home))
                 case Await(Call() as call):
                     return self._call(call, place, home, awaited=True)
                 case Either():
@@ -435,6 +438,38 @@ class _Evaluation:
             else:
                 values.append(UNKNOWN)
         return tuple(values)
+
+    def _elements(self, expr: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield what the elements of what can be iterated over may be."""
+        for value in self.expr(expr, place, home):
+            if not isinstance(value, Items):
+                yield UNKNOWN
+                continue
+            for item in value.sequence.items:
+                yield from self.expr(item, value.place, value.home)
+            for item, at in self._appended(value):
+                yield from self.expr(item, at, value.home)
+        for function in self.expr(expr.function, place, home) if isinstance(expr, Call) else ():
+            if isinstance(function, LocalFunction):
+                for item, at in function.definition.yields:
+                    yield from self.expr(item, at, function.home)
+
+    def _appended(self, items: Items) -> Iterator[tuple[Expr, Place]]:
+        """Yield what the function that made a list appends to it, under the name it gave it."""
+        scope = items.place.scope
+        names = [
+            name
+            for name, bindings in scope.bindings.items()
+            if any(binding.value is items.sequence for binding in bindings)
+        ]
+        calls = scope.function.calls if scope.function is not None else scope.calls
+        for call, at in calls if names else ():
+            if (
+                isinstance(call.function, Ref)
+                and call.function.parts in [(name, "append") for name in names]
+                and call.arguments
+            ):
+                yield call.arguments[0], at
 
     def _at(self, items: Items, index: object) -> tuple[Value, ...]:
         """Return what stands at an index of a tuple or list."""
@@ -525,10 +560,11 @@ class _Evaluation:
     ) -> Iterator[Value]:
         """Yield what a parameter may be: what a framework injects, or an object of its class.
 
-        `self` (or `cls`) stands for its class, where an attribute of it is asked for.
+        `self` stands for its class, where an attribute of it is asked for; `cls` does always.
         """
         if scope.receiver == name and scope.parent is not None and scope.parent.definition:
-            yield LocalClass(scope.parent.definition, home) if rest else UNKNOWN
+            is_class = scope.function is not None and scope.function.is_decorated("classmethod")
+            yield LocalClass(scope.parent.definition, home) if rest or is_class else UNKNOWN
             return
         found = list(self._injected(scope, name, home))
         for annotation, place in scope.annotations.get(name, ()) if not found else ():
@@ -538,6 +574,11 @@ class _Evaluation:
 
     def _injected(self, scope: Scope, name: str, home: Namespace) -> Iterator[Value]:
         """Yield what a framework gives for a parameter: what its dependency returns."""
+        for function in self.dependencies(scope, name, home):
+            yield from self.returned(function, awaited=function.definition.is_async)
+
+    def dependencies(self, scope: Scope, name: str, home: Namespace) -> Iterator[LocalFunction]:
+        """Yield the functions that a framework asks for what a parameter is given."""
         stated = [self._alias(*found, home) for found in scope.annotations.get(name, ())]
         given = [
             (item, at, of)
@@ -554,8 +595,7 @@ class _Evaluation:
             if any(map(is_depends, self.expr(call.function, at, of))):
                 for function in self.expr(call.arguments[0], at, of):
                     if isinstance(function, LocalFunction):
-                        is_async = function.definition.is_async
-                        yield from self.returned(function, awaited=is_async)
+                        yield function
 
     def _alias(
         self, annotation: Expr, place: Place, home: Namespace
@@ -869,8 +909,7 @@ def _argument(parameter: Located, step: Step) -> Expr | None:
     bindings = lookup(expr.parts[0], parameter.place) or ()
     if not any(b.kind == "parameter" and b.place.scope is definition.scope for b in bindings):
         return None
-    names = definition.positional[1:] if definition.scope.receiver else definition.positional
-    given = dict(zip(names, step.call.arguments, strict=False))
+    given = dict(zip(definition.given_by_position, step.call.arguments, strict=False))
     given.update((key, value) for key, value in step.call.keywords if key is not None)
     return given.get(expr.parts[0])
 
@@ -949,6 +988,11 @@ def _exports_by_star(module: Namespace, name: str) -> bool:
 def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:
     """Return what a class, or an instance of it, holds under `name`."""
     return _Evaluation().class_member(owner, name)
+
+
+def dependencies(scope: Scope, name: str, home: Namespace) -> tuple[LocalFunction, ...]:
+    """Return the functions that a framework asks for what a parameter of a function is given."""
+    return tuple(_Evaluation().dependencies(scope, name, home))
 
 
 def returned(function: LocalFunction) -> tuple[Value, ...]:

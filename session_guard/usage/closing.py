@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.values import Located
 
-_CLOSING = frozenset({"close", "aclose", "remove", "__aexit__"})
+_CLOSING = frozenset({"close", "aclose", "invalidate", "reset", "remove", "__aexit__"})
 _TAKING_OVER = frozenset({"enter_async_context", "push_async_exit", "push_async_callback"})
-_CLOSERS = frozenset({"contextlib.aclosing", "contextlib.closing"})
+_CLOSERS = frozenset({"contextlib.aclosing"})
 # What leaves no connection behind: it sends nothing to the database, or gives it back.
 _LOCAL = frozenset(
     """
@@ -32,11 +33,22 @@ _LOCAL = frozenset(
 _CONNECTING = frozenset({"connect", "begin", "execution_options"})
 _OWNING = frozenset({"contextlib.asynccontextmanager", "pytest.fixture", "pytest_asyncio.fixture"})
 _STATEMENTS = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
-NEVER, NOT_ON_ERROR = "never", "not on error"
 
 
-def left_open(call: cst.Call, module: Module) -> tuple[str, str] | None:
-    """Return how the session that `call` makes is left open, and what it is called, or None."""
+@dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """A session that is not closed on every way out."""
+
+    name: str
+    """What it is called, or the text that makes it where it has no name."""
+    is_ever_closed: bool
+    """Whether it is closed where nothing raises."""
+    unawaited: str | None = None
+    """What was to close it and does not run, since it is not awaited."""
+
+
+def left_open(call: cst.Call, module: Module) -> LeftOpen | None:
+    """Return how the session that `call` makes is left open, or None."""
     if not any(_is_new_session(value, module) for value in module.results(call)):
         return None
     parent = module.parent(call)
@@ -44,14 +56,15 @@ def left_open(call: cst.Call, module: Module) -> tuple[str, str] | None:
         outer = module.parent(parent)
         method = parent.attr.value
         if isinstance(outer, cst.Call) and outer.func is parent and not method.startswith("__"):
-            return None if method in _LOCAL | _CLOSING else (NEVER, module.code(call))
+            if method in _LOCAL | _CLOSING:
+                return None
+            return LeftOpen(module.code(call), is_ever_closed=False)
         return None
     name = _bound_name(call, module)
     function = next((a for a in module.ancestors(call) if isinstance(a, cst.FunctionDef)), None)
     if name is None or function is None or _is_declared_outside(function, name):
         return None
-    how = _Life(module, function, name, call).verdict()
-    return (how, name) if how is not None else None
+    return _Life(module, function, name, call).verdict()
 
 
 def _is_new_session(value: object, module: Module) -> bool:
@@ -130,25 +143,31 @@ class _Life:
         self._made = made
         self._uses: list[cst.CSTNode] = []
         self._closes: list[cst.CSTNode] = []
+        self._unawaited: str | None = None
+        # A name may stand for a sync session too, which is closed without `await`.
+        self._is_surely_async = all(
+            _is_new_session(value, module) for value in module.evaluate(made)
+        )
         self._yields: list[cst.CSTNode] = []
         self._is_handed_on = False
         self._is_taken_over = False
 
-    def verdict(self) -> str | None:
-        """Return `NEVER` or `NOT_ON_ERROR`, or None where the session is closed or another's."""
+    def verdict(self) -> LeftOpen | None:
+        """Return how it is left open, or None where the session is closed or another's."""
         for node in self._names():
             self._classify(node)
         if self._is_taken_over:
             return None
-        if self._yields and not self._closes and not self._owns_what_it_yields():
+        means_to_close = bool(self._closes) or self._unawaited is not None
+        if self._yields and not means_to_close and not self._owns_what_it_yields():
             return None
         if not self._closes:
-            used = self._uses or self._yields
-            return NEVER if used and not self._is_handed_on else None
+            is_left = (self._uses or self._yields) and (means_to_close or not self._is_handed_on)
+            return LeftOpen(self._name, False, self._unawaited) if is_left else None
         order = {id(part): number for number, part in enumerate(walk(self._function.body))}
         for use in (*self._uses, *self._yields):
             if not self._is_closed_if_it_fails(use, order):
-                return NOT_ON_ERROR
+                return LeftOpen(self._name, True, self._unawaited)
         return None
 
     def _names(self) -> Iterator[cst.Name]:
@@ -200,6 +219,8 @@ class _Life:
             isinstance(call.func, cst.Attribute) and call.func.attr.value in _TAKING_OVER
         ):
             self._is_taken_over = True
+        elif found == (External("contextlib.closing"),) and self._is_surely_async:
+            self._unawaited = self._module.code(call)
         elif found != (External("isinstance"),):
             self._is_handed_on = True
             if any(isinstance(a, cst.Await) for a in self._expression(call)):
@@ -217,7 +238,10 @@ class _Life:
         is_called = isinstance(call, cst.Call) and call.func is attribute
         if method in _CLOSING:
             if is_called and call is not None:
-                self._closes.append(call)
+                if self._is_surely_async and isinstance(self._module.parent(call), cst.Expr):
+                    self._unawaited = self._module.code(call)
+                else:
+                    self._closes.append(call)
             else:
                 self._is_taken_over = True  # `stack.push_async_callback(session.close)`
         elif method == "__aenter__":

@@ -11,7 +11,7 @@ from session_guard.names.values import External, LocalFunction
 from session_guard.safety.block import always_raises
 from session_guard.safety.loaded import tracked_names
 from session_guard.usage.blocks import handler_blocks, mentions, surely_only_reads, within
-from session_guard.usage.concurrency import Coroutines
+from session_guard.usage.coroutines import Coroutines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,24 +8,19 @@ from weakref import WeakKeyDictionary
 import libcst as cst
 
 from session_guard.names.from_libcst import walk
-from session_guard.names.held import annotated_parameter
-from session_guard.names.values import External, Result
-from session_guard.usage.concurrency import Coroutines, Started
+from session_guard.usage.coroutines import Coroutines
+from session_guard.usage.ownership import Ownership
+from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, LOOPS, Starting
+from session_guard.usage.tasks import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.held import Key
-    from session_guard.usage.concurrency import Uses
+    from session_guard.names.held import Held, Key
+    from session_guard.usage.coroutines import Uses
+    from session_guard.usage.started import Started
 
-_GATHER = frozenset(
-    {"asyncio.gather", "asyncio.tasks.gather"}
-    | {"tqdm.asyncio.tqdm.gather", "tqdm.asyncio.tqdm_asyncio.gather"}
-)
-_GATHER_ITERABLE = frozenset({"asyncio.wait", "asyncio.as_completed"})
-_CREATE = frozenset({"asyncio.create_task", "asyncio.ensure_future"})
-_LOOPS = frozenset({"asyncio.get_event_loop", "asyncio.get_running_loop", "asyncio.new_event_loop"})
 _GROUPS = frozenset({"asyncio.TaskGroup", "anyio.create_task_group", "anyio.abc.TaskGroup"})
 _BACKGROUND = frozenset(
     {"fastapi.BackgroundTasks", "fastapi.background.BackgroundTasks"}
@@ -35,6 +30,8 @@ _BACKGROUND_TASK = frozenset(
     {"starlette.background.BackgroundTask", "fastapi.background.BackgroundTask"}
     | {"litestar.background_tasks.BackgroundTask"}
 )
+_SCHEDULERS = "apscheduler."
+_MANY = 1000
 
 _of_modules: WeakKeyDictionary[Module, Sharing] = WeakKeyDictionary()
 
@@ -52,18 +49,20 @@ class Sharing:
 
     def __init__(self, module: Module) -> None:
         self._module = module
-        self._coroutines = Coroutines(module)
+        self._starting = Starting(module)
+        self._coroutines = Coroutines(module, self._starting)
+        self._ownership = Ownership(module, self._coroutines)
 
     def problem(self, call: cst.Call) -> str | None:
         """Return how `call` lets tasks share a session, or None."""
-        names = {v.dotted for v in self._module.evaluate(call.func) if isinstance(v, External)}
-        if names & _GATHER:
-            return self._together(self._coroutines.expanded(call.args))
-        if names & _GATHER_ITERABLE and call.args:
-            return self._together(self._coroutines.items(call.args[0].value))
-        if names & _CREATE:
+        names = self._starting.names(call.func)
+        if names & GATHER:
+            return self._together(self._starting.expanded(call.args))
+        if names & GATHER_ITERABLE and call.args:
+            return self._together(self._starting.items(call.args[0].value))
+        if names & CREATE:
             return self._task(call)
-        if names & _BACKGROUND_TASK and call.args:
+        if names & _BACKGROUND_TASK:
             return self._background(call)
         if isinstance(call.func, cst.Attribute):
             return self._method(call, call.func)
@@ -71,34 +70,26 @@ class Sharing:
 
     def _method(self, call: cst.Call, function: cst.Attribute) -> str | None:
         method = function.attr.value
-        if method not in ("create_task", "start_soon", "add_task"):
-            return None
-        kinds = self._kinds(function.value)
-        if method == "add_task":
-            return self._background(call) if kinds & _BACKGROUND and call.args else None
-        if kinds & _GROUPS:
-            return self._group(call, function)
-        return self._task(call) if kinds & _LOOPS and method == "create_task" else None
-
-    def _kinds(self, owner: cst.BaseExpression) -> set[str]:
-        """Return the dotted names of what made an object, or of its annotation."""
-        found: set[str] = set()
-        for value in self._module.evaluate(owner):
-            if isinstance(value, Result) and isinstance(value.function, External):
-                found.add(value.function.dotted)
-        if isinstance(owner, cst.Name):
-            place = self._module.place(owner)
-            classes = annotated_parameter(owner.value, place, self._module.names)
-            found.update(value.dotted for value in classes if isinstance(value, External))
-        return found
+        if method in ("create_task", "start_soon", "add_task", "run_in_executor"):
+            kinds = self._starting.kinds(function.value)
+            if method == "add_task":
+                return self._background(call) if kinds & _BACKGROUND else None
+            if kinds & _GROUPS:
+                return self._group(call, function)
+            return self._task(call) if kinds & LOOPS and method != "start_soon" else None
+        if method in ("add_job", "add_schedule"):
+            kinds = self._starting.kinds(function.value)
+            if any(kind.startswith(_SCHEDULERS) for kind in kinds):
+                return self._scheduled(call)
+        return None
 
     # -- started together -----------------------------------------------------------------------
 
     def _together(self, started: Iterable[Started]) -> str | None:
         counts: dict[Key, int] = {}
         for item in started:
-            for key, held in self._coroutines.uses(item.node).items():
-                many = item.is_many and not self._coroutines.is_new_each_time(held, item.node)
+            for key, held in self._coroutines.used_by(item).items():
+                many = item.is_many and not self._starting.is_new_each_time(held, item.node)
                 counts[key] = counts.get(key, 0) + (_MANY if many else 1)
         for key, count in counts.items():
             if count > 1:
@@ -106,35 +97,37 @@ class Sharing:
                 return f"one session, `{key[1]}`, is used by {number} coroutines that run at once"
         return None
 
+    # -- task groups ----------------------------------------------------------------------------
+
     def _uses(self, call: cst.Call) -> Uses:
         """Return the sessions that the task which `call` starts uses."""
         if isinstance(call.func, cst.Attribute) and call.func.attr.value == "start_soon":
             return self._coroutines.calling(call.args[0].value, call.args[1:]) if call.args else {}
-        return self._coroutines.uses(call.args[0].value) if call.args else {}
+        return self._coroutines.uses(call)
 
     def _group(self, call: cst.Call, function: cst.Attribute) -> str | None:
         """Look at a task of a group: at those beside it, and at the rest of the group's block."""
         uses = self._uses(call)
-        if not uses:
+        block = self._block_of(function.value) if uses else None
+        if block is None:
             return None
-        block = self._block_of(function.value)
-        others = [c for c in self._starts(block, function.value) if c is not call]
+        starts = list(self._starts(block, function.value))
+        before, behind = starts[: starts.index(call)], starts[starts.index(call) + 1 :]
         for key, held in uses.items():
-            in_loop = self._coroutines.loop_of(call) is not None
-            if in_loop and not self._coroutines.is_new_each_time(held, call):
+            in_loop = self._starting.loop_of(call) is not None
+            if in_loop and not self._starting.is_new_each_time(held, call):
                 return f"one session, `{key[1]}`, is used by any number of tasks of a task group"
-            first = next((c for c in others if key in self._uses(c)), None)
-            if first is not None and self._module.position(first).start.line <= (
-                self._module.position(call).start.line
+            if any(
+                key in self._uses(other) and self._task_of(other, block).runs_beside_call(call)
+                for other in before
             ):
                 return f"one session, `{key[1]}`, is used by several tasks of a task group"
-            if block is not None and self._used_after(call, block, {key}, others):
+            if self._task_of(call, block).runs_beside({key}, behind):
                 return f"one session, `{key[1]}`, is used by a task of a task group and beside it"
         return None
 
     def _block_of(self, group: cst.BaseExpression) -> cst.CSTNode | None:
         """Return the `async with` that a group belongs to, or else the function."""
-        function = None
         for ancestor in self._module.ancestors(group):
             if isinstance(ancestor, cst.With) and any(
                 item.asname is not None
@@ -145,13 +138,12 @@ class Sharing:
             ):
                 return ancestor.body
             if isinstance(ancestor, cst.FunctionDef):
-                function = ancestor
-                break
-        return function
+                return ancestor.body
+        return None
 
-    def _starts(self, block: cst.CSTNode | None, group: cst.BaseExpression) -> Iterator[cst.Call]:
+    def _starts(self, block: cst.CSTNode, group: cst.BaseExpression) -> Iterator[cst.Call]:
         wanted = self._module.code(group)
-        for part in walk(block) if block is not None else ():
+        for part in walk(block):
             if (
                 isinstance(part, cst.Call)
                 and isinstance(part.func, cst.Attribute)
@@ -162,8 +154,11 @@ class Sharing:
 
     # -- a task of its own ------------------------------------------------------------------------
 
+    def _task_of(self, call: cst.Call, body: cst.CSTNode) -> Task:
+        return Task(call, self._module, self._starting, self._coroutines, body)
+
     def _task(self, call: cst.Call) -> str | None:
-        uses = self._uses(call)
+        uses = self._coroutines.uses(call)
         if not uses or self._is_gathered(call):
             return None
         function = next(
@@ -176,154 +171,104 @@ class Sharing:
         )
         if not isinstance(function, cst.FunctionDef):
             return None
-        loop = self._coroutines.loop_of(call)
-        name = next(iter(uses))[1]
-        if loop is not None:
-            shared = [h for h in uses.values() if not self._coroutines.is_new_each_time(h, call)]
-            if shared and self._waits_for(call, loop) is None:
-                return f"one session, `{shared[0].name}`, is used by any number of tasks at once"
-        waited = self._waits_for(call, function.body)
-        if waited is None:
-            if self._is_handed_on(call) or not any(
-                # A worker may keep a session of its own in `self.session` for its task.
-                held.is_parameter or held.key[0] == id(held.place.scope)
-                for held in uses.values()
-            ):
-                return None
-            return (
-                f"nobody waits for this task, which uses `{name}` while others do or after it was "
-                "closed"
-            )
-        if self._used_after(call, function.body, set(uses), (), until=waited):
+        loop = self._starting.loop_of(call)
+        if loop is not None and self._task_of(call, loop).waited is None:
+            for held in uses.values():
+                if not self._starting.is_new_each_time(held, call):
+                    return f"one session, `{held.name}`, is used by any number of tasks at once"
+        task = self._task_of(call, function.body)
+        if task.waited is None and not task.is_handed_on:
+            left = self._left_behind(uses.values(), *self._started_by(call))
+            if left is not None:
+                return (
+                    f"nobody waits for this task, which uses `{left.name}` while others do or "
+                    "after it was closed"
+                )
+        if task.runs_beside(set(uses)):
+            name = next(iter(uses.values())).name
             return f"`{name}` is used while this task, which uses it too, is running"
         return None
+
+    def _started_by(self, call: cst.Call) -> tuple[cst.BaseExpression, Sequence[cst.Arg]]:
+        """Return the function that a task runs, and what it is given."""
+        args = call.args
+        if isinstance(call.func, cst.Attribute) and call.func.attr.value == "run_in_executor":
+            return args[1].value, args[2:]
+        started = args[0].value
+        if isinstance(started, cst.Name):
+            started = next(self._coroutines.made(started), started)
+        return (started.func, started.args) if isinstance(started, cst.Call) else (started, ())
 
     def _is_gathered(self, call: cst.Call) -> bool:
         """Return whether a task is started right inside a call that is looked at by itself."""
         for ancestor in self._module.ancestors(call):
-            if isinstance(ancestor, cst.Call):
-                names = {
-                    v.dotted
-                    for v in self._module.evaluate(ancestor.func)
-                    if isinstance(v, External)
-                }
-                if names & (_GATHER | _GATHER_ITERABLE):
-                    return True
+            if isinstance(ancestor, cst.Call) and self._starting.names(ancestor.func) & (
+                GATHER | GATHER_ITERABLE
+            ):
+                return True
             if isinstance(ancestor, cst.BaseStatement):
                 return False
         return False
 
-    def _task_names(self, call: cst.Call) -> set[str]:
-        """Return the names of a task, and of the collections that it goes into."""
-        names: set[str] = set()
-        for ancestor in self._module.ancestors(call):
-            match ancestor:
-                case cst.Assign():
-                    names.update(
-                        part.value
-                        for target in ancestor.targets
-                        for part in walk(target.target)
-                        if isinstance(part, cst.Name)
-                    )
-                case cst.AnnAssign() | cst.NamedExpr():
-                    names.update(p.value for p in walk(ancestor.target) if isinstance(p, cst.Name))
-                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    method.value in ("append", "add", "extend")
-                ):
-                    names.add(owner)
-            if isinstance(ancestor, cst.BaseSmallStatement):
-                break
-        return names
-
-    def _waits_for(self, call: cst.Call, body: cst.CSTNode) -> cst.CSTNode | None:
-        """Return the first `await` in `body`, behind the call, that a task of it goes into."""
-        names = self._task_names(call)
-        before = True
-        for part in walk(body):
-            if part is call:
-                before = False
-                if any(isinstance(a, cst.Await) for a in self._expression(call)):
-                    return call
-            elif isinstance(part, cst.Call) and not before and not names:
-                continue
-            if before:
-                continue
-            match part:
-                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    method.value in ("append", "add", "extend")
-                    and any(isinstance(p, cst.Name) and p.value in names for p in walk(part))
-                ):
-                    names.add(owner)
-                case cst.Await() if any(
-                    isinstance(p, cst.Name) and p.value in names for p in walk(part)
-                ):
-                    return part
-                case cst.For() if part.asynchronous is not None and any(
-                    isinstance(p, cst.Name) and p.value in names for p in walk(part.iter)
-                ):
-                    return part
-                case cst.For(target=cst.Name(value=target)) if any(
-                    isinstance(p, cst.Name) and p.value in names for p in walk(part.iter)
-                ):
-                    names.add(target)
-        return None
-
-    def _expression(self, call: cst.Call) -> Iterator[cst.CSTNode]:
-        for ancestor in self._module.ancestors(call):
-            if isinstance(ancestor, (cst.BaseSmallStatement, cst.BaseStatement)):
-                return
-            yield ancestor
-
-    def _is_handed_on(self, call: cst.Call) -> bool:
-        """Return whether the task is returned, or kept where others may wait for it."""
-        for ancestor in self._module.ancestors(call):
-            if isinstance(ancestor, (cst.Return, cst.Yield)):
-                return True
-            if isinstance(ancestor, cst.Assign):
-                return any(isinstance(t.target, cst.Attribute) for t in ancestor.targets)
-        return False
-
-    def _used_after(
-        self,
-        call: cst.Call,
-        body: cst.CSTNode,
-        keys: set[Key],
-        tasks: Sequence[cst.CSTNode],
-        until: cst.CSTNode | None = None,
-    ) -> bool:
-        """Return whether one of the sessions is used behind `call`, and before `until`."""
-        skipped = {id(part) for task in tasks for part in walk(task)}
-        seen = False
-        own = {id(part) for part in walk(call)}
-        for part in walk(body):
-            if part is until:
-                return False
-            if part is call:
-                seen = True
-            if not seen or id(part) in own or id(part) in skipped:
-                continue
-            if (
-                isinstance(part, cst.Await)
-                and isinstance(part.expression, cst.Call)
-                and keys & self._coroutines.uses(part.expression).keys()
-            ):
-                return True
-        return False
-
-    # -- background tasks -----------------------------------------------------------------------
-
-    def _background(self, call: cst.Call) -> str | None:
-        first, *others = call.args
-        if first.keyword is not None:
-            return None
-        uses = self._coroutines.calling(first.value, others)
-        name = next((held.name for held in uses.values()), None)
-        if name is None:
-            return None
-        return (
-            f"`{name}` is handed to a background task, which runs when the response is sent and "
-            "the request's session may be closed"
+    def _left_behind(
+        self, uses: Iterable[Held], function: cst.BaseExpression, args: Sequence[cst.Arg]
+    ) -> Held | None:
+        """Return a session that is closed where it came from, while others go on with it."""
+        return next(
+            (
+                held
+                for held in uses
+                if self._ownership.ends_here(held)
+                and not self._ownership.is_taken_over(function, args, held)
+            ),
+            None,
         )
 
+    # -- what runs later ------------------------------------------------------------------------
 
-_MANY = 1000
+    def _background(self, call: cst.Call) -> str | None:
+        function, args = _handed_over(call)
+        if function is None:
+            return None
+        uses = self._coroutines.calling(function, args)
+        held = self._left_behind(uses.values(), function, args)
+        if held is None:
+            return None
+        return (
+            f"`{held.name}` is handed to a background task, which runs when the response is sent "
+            "and the request's session may be closed"
+        )
+
+    def _scheduled(self, call: cst.Call) -> str | None:
+        """Look at a job of APScheduler, which is given its arguments as a list and a dictionary."""
+        function, others = _handed_over(call)
+        if function is None:
+            return None
+        args: list[cst.Arg] = []
+        for other in others:
+            match other:
+                case cst.Arg(keyword=cst.Name("args"), value=cst.List() | cst.Tuple() as given):
+                    args.extend(cst.Arg(element.value) for element in given.elements)
+                case cst.Arg(keyword=cst.Name("kwargs"), value=cst.Dict() as named):
+                    args.extend(
+                        cst.Arg(item.value, cst.Name(str(item.key.evaluated_value)))
+                        for item in named.elements
+                        if isinstance(item, cst.DictElement)
+                        and isinstance(item.key, cst.SimpleString)
+                    )
+        uses = self._coroutines.calling(function, args)
+        held = self._left_behind(uses.values(), function, args)
+        # An object that is kept may have a session that is kept as well.
+        scope = self._module.place(call).scope
+        if held is None or held.place.scope is not scope:
+            return None
+        return f"`{held.name}` is handed to a scheduled job, which runs when it may be closed"
+
+
+def _handed_over(call: cst.Call) -> tuple[cst.BaseExpression | None, list[cst.Arg]]:
+    """Return the function that a call is given to run later, and its other arguments."""
+    for number, argument in enumerate(call.args):
+        keyword = argument.keyword.value if argument.keyword is not None else None
+        if (number == 0 and keyword is None) or keyword in ("func", "fn"):
+            return argument.value, [other for other in call.args if other is not argument]
+    return None, []

@@ -7,23 +7,18 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import databases, openings
-from session_guard.names.bindings import Constant
+from session_guard.names import databases, openings, sql
+from session_guard.names.bindings import tells_of_another_database
 from session_guard.names.from_libcst import walk
-from session_guard.names.values import External, Method, Result
+from session_guard.names.sql import Reading
+from session_guard.names.values import Located, Method, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
+    from session_guard.names.sql import Sql
 
-_EXECUTING = frozenset("execute scalar scalars stream stream_scalars exec exec_driver_sql".split())
-_TEXTS = frozenset(
-    {"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text", "sqlmodel.text"}
-    | {"sqlalchemy.DDL", "sqlalchemy.schema.DDL"}
-)
-_FUNCTIONS = ("sqlalchemy.func.", "sqlalchemy.sql.func.", "sqlmodel.func.")
-_LOCKS = re.compile(r"\bpg_(try_)?advisory_lock(_shared)?\b", re.IGNORECASE)
 # Settings of MySQL, MariaDB and SQL Server, which are set in the same words.
 _OTHER_DIALECTS = re.compile(
     r"set\s+(session\s+|global\s+)?(@|foreign_key_checks|unique_checks|sql_mode|sql_log_bin|"
@@ -84,7 +79,8 @@ _STATES = (
 )
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _LITERALS = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$", re.DOTALL)
-_UNKNOWN_PART = "_"
+# What `%` and `format()` put something in for.
+_PLACEHOLDERS = re.compile(r"%(\(\w*\))?[sdr]|\{\w*\}")
 _DEEPEST = 8
 
 
@@ -95,29 +91,23 @@ def connection_state(call: cst.Call, module: Module) -> tuple[str, str] | None:
     """
     if (
         not isinstance(call.func, cst.Attribute)
-        or call.func.attr.value not in _EXECUTING
+        or call.func.attr.value not in sql.EXECUTING
         or not call.args
         or not _is_awaited(call, module)
+        or _is_for_another_database(call, module)
         or _is_elsewhere(call.func.value, module)
     ):
         return None
-    statement = call.args[0].value
-    if call.func.attr.value == "exec_driver_sql":
-        texts = _strings(statement, module)
-    else:
-        texts = _texts(statement, module)
-    for text in texts:
-        found = state_of(text)
-        if found is not None:
-            return found
+    for found in _executed(call.args[0].value, call.func.attr.value, module, Reading()):
+        state = state_of(found.text)
+        if state is not None:
+            return state
     return None
 
 
-def state_of(sql: str) -> tuple[str, str] | None:
+def state_of(text: str) -> tuple[str, str] | None:
     """Return what of some SQL outlives the transaction, and what to use instead, or None."""
-    if sql.startswith("func."):
-        sql = f"select {sql[5:]}("
-    blanked = _LITERALS.sub("''", _COMMENTS.sub(" ", sql))
+    blanked = _LITERALS.sub("''", _COMMENTS.sub(" ", _PLACEHOLDERS.sub("_", text)))
     for statement in blanked.split(";"):
         words = " ".join(statement.split()).lower()
         if _OTHER_DIALECTS.match(words):
@@ -135,6 +125,13 @@ def _is_awaited(call: cst.Call, module: Module) -> bool:
         if isinstance(ancestor, (cst.BaseSmallStatement, cst.BaseStatement, cst.Lambda)):
             return False
     return False
+
+
+def _is_for_another_database(call: cst.Call, module: Module) -> bool:
+    """Return whether a branch, a function, a class or the module is another database's by name."""
+    return databases.is_for_another_database(module.place(call)) or tells_of_another_database(
+        module.project.module_name(module.path)
+    )
 
 
 def _is_elsewhere(receiver: cst.BaseExpression, module: Module) -> bool:
@@ -156,66 +153,22 @@ def _is_elsewhere(receiver: cst.BaseExpression, module: Module) -> bool:
     return False
 
 
-def _texts(node: cst.BaseExpression, module: Module, depth: int = 0) -> Iterator[str]:
-    """Yield the SQL that a statement is, with the names of the functions that it calls."""
+def _executed(
+    node: cst.BaseExpression, method: str, module: Module, reading: Reading, depth: int = 0
+) -> Iterator[Sql]:
+    """Yield the SQL of a statement, and of the calls in parts of it that names say nothing of."""
     if depth > _DEEPEST:
         return
-    if isinstance(node, cst.Name):
-        for made in _bound(node, module):
-            yield from _texts(made, module, depth + 1)
-        return
+    yield from reading.executed(method, _located(node, module))
     for part in walk(node):
-        if not isinstance(part, cst.Call):
-            continue
-        for value in module.evaluate(part.func):
-            if not isinstance(value, External):
-                continue
-            if value.dotted in _TEXTS and part.args:
-                yield from _strings(part.args[0].value, module)
-            elif value.dotted.startswith(_FUNCTIONS) and _LOCKS.search(value.dotted):
-                yield f"func.{value.dotted.rpartition('.')[2]}"
-            elif value.dotted.startswith(_FUNCTIONS) and value.dotted.endswith(".set_config"):
-                last = part.args[-1].value if len(part.args) > 2 else None
-                if isinstance(last, cst.Name) and last.value == "False":
-                    yield "select set_config('', '', false)"
+        if isinstance(part, cst.Call):
+            yield from reading.statements(_located(part, module))
+    if isinstance(node, cst.Name):
+        for binding in module.bindings(module.expr(node), module.place(node)):
+            made = getattr(binding.value, "node", None)
+            if isinstance(made, cst.BaseExpression) and module.parent(made) is not None:
+                yield from _executed(made, method, module, reading, depth + 1)
 
 
-def _bound(node: cst.Name, module: Module) -> Iterator[cst.BaseExpression]:
-    """Yield the expressions of this file that a name was assigned."""
-    for binding in module.bindings(module.expr(node), module.place(node)):
-        made = getattr(binding.value, "node", None)
-        if isinstance(made, cst.BaseExpression) and module.parent(made) is not None:
-            yield made
-
-
-def _strings(node: cst.BaseExpression, module: Module, depth: int = 0) -> Iterator[str]:
-    """Yield the strings that an expression may be; what is not known of them is `_`."""
-    match node:
-        case cst.SimpleString() if isinstance(node.evaluated_value, str):
-            yield node.evaluated_value
-        case cst.FormattedString():
-            yield "".join(
-                part.value if isinstance(part, cst.FormattedStringText) else _UNKNOWN_PART
-                for part in node.parts
-            )
-        case cst.ConcatenatedString() | cst.BinaryOperation(operator=cst.Add()):
-            right = next(_strings(node.right, module, depth + 1), _UNKNOWN_PART)
-            for left in _strings(node.left, module, depth + 1):
-                yield left + right
-        case cst.BinaryOperation(operator=cst.Modulo()):
-            for left in _strings(node.left, module, depth + 1):
-                yield re.sub(r"%\(?\w*\)?s|%d", _UNKNOWN_PART, left)
-        case cst.Call(func=cst.Attribute(value=text, attr=cst.Name(value="format" | "strip"))):
-            for left in _strings(text, module, depth + 1):
-                yield re.sub(r"\{\w*\}", _UNKNOWN_PART, left)
-        case cst.Call(args=[cst.Arg(value=first), *_]) if any(
-            value == External("textwrap.dedent") for value in module.evaluate(node.func)
-        ):
-            yield from _strings(first, module, depth + 1)
-        case cst.IfExp():
-            yield from _strings(node.body, module, depth + 1)
-            yield from _strings(node.orelse, module, depth + 1)
-        case cst.Name() if depth <= _DEEPEST:
-            for binding in module.bindings(module.expr(node), module.place(node)):
-                if isinstance(binding.value, Constant) and isinstance(binding.value.value, str):
-                    yield binding.value.value
+def _located(node: cst.BaseExpression, module: Module) -> Located:
+    return Located(module.expr(node), module.place(node), module.names)

@@ -1,0 +1,361 @@
+"""Which sessions a coroutine uses when it runs, as far as its code can be followed."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.names.bindings import Attribute, Call, Function, LambdaExpr, Ref
+from session_guard.names.from_libcst import walk
+from session_guard.names.held import annotated_parameter, class_of_receiver, held
+from session_guard.names.values import (
+    LocalClass,
+    LocalFunction,
+    Partial,
+    Result,
+    class_member,
+)
+from session_guard.usage.objects import given_to_maker
+from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Expr, Place, Scope
+    from session_guard.names.held import Held, Key
+    from session_guard.names.values import Namespace, Value
+
+CLOSING = frozenset({"close", "aclose", "invalidate", "reset"})
+# What a session does without a query; closing it late is a clean-up.
+_LOCAL_METHODS = CLOSING | frozenset(
+    """
+    add add_all expunge expunge_all expire expire_all is_modified get_bind in_transaction
+    in_nested_transaction get_transaction get_nested_transaction sync_session identity_key
+    """.split()
+)
+# What runs what it is given first.
+_WRAPPERS = CREATE | {
+    "asyncio.wait_for",
+    "asyncio.shield",
+    "asyncio.timeout",
+    "anyio.fail_after",
+}
+_REPEATING = frozenset({"itertools.repeat"})
+_LOCK = re.compile(r"(?<![a-z])(?:lock|mutex)|(?:Lock|Mutex)\b")
+_DEEPEST = 5
+
+Uses = dict["Key", "Held"]
+
+
+class Coroutines:
+    """Follows the coroutines that one module starts."""
+
+    def __init__(self, module: Module, starting: Starting | None = None) -> None:
+        self._module = module
+        self._starting = starting or Starting(module)
+        self._bodies: dict[tuple[int, int], list[Held]] = {}
+        self._locked: dict[int, frozenset[int]] = {}
+
+    # -- what a coroutine uses ----------------------------------------------------------------
+
+    def uses(self, node: cst.CSTNode, depth: int = 0) -> Uses:
+        """Return the sessions that the awaitable `node` uses while it runs."""
+        if depth > _DEEPEST:
+            return {}
+        match node:
+            case cst.Call():
+                return self._call(node, depth)
+            case cst.IfExp():
+                return self.uses(node.body, depth) | self.uses(node.orelse, depth)
+            case cst.Name():
+                found: Uses = {}
+                for made in self.made(node):
+                    if not self._starting.is_task(made):
+                        found |= self.uses(made, depth + 1)
+                return found
+        return {}
+
+    def made(self, node: cst.Name) -> Iterator[cst.Call]:
+        """Yield the calls in this file that a name got its value from."""
+        for binding in self._module.bindings(self._module.expr(node), self._module.place(node)):
+            made = getattr(binding.value, "node", None)
+            if isinstance(made, cst.Call) and self._module.parent(made) is not None:
+                yield made
+
+    def _call(self, call: cst.Call, depth: int) -> Uses:
+        names, args = self._starting.names(call.func), call.args
+        if names & GATHER:
+            return self._all(self._starting.expanded(args), depth)
+        if names & GATHER_ITERABLE:
+            return self._all(self._starting.items(args[0].value), depth) if args else {}
+        method = self._starting.method(call.func)
+        if names & _WRAPPERS or method == "create_task":
+            return self.uses(args[0].value, depth + 1) if args else {}
+        if "asyncio.to_thread" in names and args:
+            return self.calling(args[0].value, args[1:], depth)
+        if method == "run_in_executor" and len(args) > 1:
+            return self.calling(args[1].value, args[2:], depth)
+        return self.calling(call.func, args, depth)
+
+    def _all(self, started: Iterable[Started], depth: int) -> Uses:
+        found: Uses = {}
+        for item in started:
+            found |= self.used_by(item, depth + 1)
+        return found
+
+    def used_by(self, started: Started, depth: int = 0) -> Uses:
+        """Return the sessions that what a call starts uses."""
+        if started.mapped is not None:
+            return self.calling(started.node, started.mapped, depth)
+        return self.uses(started.node, depth)
+
+    def calling(
+        self, function: cst.BaseExpression, args: Sequence[cst.Arg], depth: int = 0
+    ) -> Uses:
+        """Return the sessions that calling `function` with `args` uses."""
+        if depth > _DEEPEST:
+            return {}
+        found: Uses = {}
+        match function:
+            case cst.Attribute():
+                owner = self._module.held(function.value)
+                if owner is not None:
+                    return {} if function.attr.value in _LOCAL_METHODS else {owner.key: owner}
+            case cst.Lambda():
+                for part in walk(function.body):
+                    if isinstance(part, cst.Call):
+                        found |= self.uses(part, depth + 1)
+            case cst.Call(args=[first, *given]) if self.is_partial(function):
+                return self.calling(first.value, (*given, *args), depth + 1)
+            case cst.Name():
+                for made in self.made(function):
+                    if self.is_partial(made):
+                        found |= self.calling(made, args, depth + 1)
+        callees = [v for v in self.callees(function) if isinstance(v, LocalFunction)]
+        for number, argument in enumerate(args):
+            for session in self._given(argument.value):
+                if all(self._may_use(callee, number, argument, depth) for callee in callees):
+                    found[session.key] = session
+        for callee in callees:
+            for inner in self._body(callee, depth + 1):
+                own = self._as_seen_from_here(inner, function)
+                found[own.key] = own
+        return found
+
+    def is_partial(self, node: cst.Call) -> bool:
+        """Return whether a call is one of `functools.partial`."""
+        return any(isinstance(value, Partial) for value in self._module.evaluate(node))
+
+    def _as_seen_from_here(self, session: Held, function: cst.BaseExpression) -> Held:
+        """Return which session of the caller's a method's `self.session` is."""
+        if not isinstance(function, cst.Attribute):
+            return session
+        expr, place = self._module.expr(function.value), self._module.place(function)
+        if _is_receiver(expr, place):
+            return session
+        given = given_to_maker(expr, place, self._module.names).get(session.key)
+        if given is not None:
+            return given
+        return _of_object(session, self._module.code(function.value))
+
+    def callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:
+        """Return what is called; methods of parameters are looked up in the annotated class."""
+        if isinstance(function, cst.Attribute) and isinstance(function.value, cst.Name):
+            place = self._module.place(function)
+            classes = annotated_parameter(function.value.value, place, self._module.names)
+            if classes:
+                return tuple(
+                    member
+                    for owner in classes
+                    if isinstance(owner, LocalClass)
+                    for member in class_member(owner, function.attr.value)
+                )
+        return self._module.evaluate(function)
+
+    def _given(self, node: cst.BaseExpression) -> Iterator[Held]:
+        """Yield the sessions that an argument is, or that an object made for it holds."""
+        session = self._module.held(node)
+        if session is not None:
+            yield session
+        elif isinstance(node, cst.Call) and (
+            self._starting.names(node.func) & _REPEATING
+            or any(
+                isinstance(value, Result) and isinstance(value.function, LocalClass)
+                for value in self._module.evaluate(node)
+            )
+        ):
+            for argument in node.args:
+                yield from self._given(argument.value)
+
+    def _may_use(self, callee: LocalFunction, number: int, argument: cst.Arg, depth: int) -> bool:
+        names = callee.definition.given_by_position
+        if argument.star:
+            return True
+        if argument.keyword is not None:
+            name = argument.keyword.value
+        elif number < len(names):
+            name = names[number]
+        else:
+            return True
+        return self._uses_parameter(callee, name, depth + 1)
+
+    def _uses_parameter(self, callee: LocalFunction, name: str, depth: int) -> bool:
+        """Return whether a known function may use a session it is given, other than one by one."""
+        definition = callee.definition
+        if depth > _DEEPEST:
+            return True
+        locked = self._under_lock(definition)
+        for call, place in calls_in(definition, callee.home):
+            if id(call.node) in locked:
+                continue
+            if isinstance(call.function, Ref) and call.function.parts[0] == name:
+                if len(call.function.parts) > 2 or call.function.parts[-1] not in _LOCAL_METHODS:
+                    return True
+                continue
+            for position, given in enumerate(call.arguments):
+                if not _is_name(given, name):
+                    continue
+                inner = [
+                    v
+                    for v in callee.home.evaluate(call.function, place)
+                    if isinstance(v, LocalFunction)
+                ]
+                names = [f.definition.given_by_position for f in inner]
+                if not inner or any(
+                    position >= len(own) or self._uses_parameter(f, own[position], depth + 1)
+                    for f, own in zip(inner, names, strict=True)
+                ):
+                    return True
+            if any(_is_name(given, name) for _, given in call.keywords):
+                return True
+        return False
+
+    def _body(self, callee: LocalFunction, depth: int) -> list[Held]:
+        """Return the sessions that a known function uses and was not given, as `self.session`."""
+        if depth > _DEEPEST:
+            return []
+        key = (id(callee.definition.scope), depth)
+        if key not in self._bodies:
+            self._bodies[key] = list(dict.fromkeys(self._used_in(callee, depth)))
+        return self._bodies[key]
+
+    def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[Held]:
+        definition, home = callee.definition, callee.home
+        locked = self._under_lock(definition)
+        for call, place in (*definition.calls, *_of_lambda(definition)):
+            if id(call.node) in locked:
+                continue
+            used: list[Expr] = [*call.arguments, *(value for _, value in call.keywords)]
+            if (
+                isinstance(call.function, Ref)
+                and len(call.function.parts) > 1
+                and call.function.parts[-1] not in _LOCAL_METHODS
+            ):
+                used.append(Ref(call.function.parts[:-1]))
+            for expr in used:
+                used_one = held(expr, place, home)
+                if used_one and not _is_inside(used_one.place.scope, definition.scope):
+                    yield used_one
+            for value in home.evaluate(call.function, place):
+                if isinstance(value, LocalFunction) and value.definition is not definition:
+                    for inner in self._inner(value, call.function, place, home, depth):
+                        if not _is_inside(inner.place.scope, definition.scope):
+                            yield inner
+
+    def _inner(
+        self, callee: LocalFunction, function: Expr, place: Place, home: Namespace, depth: int
+    ) -> Iterator[Held]:
+        """Yield what a function called in a followed one uses; of objects, what they were given."""
+        owner: Expr | None = None
+        if isinstance(function, Attribute):
+            owner = function.value
+        elif isinstance(function, Ref) and len(function.parts) > 1:
+            owner = Ref(function.parts[:-1])
+        sessions = self._body(callee, depth + 1)
+        if owner is None or callee.definition.scope.receiver is None or _is_receiver(owner, place):
+            yield from sessions
+            return
+        known = given_to_maker(owner, place, home)
+        for session in sessions:
+            if session.key in known:
+                yield known[session.key]
+            elif isinstance(owner, Ref) and _is_attribute_of_receiver(owner, place):
+                yield _of_object(session, ".".join(owner.parts))
+
+    def _under_lock(self, function: Function) -> frozenset[int]:
+        key = id(function.scope)
+        if key not in self._locked:
+            self._locked[key] = _under_lock(function)
+        return self._locked[key]
+
+
+def calls_in(definition: Function, home: Namespace) -> Iterator[tuple[Call, Place]]:
+    """Yield the calls in a function, and in the functions defined in it."""
+    for call, place in home.scope.calls:
+        if _is_inside(place.scope, definition.scope):
+            yield call, place
+
+
+def _of_lambda(function: Function) -> Iterator[tuple[Call, Place]]:
+    """Yield the call that a lambda comes to."""
+    for expr, place in function.returns if isinstance(function.node, LambdaExpr) else ():
+        if isinstance(expr, Call):
+            yield expr, place
+
+
+def _is_receiver(expr: Expr, place: Place) -> bool:
+    """Return whether an expression is the `self` of the method that it stands in."""
+    return (
+        isinstance(expr, Ref)
+        and len(expr.parts) == 1
+        and class_of_receiver(expr.parts[0], place) is not None
+    )
+
+
+def _is_attribute_of_receiver(ref: Ref, place: Place) -> bool:
+    """Return whether a reference is a `self.name` that methods of the class assign."""
+    owner = class_of_receiver(ref.parts[0], place)
+    return owner is not None and len(ref.parts) == 2 and ref.parts[1] in owner.attributes
+
+
+def _of_object(session: Held, name: str) -> Held:
+    """Return the session of the object called `name`: another of its class may have another."""
+    return replace(session, key=(session.key[0], f"{name}.{session.name}"))
+
+
+def _is_name(expr: Expr, name: str) -> bool:
+    return isinstance(expr, Ref) and expr.parts == (name,)
+
+
+def _is_inside(scope: Scope, outer: Scope) -> bool:
+    current: Scope | None = scope
+    while current is not None:
+        if current is outer:
+            return True
+        current = current.parent
+    return False
+
+
+def _under_lock(function: Function) -> frozenset[int]:
+    """Return the ids of a function's nodes that run while a lock is held: one task at a time."""
+    node = function.node
+    locked: set[int] = set()
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        for part in ast.walk(node):
+            if isinstance(part, ast.AsyncWith) and any(
+                _LOCK.search(ast.unparse(item.context_expr)) for item in part.items
+            ):
+                locked.update(id(inner) for inner in ast.walk(part))
+    elif isinstance(node, cst.FunctionDef):
+        empty = cst.Module([])
+        for step in walk(node.body):
+            if isinstance(step, cst.With) and any(
+                _LOCK.search(empty.code_for_node(item.item)) for item in step.items
+            ):
+                locked.update(id(inner) for inner in walk(step))
+    return frozenset(locked)
