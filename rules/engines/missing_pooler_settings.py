@@ -466,8 +466,12 @@ engine = create_async_engine(
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)
-        if engine is None or not engine.is_on_asyncpg or engine.needs_no_settings:
+        if engine is None or engine.needs_no_settings:
             return
+        if not (engine.is_on_asyncpg or engine.url.may_be_on_asyncpg):
+            return
+        if "creator" in engine.arguments.entries:
+            return  # which connects by itself, so that `connect_args` is not looked at
         if "async_creator" in engine.arguments.entries:
             bypass = creator_verdict(engine)
             if bypass is not None:
@@ -483,6 +487,8 @@ engine = create_async_engine(
             return  # such names are SG205's
         advice = ("give the standard's settings in `connect_args`", *other_answers(engine))
         try:
+            if not engine.is_on_asyncpg:
+                raise NotFixableError("its URL may be another database's, which takes no such keys")
             yield Violation(node, said, "; ".join(advice), completion(engine, module))
         except NotFixableError as error:
             yield Violation(node, said, f"{'; '.join(advice)}; not fixed: {error}")

@@ -127,7 +127,7 @@ class Engine:
         project, that knows of no other driver for async engines.
         """
         if self.url.scheme is not None:
-            return self.url.scheme in ("postgresql+asyncpg", "postgres+asyncpg")
+            return self.url.is_on_asyncpg
         if self.is_from_config or self.is_another_database:
             return False
         given = self.connect_args.certain | self.arguments.certain

@@ -62,6 +62,14 @@ class DatabaseUrl:
     may_have_more: bool = False
     """Whether something is put into its query of which the names cannot be read."""
 
+    may_be_on_asyncpg: bool = False
+    """Whether one of several that it may be is asyncpg's."""
+
+    @property
+    def is_on_asyncpg(self) -> bool:
+        """Whether its driver is known to be asyncpg."""
+        return self.scheme in ("postgresql+asyncpg", "postgres+asyncpg")
+
     def value(self, key: str) -> str | None:
         """Return the value of a parameter, or None where it cannot be read."""
         text = self.query.get(key)
@@ -84,11 +92,13 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
     if len(found) == 1:
         return found[0]
     schemes = {item.scheme for item in found}
+    may_be = any(item.is_on_asyncpg or item.may_be_on_asyncpg for item in found)
     queries = [set(item.query.items()) for item in found]
     common = set.intersection(*queries) if queries else set()
     return DatabaseUrl(
         schemes.pop() if len(schemes) == 1 else None,
         query=dict(common),
+        may_be_on_asyncpg=may_be,
         may_have_more=any(i.may_have_more for i in found) or any(q != common for q in queries),
     )
 
