@@ -10,6 +10,7 @@ import pytest
 
 from session_guard import sources
 from session_guard.config import Settings
+from session_guard.engine.advice import other_answers
 from session_guard.engine.facts import Engine, engine_of
 from session_guard.module import Module
 from session_guard.names.bindings import Display, Scope
@@ -441,6 +442,22 @@ def test_the_standard_of_2025(tmp_path: Path) -> None:
     assert engine.is_off("prepared_statement_cache_size") is True
     assert engine.server_settings.literal("statement_cache_size") == "0"
     assert engine.isolation_level == "READ COMMITTED"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("# DEALLOCATE ALL and do_ping\nX = 'do_ping'", []),
+        ('connection.exec_driver_sql("deallocate all;")', ["drops what a cache"]),
+        ("del engine.sync_engine.dialect.do_ping", ["the pool's ping alone"]),
+        ("engine.dialect.do_ping = lambda connection: True", ["the pool's ping alone"]),
+        ("class D(Dialect):\n    def do_ping(self, c): ...", ["the pool's ping alone"]),
+    ],
+)
+def test_other_answers(code: str, said: list[str], tmp_path: Path) -> None:
+    found = other_answers(engine_in(tmp_path, f"{code}\ncreate_async_engine({ASYNCPG})"))
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
 
 
 TLS = """

@@ -467,7 +467,7 @@ def _url_parameters(engine: Engine) -> Iterator[Violation]:
     read_as_numbers = {standard.DIALECT_CACHE, "port"}
     for key in sorted(engine.url.query.keys() - elsewhere - read_as_numbers):
         argument = standard.CONNECT_ARGUMENTS.get(key)
-        if engine.connect_args.is_present(key):
+        if key in engine.connect_args.entries:
             continue  # which is used in the place of the URL's
         if argument is None:
             meant = standard.near_argument(key)

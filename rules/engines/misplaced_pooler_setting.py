@@ -104,6 +104,12 @@ engine = create_async_engine(
 other = create_async_engine(
     URL.create("postgresql+asyncpg", host="db", query={"prepared_statement_cache_size": "0"})
 )
+
+def build(is_async: bool):
+    args = {"statement_cache_size": 0} if is_async else {"sslmode": "require"}
+    return create_async_engine(
+        "postgresql+asyncpg://db/app?statement_cache_size=0", connect_args=args
+    )
 """),
         Valid("""\
 class Options:
@@ -354,7 +360,7 @@ def _url(engine: Engine, module: Module) -> Iterator[Violation]:
         return
     for key in (DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS):
         # What `connect_args` has is used in the place of the URL's.
-        if key not in engine.url.query or engine.connect_args.is_present(key):
+        if key not in engine.url.query or key in engine.connect_args.entries:
             continue
         where = url_argument(engine.call) or engine.call
         message = f"`{key}` is a string in the URL: every connect fails"
