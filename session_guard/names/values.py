@@ -84,6 +84,8 @@ _MADE_BY_PARTIAL = frozenset(
 _INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
 _DEEPEST = 40
+# Of `query = query.where(...)` in one branch after another each doubles what the name may be.
+_MOST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +330,8 @@ class _Evaluation:
         self._in_progress, self._hangs_on = number + 1, math.inf
         self._asked[key] = (number, ())
         found = tuple(dict.fromkeys(find()))
+        if len(found) > _MOST:
+            found = (*found[:_MOST], UNKNOWN)
         if self._hangs_on >= number:
             del self._asked[key]
             home.known[key] = found
@@ -887,6 +891,6 @@ def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:
     return _Evaluation().class_member(owner, name)
 
 
-def returned(function: LocalFunction) -> tuple[Value, ...]:
-    """Return what calling a known function gives back."""
-    return _Evaluation().returned(function)
+def returned(function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
+    """Return what calling a known function gives back, or awaiting that call."""
+    return _Evaluation().returned(function, awaited=awaited)
