@@ -22,7 +22,7 @@ from session_guard.modules import ModuleIndex
 from session_guard.names import databases, openings, sql, values
 from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
-from session_guard.names.held import Holders, gives_session
+from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
 from session_guard.rule import ProjectNames, Subject
 
@@ -53,7 +53,8 @@ _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+as
 _HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
 # Where the handler's functions get another name.
 _RENAMES_HANDLER = re.compile(
-    rb"\bget_(background_)?session\s+as\b|=\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
+    rb"\bget_(background_)?session\s+as\b"
+    rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
@@ -288,27 +289,25 @@ class Project:
         Found to a fixed point: a file that only re-exports has none of the fixed words.
         """
         makers: set[str] = set()
-        sessions: set[str] = set()
+        managers: set[str] = set()
         # What tests and migrations make is nobody else's.
         texts = [(path, _data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == _REFERENCE_FILE:
             texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
         matters = _may_make_or_rename
         while True:
-            found: set[str] = set()
+            known = makers | managers
             for path, data in texts:
-                if matters(data):
-                    exporting = self.names_of(path)
-                    if exporting is not None:
-                        found.update(_making_names(exporting, frozenset(makers)))
-                        sessions.update(_session_names(exporting, frozenset(sessions)))
-            fresh = found - makers
+                exporting = self.names_of(path) if matters(data) else None
+                if exporting is not None:
+                    makers.update(_making_names(exporting, frozenset(makers)))
+                    managers.update(_handler_names(exporting, frozenset(managers)))
+            fresh = (makers | managers) - known
             if not fresh:
                 return ProjectNames(
                     frozenset(name.encode() for name in makers),
-                    frozenset(name.encode() for name in sessions),
+                    frozenset(name.encode() for name in managers),
                 )
-            makers |= fresh
             matters = functools.partial(_has_one, tuple(name.encode() for name in fresh))
 
     def may_be_about(self, subjects: Iterable[Subject], path: Path, text: str) -> set[Subject]:
@@ -433,70 +432,87 @@ def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
 
     `known` are such names of other modules.
     """
-    yield from _renamed(names, known)
-    for name, found in _own_names(names):
-        if any(
-            _leads_to_makers(value)
+    yield from _renamed(names, known | openings.MAKERS)
+    for name, found in _stored_names(names):
+        if any(map(_makes_sessions, found)) or any(
+            _gives_maker(value)
             # SQLAlchemy's own names open the gates by themselves.
             or (name not in openings.MAKERS and openings.is_maker(value))
-            for value in found
+            for value in _led_to(found)
         ):
             yield name
-    for name, stored in names.scope.state.items():
-        if any(
-            _leads_to_makers(found)
-            for value, place in stored
-            for found in names.evaluate(value, place)
-        ):
-            yield name
-    for definition in names.scope.classes:
-        for name in (*definition.scope.attributes, *definition.scope.bindings):
-            owner = values.LocalClass(definition, names)
-            if any(_leads_to_makers(value) for value in values.class_member(owner, name)):
-                yield name
 
 
-def _session_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
-    """Yield the names of a module that give a session, or that annotate what holds one."""
+def _handler_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
+    """Yield the names of a module that lead to functions with the names of the handler's."""
     yield from _renamed(names, known | _HANDLER_NAMES)
-    for name, found in _own_names(names):
-        if any(map(_gives_session, found)) or any(map(openings.is_session_class, found)):
+    for name, found in _stored_names(names):
+        if any(
+            isinstance(value, values.LocalFunction) and value.definition.name in _HANDLER_NAMES
+            for value in _led_to(found)
+        ):
             yield name
-    for definition in names.scope.classes:
-        owner = values.LocalClass(definition, names)
-        for name in definition.scope.bindings:
-            if any(map(_gives_session, values.class_member(owner, name))):
-                yield name
-
-
-def _gives_session(value: values.Value) -> bool:
-    return isinstance(value, values.LocalFunction) and gives_session(value)
 
 
 def _renamed(names: Namespace, known: frozenset[str]) -> Iterator[str]:
     """Yield the other names under which a module imports known ones."""
     for name, bindings in names.scope.bindings.items():
         targets = [b.target.rpartition(".")[2] for b in bindings if b.kind == "import"]
-        if any(
-            target != name and (target in known or target in openings.MAKERS) for target in targets
-        ):
+        if any(target != name and target in known for target in targets):
             yield name
 
 
-def _own_names(names: Namespace) -> Iterator[tuple[str, list[values.Value]]]:
-    """Yield the names that a module binds otherwise than by importing, and what each stands for."""
-    for name, bindings in names.scope.bindings.items():
+def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, ...]]]:
+    """Yield the names that a module puts something under, and what each may stand for.
+
+    They are those that it binds otherwise than by importing, the attributes of its classes and of
+    `app.state`, and what it puts items into.
+    """
+    scope = names.scope
+    for name, bindings in scope.bindings.items():
         if any(binding.kind != "import" for binding in bindings):
-            yield name, list(values.annotated(Ref((name,)), end_of(names.scope), names))
+            yield name, tuple(values.annotated(Ref((name,)), end_of(scope), names))
+    for definition in scope.classes:
+        owner = values.LocalClass(definition, names)
+        for name in (*definition.scope.attributes, *definition.scope.bindings):
+            yield name, values.class_member(owner, name)
+    for name, stated in scope.state.items():
+        for value, place in stated:
+            yield name, names.evaluate(value, place)
+    for store in scope.stores:
+        if isinstance(store.owner, Ref) and store.value is not None:
+            yield store.owner.parts[-1], names.evaluate(store.value, store.place)
 
 
-def _leads_to_makers(value: values.Value) -> bool:
-    found = values.returned(value) if isinstance(value, values.LocalFunction) else (value,)
-    return any(
-        openings.factory(v) is not None
-        or (isinstance(v, values.LocalClass) and openings.is_session_class(v))
-        or (isinstance(value, values.LocalFunction) and openings.opening(v) is not None)
-        for v in found
+def _led_to(found: Iterable[values.Value]) -> Iterator[values.Value]:
+    """Yield values, what functions among them give back, and what tuples and dictionaries hold."""
+    waiting, seen = list(found), set[object]()
+    while waiting:
+        value = waiting.pop()
+        yield value
+        match value:
+            case values.LocalFunction(definition) if definition not in seen:
+                seen.add(definition)
+                waiting.extend(values.returned(value, awaited=definition.is_async))
+            case values.Items(sequence, place, home) if sequence not in seen:
+                seen.add(sequence)
+                waiting.extend(v for item in sequence.items for v in home.evaluate(item, place))
+            case values.Dictionary(display, place, home) if display not in seen:
+                seen.add(display)
+                waiting.extend(v for _, item in display.items for v in home.evaluate(item, place))
+
+
+def _gives_maker(value: values.Value) -> bool:
+    return openings.factory(value) is not None or (
+        isinstance(value, values.LocalClass) and openings.is_session_class(value)
+    )
+
+
+def _makes_sessions(value: values.Value) -> bool:
+    """Return whether calling a function gives a session that it opened."""
+    return isinstance(value, values.LocalFunction) and any(
+        openings.opening(result) is not None
+        for result in values.returned(value, awaited=value.definition.is_async)
     )
 
 
@@ -508,10 +524,6 @@ def _may_make(data: bytes) -> bool:
     return (
         count > 0 and sum(m.group().count(_SESSION_CLASS) for m in _NO_USE.finditer(data)) < count
     )
-
-
-def _uses_reference(data: bytes) -> bool:
-    return _USES_REFERENCE.search(data) is not None
 
 
 def _may_make_or_rename(data: bytes) -> bool:

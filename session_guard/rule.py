@@ -36,8 +36,8 @@ class ProjectNames:
     makers: frozenset[bytes] = frozenset()
     """Of session classes, factories and what gives them, and of functions that build engines."""
 
-    sessions: frozenset[bytes] = frozenset()
-    """Of functions that give a session, and of annotations that stand for one."""
+    managers: frozenset[bytes] = frozenset()
+    """Other names of the handler's functions."""
 
 
 class Subject(enum.Enum):

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.rule import ProjectNames
 
 
 class SessionSharedByTasks(Rule):
@@ -294,11 +293,6 @@ async def run(ids):
             because="task group",
         ),
     )
-
-    def gate(self, source: bytes, names: ProjectNames) -> bool:
-        from session_guard.usage import may_hold_sessions
-
-        return super().gate(source, names) and may_hold_sessions(source, names)
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

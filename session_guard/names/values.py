@@ -88,6 +88,7 @@ _INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "task
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
 _DEEPEST = 40
 _MOST_NAMES = 12
+_MOST_VALUES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +337,8 @@ class _Evaluation:
         self._in_progress, self._hangs_on = number + 1, math.inf
         self._asked[key] = (number, ())
         found = _distinct(find())
+        if len(found) > _MOST_VALUES:
+            found = (*found[:_MOST_VALUES], UNKNOWN)
         if self._hangs_on >= number:
             del self._asked[key]
             home.known[key] = found
@@ -995,6 +998,6 @@ def dependencies(scope: Scope, name: str, home: Namespace) -> tuple[LocalFunctio
     return tuple(_Evaluation().dependencies(scope, name, home))
 
 
-def returned(function: LocalFunction) -> tuple[Value, ...]:
-    """Return what calling a known function gives back."""
-    return _Evaluation().returned(function)
+def returned(function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
+    """Return what calling a known function gives back, or awaiting that call."""
+    return _Evaluation().returned(function, awaited=awaited)
