@@ -19,7 +19,7 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import databases, openings, sql, values
+from session_guard.names import databases, evaluation, openings, sql, values
 from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -471,11 +471,11 @@ def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, .
     scope = names.scope
     for name, bindings in scope.bindings.items():
         if any(binding.kind != "import" for binding in bindings):
-            yield name, tuple(values.annotated(Ref((name,)), end_of(scope), names))
+            yield name, tuple(evaluation.annotated(Ref((name,)), end_of(scope), names))
     for definition in scope.classes:
         owner = values.LocalClass(definition, names)
         for name in (*definition.scope.attributes, *definition.scope.bindings):
-            yield name, values.class_member(owner, name)
+            yield name, evaluation.class_member(owner, name)
     for name, stated in scope.state.items():
         for value, place in stated:
             yield name, names.evaluate(value, place)
@@ -493,7 +493,7 @@ def _led_to(found: Iterable[values.Value]) -> Iterator[values.Value]:
         match value:
             case values.LocalFunction(definition) if definition not in seen:
                 seen.add(definition)
-                waiting.extend(values.returned(value, awaited=definition.is_async))
+                waiting.extend(evaluation.returned(value, awaited=definition.is_async))
             case values.Items(sequence, place, home) if sequence not in seen:
                 seen.add(sequence)
                 waiting.extend(v for item in sequence.items for v in home.evaluate(item, place))
@@ -512,7 +512,7 @@ def _makes_sessions(value: values.Value) -> bool:
     """Return whether calling a function gives a session that it opened."""
     return isinstance(value, values.LocalFunction) and any(
         openings.opening(result) is not None
-        for result in values.returned(value, awaited=value.definition.is_async)
+        for result in evaluation.returned(value, awaited=value.definition.is_async)
     )
 
 

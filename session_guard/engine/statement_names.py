@@ -18,6 +18,7 @@ from session_guard.names.bindings import (
     TextBeginning,
     lookup,
 )
+from session_guard.names.evaluation import class_member
 from session_guard.names.openings import ancestry
 from session_guard.names.values import (
     UNKNOWN,
@@ -27,7 +28,6 @@ from session_guard.names.values import (
     LocalFunction,
     Method,
     Result,
-    class_member,
 )
 from session_guard.standard import Names
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from session_guard.names import openings, values
+from session_guard.names import evaluation, openings, values
 from session_guard.names.bindings import (
     AsyncItem,
     Attribute,
@@ -289,7 +289,7 @@ def _is_parameter_session(name: str, scope: Scope, home: Namespace, depth: int) 
 def depends_on_session(call: Call, place: Place, home: Namespace, depth: int = 0) -> bool:
     """Return whether a call is a framework's `Depends(get_session)`."""
     depends = home.evaluate(call.function, end_of(place.scope))
-    if not call.arguments or not any(map(values.is_depends, depends)):
+    if not call.arguments or not any(map(evaluation.is_depends, depends)):
         return False
     return any(
         isinstance(v, LocalFunction) and gives_session(v, depth)
@@ -304,13 +304,13 @@ def annotated_parameter(name: str, place: Place, home: Namespace) -> list[Value]
         for binding in lookup(name, place) or ()
         if binding.kind == "parameter"
         for annotation, outside in binding.place.scope.annotations.get(name, ())
-        for value in values.annotated(annotation, outside, home)
+        for value in evaluation.annotated(annotation, outside, home)
     ]
 
 
 def annotates_session(annotation: Expr, place: Place, home: Namespace) -> bool:
     """Return whether an annotation says that something is an async session, or may be None."""
-    return any(map(openings.is_session_class, values.annotated(annotation, place, home)))
+    return any(map(openings.is_session_class, evaluation.annotated(annotation, place, home)))
 
 
 # -- modules ------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ class Holders:
             any(
                 openings.is_session_class(value) or self._holds(value)
                 for annotation, place in scope.annotated
-                for value in values.annotated(annotation, place, names)
+                for value in evaluation.annotated(annotation, place, names)
             )
             or any(self._gives(call, place, names) for call, place in scope.calls)
             or any(
@@ -350,7 +350,10 @@ class Holders:
                 or (isinstance(function, LocalFunction) and gives_session(function))
                 for function in functions
             )
-            or (any(map(values.is_depends, functions)) and depends_on_session(call, place, names))
+            or (
+                any(map(evaluation.is_depends, functions))
+                and depends_on_session(call, place, names)
+            )
             or any(
                 openings.opening(value) is not None
                 for argument in call.arguments
@@ -382,12 +385,12 @@ class Holders:
             any(
                 self._holds(value)
                 for annotation, place in stated
-                for value in values.annotated(annotation, place, home)
+                for value in evaluation.annotated(annotation, place, home)
             )
             or any(
                 self._holds(value)
                 for name in scope.attributes
-                for value in values.class_member(owner, name)
+                for value in evaluation.class_member(owner, name)
             )
             or any(
                 self._holds(value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import Call, Ref
+from session_guard.names.evaluation import class_member
 from session_guard.names.values import (
     UNKNOWN,
     External,
@@ -14,7 +15,6 @@ from session_guard.names.values import (
     Method,
     Partial,
     Result,
-    class_member,
 )
 
 if TYPE_CHECKING:

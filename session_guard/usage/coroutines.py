@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Attribute, Call, Function, LambdaExpr, Ref
+from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import walk
 from session_guard.names.held import annotated_parameter, class_of_receiver, held
 from session_guard.names.values import (
@@ -17,7 +18,6 @@ from session_guard.names.values import (
     LocalFunction,
     Partial,
     Result,
-    class_member,
 )
 from session_guard.usage.objects import given_to_maker
 from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting

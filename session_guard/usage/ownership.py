@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import values
+from session_guard.names import evaluation
 from session_guard.names.bindings import AsyncItem, Await, Call, Ref
 from session_guard.names.held import held
 from session_guard.names.values import LocalFunction
@@ -65,7 +65,7 @@ class Ownership:
             return False
         return any(
             _closes_what_it_yields(dependency)
-            for dependency in values.dependencies(scope, session.name, self._module.names)
+            for dependency in evaluation.dependencies(scope, session.name, self._module.names)
         )
 
     # -- those who were given it ----------------------------------------------------------------

@@ -1,0 +1,748 @@
+"""Follows an expression to what it stands for, through assignments, imports, classes and calls.
+
+Nothing is imported or run; what cannot be followed is `UNKNOWN`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from session_guard.names.bindings import (
+    Attribute,
+    Await,
+    Binding,
+    Call,
+    Class,
+    Constant,
+    Display,
+    Either,
+    Element,
+    Expr,
+    Function,
+    Item,
+    LambdaExpr,
+    Opaque,
+    Place,
+    Ref,
+    Scope,
+    Sequence,
+    Subscript,
+    TextBeginning,
+    end_of,
+    lookup,
+)
+from session_guard.names.values import (
+    UNKNOWN,
+    Beginning,
+    Dictionary,
+    External,
+    Instance,
+    Items,
+    Literal,
+    LocalClass,
+    LocalFunction,
+    Method,
+    Namespace,
+    Partial,
+    Result,
+    Step,
+    Value,
+    through_step,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+# Where SQLAlchemy and SQLModel define what they also export from a shorter path.
+_PUBLIC_NAMES = {
+    "sqlalchemy.ext.asyncio.session.AsyncSession": "sqlalchemy.ext.asyncio.AsyncSession",
+    "sqlalchemy.ext.asyncio.session.async_sessionmaker": (
+        "sqlalchemy.ext.asyncio.async_sessionmaker"
+    ),
+    "sqlalchemy.ext.asyncio.scoping.async_scoped_session": (
+        "sqlalchemy.ext.asyncio.async_scoped_session"
+    ),
+    "sqlalchemy.ext.asyncio.engine.create_async_engine": (
+        "sqlalchemy.ext.asyncio.create_async_engine"
+    ),
+    "sqlalchemy.ext.asyncio.engine.async_engine_from_config": (
+        "sqlalchemy.ext.asyncio.async_engine_from_config"
+    ),
+    "sqlalchemy.orm.session.sessionmaker": "sqlalchemy.orm.sessionmaker",
+    # A package that chat bots have SQLAlchemy's class from.
+    "nonebot_plugin_orm.AsyncSession": "sqlalchemy.ext.asyncio.AsyncSession",
+}
+# Modules whose `import *` is understood, and what it brings that matters here.
+_STAR_EXPORTS = {
+    "sqlalchemy.ext.asyncio": {
+        "AsyncSession",
+        "async_sessionmaker",
+        "async_scoped_session",
+        "create_async_engine",
+        "async_engine_from_config",
+    },
+    "sqlalchemy.orm": {"sessionmaker"},
+    "sqlmodel.ext.asyncio.session": {"AsyncSession"},
+}
+_ANNOTATED = frozenset(
+    {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
+)
+_UNIONS = frozenset({"typing.Optional", "typing.Union"})
+_TRANSPARENT_DECORATORS = frozenset(
+    {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
+)
+_FACTORIES = frozenset({"sqlalchemy.ext.asyncio.async_sessionmaker"})
+_MADE_BY_PARTIAL = frozenset(
+    {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
+)
+# `Depends` and its kin of FastAPI and of those that took it over.
+_INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
+_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
+_DEEPEST = 40
+_MOST_NAMES = 12
+_MOST_VALUES = 50
+
+
+class Evaluation:
+    """One question; what it has found out, since names meet again and can go round in circles."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._asked: dict[object, tuple[int, tuple[Value, ...]]] = {}
+        """By binding, function or member: what was found, and the number of the outermost question
+        in progress that it hangs on. What is being found out is nothing until it is known."""
+        self._in_progress = 0
+        self._hangs_on: float = math.inf
+
+    def once(
+        self, key: object, home: Namespace, find: Callable[[], Iterable[Value]]
+    ) -> tuple[Value, ...]:
+        """Return what `find` says of a part of `home`, which is asked once.
+
+        What was cut short, in a circle or by its depth, holds for this question alone.
+        """
+        if key in home.known:
+            return home.known[key]
+        if key in self._asked:
+            number, found = self._asked[key]
+            self._hangs_on = min(self._hangs_on, number)
+            return found
+        number, outer = self._in_progress, self._hangs_on
+        self._in_progress, self._hangs_on = number + 1, math.inf
+        self._asked[key] = (number, ())
+        found = _distinct(find())
+        if len(found) > _MOST_VALUES:
+            found = (*found[:_MOST_VALUES], UNKNOWN)
+        if self._hangs_on >= number:
+            del self._asked[key]
+            home.known[key] = found
+            self._hangs_on = outer
+        else:
+            self._asked[key] = (int(self._hangs_on), found)
+            self._hangs_on = min(self._hangs_on, outer)
+        self._in_progress = number
+        return found
+
+    def expr(self, expr: Expr, place: Place, home: Namespace) -> tuple[Value, ...]:
+        if self.depth >= _DEEPEST:
+            self._hangs_on = -1
+            return (UNKNOWN,)
+        self.depth += 1
+        try:
+            match expr:
+                case Ref():
+                    return self._ref(expr, place, home)
+                case Call():
+                    return self._call(expr, place, home)
+                case Attribute():
+                    owners = self.expr(expr.value, place, home)
+                    return self._attribute(owners, expr.name, home)
+                case Subscript():
+                    return self._subscript(expr, place, home)
+                case Constant():
+                    return (Literal(expr.value),)
+                case TextBeginning():
+                    return (Beginning(expr.text, expr.pieces),)
+                case Opaque() if any(isinstance(piece, str) for piece in expr.pieces):
+                    return tuple(self._text(expr.pieces, place, home))
+                case Display():
+                    return (Dictionary(expr, place, home),)
+                case Sequence():
+                    return (Items(expr, place, home),)
+                case Item():
+                    return self._item(expr, place, home)
+                case Element():
+                    return tuple(self._elements(expr.value, place, home))
+                case Await(Call() as call):
+                    return self._call(call, place, home, awaited=True)
+                case Either():
+                    return tuple(
+                        value for option in expr.options for value in self.expr(option, place, home)
+                    )
+                case LambdaExpr():
+                    function = Function("<lambda>", False, 0, (), expr.scope, place, expr)
+                    function.returns.append((expr.body, end_of(expr.scope)))
+                    return (LocalFunction(function, home),)
+                case _:
+                    return (UNKNOWN,)
+        finally:
+            self.depth -= 1
+
+    def _text(
+        self, pieces: tuple[str | Expr, ...], place: Place, home: Namespace
+    ) -> Iterator[Value]:
+        """Yield what is known of a string that begins with an expression."""
+        first, *rest = pieces
+        found = self.expr(first, place, home) if not isinstance(first, str) else ()
+        for value in found:
+            match value:
+                case Literal(str(text)):
+                    yield Beginning(text, (text, *rest))
+                case Beginning(text, begun) if text and begun:
+                    yield Beginning(text, (*begun, *rest))
+                case _:
+                    yield Beginning("", pieces)
+
+    def _subscript(self, expr: Subscript, place: Place, home: Namespace) -> tuple[Value, ...]:
+        """Return what `X[...]` stands for: of `Annotated` and unions, the classes in it."""
+        found = self.expr(expr.value, place, home)
+        names = {value.dotted for value in found if isinstance(value, External)}
+        if names & _UNIONS or any(map(_is_annotated, names)):
+            items = expr.items if names & _UNIONS else expr.items[:1]
+            return tuple(
+                value for item in items for value in self.expr(_unquoted(item), place, home)
+            )
+        values: list[Value] = []
+        for value in found:
+            match value:
+                case External() | LocalClass():  # `AsyncSession[...]` is the class
+                    values.append(value)
+                case Dictionary():
+                    values.extend(self._looked_up(value, expr.items))
+                case Items() if len(expr.items) == 1 and isinstance(expr.items[0], Constant):
+                    values.extend(self._at(value, expr.items[0].value))
+                case _:
+                    values.append(UNKNOWN)
+        if isinstance(expr.value, Ref):
+            values.extend(self._stored(expr.value, expr.items, home))
+        return tuple(values)
+
+    def _item(self, item: Item, place: Place, home: Namespace) -> tuple[Value, ...]:
+        values: list[Value] = []
+        for value in self.expr(item.value, place, home):
+            if isinstance(value, Items) and len(value.sequence.items) == item.count:
+                values.extend(self._at(value, item.index))
+            else:
+                values.append(UNKNOWN)
+        return tuple(values)
+
+    def _elements(self, expr: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield what the elements of what can be iterated over may be."""
+        for value in self.expr(expr, place, home):
+            if not isinstance(value, Items):
+                yield UNKNOWN
+                continue
+            for item in value.sequence.items:
+                yield from self.expr(item, value.place, value.home)
+            for item, at in self._appended(value):
+                yield from self.expr(item, at, value.home)
+        for function in self.expr(expr.function, place, home) if isinstance(expr, Call) else ():
+            if isinstance(function, LocalFunction):
+                for item, at in function.definition.yields:
+                    yield from self.expr(item, at, function.home)
+
+    def _appended(self, items: Items) -> Iterator[tuple[Expr, Place]]:
+        """Yield what the function that made a list appends to it, under the name it gave it."""
+        scope = items.place.scope
+        names = [
+            name
+            for name, bindings in scope.bindings.items()
+            if any(binding.value is items.sequence for binding in bindings)
+        ]
+        calls = scope.function.calls if scope.function is not None else scope.calls
+        for call, at in calls if names else ():
+            if (
+                isinstance(call.function, Ref)
+                and call.function.parts in [(name, "append") for name in names]
+                and call.arguments
+            ):
+                yield call.arguments[0], at
+
+    def _at(self, items: Items, index: object) -> tuple[Value, ...]:
+        """Return what stands at an index of a tuple or list."""
+        given = items.sequence.items
+        if items.sequence.has_star or not isinstance(index, int) or not 0 <= index < len(given):
+            return (UNKNOWN,)
+        return self.expr(given[index], items.place, items.home)
+
+    def _looked_up(self, found: Dictionary, keys: tuple[Expr, ...]) -> Iterator[Value]:
+        """Yield what a dictionary may hold under a key; it may have changed since."""
+        yield UNKNOWN
+        wanted = keys[0] if len(keys) == 1 else None
+        for key, value in found.display.items:
+            if (
+                isinstance(key, Constant)
+                and isinstance(wanted, Constant)
+                and key.value != wanted.value
+            ):
+                continue
+            if key is not None:
+                yield from self.expr(value, found.place, found.home)
+
+    def _stored(self, owner: Ref, keys: tuple[Expr, ...], home: Namespace) -> Iterator[Value]:
+        """Yield what statements of the module put into a dictionary under a key."""
+        wanted = keys[0] if len(keys) == 1 else None
+        for store in home.scope.stores:
+            if (
+                store.value is None
+                or not isinstance(store.owner, Ref)
+                or store.owner.parts != owner.parts
+                or (
+                    isinstance(store.key, Constant)
+                    and isinstance(wanted, Constant)
+                    and store.key.value != wanted.value
+                )
+            ):
+                continue
+            value, at = store.value, store.place
+            yield from self.once(store, home, functools.partial(self.expr, value, at, home))
+
+    def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
+        first, *rest = ref.parts
+        bindings = lookup(first, place)
+        values: list[Value] = []
+        if bindings is None:
+            values.extend(self._starred(first, home))
+        else:
+            for binding in bindings:
+                match binding.value:
+                    case _ if binding.kind == "import":
+                        values.extend(self._follow(home.absolute(binding.target), home))
+                    case Class():
+                        values.append(LocalClass(binding.value, home))
+                    case Function():
+                        values.append(LocalFunction(binding.value, home))
+                    case None if binding.kind == "parameter":
+                        values.extend(self._parameter(binding.place.scope, first, home, rest))
+                    case None:
+                        values.append(UNKNOWN)
+                    case _:
+                        values.extend(self._bound(binding, home))
+            values.extend(self._hidden_by_star(first, bindings, place, home))
+        for name in rest:
+            values = list(self._attribute(tuple(values), name, home))
+        if (len(ref.parts) > 2 and ref.parts[-2] == "state") or ref.parts[:-1] == ("state",):
+            values.extend(self._in_state(ref.parts[-1], home))
+        assigned = home.scope.assigned_attributes
+        if any(ref.parts[:end] in assigned for end in range(2, len(ref.parts) + 1)):
+            values.append(UNKNOWN)
+        step = (ref.parts, place, home)
+        return tuple(
+            replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v
+            for v in _distinct(values)
+        )
+
+    def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
+        for of, value, place in home.in_state(name):
+            yield from self.once(value, of, functools.partial(self.expr, value, place, of))
+
+    def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
+        value = binding.value
+        assert value is not None
+        assert not isinstance(value, (Function, Class))
+        return self.once(binding, home, lambda: self.expr(value, binding.place, home))
+
+    def _parameter(
+        self, scope: Scope, name: str, home: Namespace, rest: list[str]
+    ) -> Iterator[Value]:
+        """Yield what a parameter may be: what a framework injects, or an object of its class.
+
+        `self` stands for its class, where an attribute of it is asked for; `cls` does always.
+        """
+        if scope.receiver == name and scope.parent is not None and scope.parent.definition:
+            is_class = scope.function is not None and scope.function.is_decorated("classmethod")
+            yield LocalClass(scope.parent.definition, home) if rest or is_class else UNKNOWN
+            return
+        found = list(self._injected(scope, name, home))
+        for annotation, place in scope.annotations.get(name, ()) if not found else ():
+            found.extend(self._instances(annotation, place, home))
+        yield UNKNOWN
+        yield from found
+
+    def _injected(self, scope: Scope, name: str, home: Namespace) -> Iterator[Value]:
+        """Yield what a framework gives for a parameter: what its dependency returns."""
+        for function in self.dependencies(scope, name, home):
+            yield from self.returned(function, awaited=function.definition.is_async)
+
+    def dependencies(self, scope: Scope, name: str, home: Namespace) -> Iterator[LocalFunction]:
+        """Yield the functions that a framework asks for what a parameter is given."""
+        stated = [self._alias(*found, home) for found in scope.annotations.get(name, ())]
+        given = [
+            (item, at, of)
+            for annotation, at, of in stated
+            if isinstance(annotation, Subscript)
+            for item in annotation.items[1:]
+        ]
+        if name in scope.defaults:
+            given.append((*scope.defaults[name], home))
+        for call, place, of in given:
+            if not isinstance(call, Call) or not call.arguments:
+                continue
+            at = end_of(place.scope)
+            if any(map(is_depends, self.expr(call.function, at, of))):
+                for function in self.expr(call.arguments[0], at, of):
+                    if isinstance(function, LocalFunction):
+                        yield function
+
+    def _alias(
+        self, annotation: Expr, place: Place, home: Namespace
+    ) -> tuple[Expr, Place, Namespace]:
+        """Return what an annotation is a name of, here or in another module; or else itself."""
+        for _ in range(_MOST_NAMES):
+            if not isinstance(annotation, Ref) or len(annotation.parts) != 1:
+                break
+            bindings = lookup(annotation.parts[0], end_of(place.scope)) or ()
+            for binding in bindings:
+                if binding.kind == "import":
+                    found = home.find_module(home.absolute(binding.target))
+                    if found is not None and len(found[1]) == 1:
+                        home, place = found[0], end_of(found[0].scope)
+                        annotation = Ref(found[1])
+                        break
+                elif binding.value is not None and not isinstance(binding.value, (Function, Class)):
+                    annotation, place = binding.value, binding.place
+                    break
+            else:
+                break
+        return annotation, place, home
+
+    def _starred(self, name: str, home: Namespace) -> tuple[Value, ...]:
+        """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
+        if not home.scope.star_imports:
+            return (External(name),)
+        return self.once(name, home, lambda: self._from_stars(name, home)) or (UNKNOWN,)
+
+    def _from_stars(self, name: str, home: Namespace) -> tuple[Value, ...]:
+        for target, _ in reversed(home.scope.star_imports):
+            values = self._from_star(name, home.absolute(target), home)
+            if values not in ((), (UNKNOWN,)):
+                return values
+        return (External(name),)
+
+    def _from_star(self, name: str, module: str, home: Namespace) -> tuple[Value, ...]:
+        """Return what `from module import *` binds `name` to; nothing if it does not."""
+        if module in _STAR_EXPORTS:
+            return (External(f"{module}.{name}"),) if name in _STAR_EXPORTS[module] else ()
+        found = home.find_module(module)
+        if found is None or found[1]:
+            return (UNKNOWN,)  # a module outside the project may have any name
+        if not _exports_by_star(found[0], name):
+            return ()
+        return self._member(found[0], name) or ()
+
+    def _hidden_by_star(
+        self, name: str, bindings: list[Binding], place: Place, home: Namespace
+    ) -> tuple[Value, ...]:
+        """Return what an `import *` behind a module's own binding may have put in its place."""
+        own = [b.place.order for b in bindings if b.place.scope is home.scope]
+        return tuple(
+            value
+            for target, star in home.scope.star_imports
+            if own
+            and star.order > min(own)
+            and (place.scope is not home.scope or star.order < place.order)
+            for value in self._from_star(name, home.absolute(target), home)
+        )
+
+    def _follow(self, dotted: str, home: Namespace) -> tuple[Value, ...]:
+        """Return what an absolute dotted name stands for, inside the project where it is there."""
+        found = home.find_module(dotted)
+        if found is None:
+            return (External(_PUBLIC_NAMES.get(dotted, dotted)),)
+        module, rest = found
+        if not rest:
+            return (External(dotted),)
+        first, *attributes = rest
+        values = self._member(module, first)
+        if values is None:
+            return (External(dotted),)
+        for name in attributes:
+            values = self._attribute(values, name, module)
+        return values
+
+    def _member(self, module: Namespace, name: str) -> tuple[Value, ...] | None:
+        """Return what a known module holds under `name`, or None where it binds no such name."""
+        at = end_of(module.scope)
+        if name in module.scope.bindings or module.scope.star_imports:
+            values = self.expr(Ref((name,)), at, module)
+            if values != (External(name),):
+                return values
+        getter = module.scope.bindings.get("__getattr__")
+        if getter and isinstance(getter[-1].value, Function):
+            return self.returned(LocalFunction(getter[-1].value, module))
+        return None
+
+    def _attribute(
+        self, owners: tuple[Value, ...], name: str, home: Namespace
+    ) -> tuple[Value, ...]:
+        values: list[Value] = []
+        for owner in owners:
+            match owner:
+                case External():
+                    values.extend(self._follow(f"{owner.dotted}.{name}", home))
+                case LocalClass():
+                    values.extend(self.class_member(owner, name))
+                case Instance(of):
+                    values.extend(self.class_member(of, name))
+                case Result(function=LocalClass() as definition):
+                    step = Step(owner.call, owner.place, owner.home, definition)
+                    found = through_step(self.class_member(definition, name), step)
+                    values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
+                case Result() | Partial() | Dictionary():
+                    values.append(Method(owner, name))
+                case _:
+                    values.append(UNKNOWN)
+        return tuple(values)
+
+    def class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
+        """Return what a class, or an instance of it, holds under `name`; bases are asked too."""
+        key = owner.definition, name
+        found = self.once(key, owner.home, lambda: self._class_member(owner, name))
+        return found or (UNKNOWN,)
+
+    def _class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
+        scope = owner.definition.scope
+        values: list[Value] = []
+        for binding in scope.bindings.get(name, ()):
+            match binding.value:
+                case Function() if _is_property(binding.value):
+                    values.extend(self.returned(LocalFunction(binding.value, owner.home)))
+                case Function():
+                    values.append(LocalFunction(binding.value, owner.home))
+                case Class():
+                    values.append(LocalClass(binding.value, owner.home))
+                case None:
+                    values.append(UNKNOWN)
+                case _:
+                    values.extend(self._bound(binding, owner.home))
+        for binding in scope.attributes.get(name, ()):
+            values.extend(self._bound(binding, owner.home))
+        if not values:
+            for base in owner.definition.bases:
+                for value in self.expr(base, owner.definition.place, owner.home):
+                    if isinstance(value, LocalClass):
+                        values.extend(v for v in self.class_member(value, name) if v != UNKNOWN)
+        if not values:
+            for annotation, place in scope.annotations.get(name, ()):
+                values.extend((UNKNOWN, *self._instances(annotation, place, owner.home)))
+        return tuple(values)
+
+    def _call(
+        self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
+    ) -> tuple[Value, ...]:
+        values: list[Value] = []
+        for function in self.expr(call.function, place, home):
+            match function:
+                case External("functools.partial") if call.arguments:
+                    values.extend(
+                        Partial(target, call, place, home)
+                        for target in self.expr(call.arguments[0], place, home)
+                    )
+                case External("typing.cast") if len(call.arguments) == 2:
+                    values.extend(self.expr(call.arguments[1], place, home))
+                case External("dict") if "dict" not in home.scope.bindings:
+                    given = tuple((None, argument) for argument in call.arguments)
+                    named = tuple(
+                        (None if key is None else Constant(key), value)
+                        for key, value in call.keywords
+                    )
+                    display = Display((*given, *named), call.node)
+                    values.append(Dictionary(display, place, home))
+                case Method(Dictionary(), "copy") if isinstance(call.function, Ref):
+                    original = Ref(call.function.parts[:-1])
+                    copied = Display(((None, original),), call.node)
+                    values.append(Dictionary(copied, place, home))
+                case Method(Dictionary() as found, "get") if call.arguments:
+                    values.extend(self._looked_up(found, call.arguments[:1]))
+                    owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
+                    values.extend(self._stored(Ref(owner), call.arguments[:1], home))
+                case Partial(External() as target, made) if target.dotted in _MADE_BY_PARTIAL:
+                    values.append(Result(target, _merged(made, call), place, home))
+                case External() | LocalClass() | Partial() | Result() | Method() if not awaited:
+                    values.append(Result(function, call, place, home))
+                case LocalFunction():
+                    step = Step(call, place, home, function)
+                    values.extend(through_step(self.returned(function, awaited=awaited), step))
+                case Literal(None):
+                    pass  # which cannot be called: it is set before
+                case _:
+                    values.append(UNKNOWN)
+        return tuple(values)
+
+    def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
+        stated = function.definition.returned_type
+        found = self._returned(function, awaited=awaited)
+        if stated is None or any(value != UNKNOWN for value in found):
+            return found
+        place = function.definition.place
+        if function.definition.is_async == awaited and not function.definition.is_generator:
+            home = function.home
+            found = (
+                *found,
+                *self._instances(stated, place, home),
+                *self._factories(stated, place, home),
+            )
+        return found
+
+    def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield what an annotation says of an object: that it is one of a known class."""
+        for value in self.annotated(annotation, place, home):
+            if isinstance(value, LocalClass):
+                yield Instance(value)
+
+    def _factories(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        """Yield a session factory of which nothing is known, where an annotation tells of one."""
+        for value in self.annotated(annotation, place, home):
+            if isinstance(value, External) and value.dotted in _FACTORIES:
+                arguments = ((None, Opaque()),)  # as if they were unpacked
+                yield Result(value, Call(annotation, (), arguments, None), place, home)
+
+    def annotated(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+        waiting = list(self.expr(_unquoted(annotation), end_of(place.scope), home))
+        while waiting:
+            value = waiting.pop()
+            match value:
+                case Dictionary(display, at, of) if all(key is None for key, _ in display.items):
+                    for _, option in display.items:  # `C | None`
+                        waiting.extend(self.expr(_unquoted(option), at, of))
+                case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
+                    waiting.extend(self.expr(made, at, of))
+                case _:
+                    yield value
+
+    def _returned(self, function: LocalFunction, *, awaited: bool) -> tuple[Value, ...]:
+        definition = function.definition
+        if definition.is_async != awaited or definition.is_generator or not definition.returns:
+            return (UNKNOWN,)
+        for decorator in () if _is_property(definition) else definition.decorators:
+            target = decorator.function if isinstance(decorator, Call) else decorator
+            for value in self.expr(target, definition.place, function.home):
+                if not (isinstance(value, External) and value.dotted in _TRANSPARENT_DECORATORS):
+                    return (UNKNOWN,)
+        return self.once(
+            definition,
+            function.home,
+            lambda: tuple(
+                value
+                for expr, place in definition.returns
+                for value in self.expr(expr, place, function.home)
+            ),
+        )
+
+
+def _is_property(function: Function) -> bool:
+    """Return whether a method is read like an attribute."""
+    return any(
+        isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
+        for decorator in function.decorators
+    )
+
+
+def is_depends(value: Value) -> bool:
+    """Return whether a function tells a framework to give a parameter what another returns."""
+    if not isinstance(value, External):
+        return False
+    package, _, name = value.dotted.partition(".")
+    return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+
+
+def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
+    """Return one of the values that differ in nothing but the way from where both come from.
+
+    `query = query.where(...)` in one branch after the other would double them with each.
+    """
+    return tuple({_origin(value): value for value in found}.values())
+
+
+def _origin(value: Value) -> object:
+    """Return what tells a value from others: the call it came of, and where its chain began."""
+    last = value
+    while True:
+        match value:
+            case Result(function=Result() | Method() | Partial() as inner):
+                value = inner
+            case Method(owner=Result() | Method() | Partial() as inner):
+                value = inner
+            case _:
+                break
+    if value is last:
+        return value if not isinstance(value, Result) else _made(value)
+    return (_made(last), _made(value))
+
+
+def _made(value: Value) -> object:
+    match value:
+        case Result(function=External(dotted)):
+            return (dotted, id(value.call.node), *(id(step.call.node) for step in value.through))
+        case Result():
+            return (id(value.call.node), *(id(step.call.node) for step in value.through))
+        case Method(name=name):
+            return name
+    return value
+
+
+def _merged(made: Call, call: Call) -> Call:
+    """Return the call that a call of `functools.partial(...)` comes to."""
+    own = {key for key, _ in call.keywords}
+    kept = tuple((key, value) for key, value in made.keywords if key is None or key not in own)
+    arguments = (*made.arguments[1:], *call.arguments)
+    return Call(call.function, arguments, (*kept, *call.keywords), call.node)
+
+
+def _is_annotated(dotted: str) -> bool:
+    """Return whether `X[C, ...]` is `C` with something said of it."""
+    return dotted in _ANNOTATED or (dotted.startswith("dishka.") and dotted.endswith(".FromDishka"))
+
+
+def _unquoted(expr: Expr) -> Expr:
+    """Return what an annotation that stands in a string says."""
+    if isinstance(expr, Constant) and isinstance(expr.value, str):
+        from session_guard.names.from_ast import parse_expression
+
+        return parse_expression(expr.value)
+    return expr
+
+
+def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
+    """Yield the classes that an annotation names, `None` and what goes with them left out."""
+    return Evaluation().annotated(annotation, place, home)
+
+
+def _exports_by_star(module: Namespace, name: str) -> bool:
+    """Return whether `import *` brings a name of a module along."""
+    exported = module.scope.bindings.get("__all__")
+    if exported and isinstance(exported[-1].value, Sequence):
+        return any(
+            isinstance(item, Constant) and item.value == name for item in exported[-1].value.items
+        )
+    return not name.startswith("_") and (
+        name in module.scope.bindings or bool(module.scope.star_imports)
+    )
+
+
+def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:
+    """Return what a class, or an instance of it, holds under `name`."""
+    return Evaluation().class_member(owner, name)
+
+
+def dependencies(scope: Scope, name: str, home: Namespace) -> tuple[LocalFunction, ...]:
+    """Return the functions that a framework asks for what a parameter of a function is given."""
+    return tuple(Evaluation().dependencies(scope, name, home))
+
+
+def returned(function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
+    """Return what calling a known function gives back, or awaiting that call."""
+    return Evaluation().returned(function, awaited=awaited)
