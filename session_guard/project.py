@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_guard import sources
 from session_guard.config import ConfigError
+from session_guard.gate import ProjectNames, Subject
 from session_guard.handler import (
     CONTEXT_MANAGER,
     Handler,
@@ -24,7 +25,6 @@ from session_guard.names.bindings import Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
-from session_guard.rule import ProjectNames, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -368,7 +368,7 @@ def _engine_in_autocommit(call: cst.Call, module: Module) -> Engine | None:
 
     from session_guard.arguments import argument
     from session_guard.engine.facts import engine_behind, engine_of
-    from session_guard.names.dictionaries import of_expression, of_keywords
+    from session_guard.execution_options import of_expression, of_keywords
 
     engine = engine_of(call, module)
     if engine is not None:

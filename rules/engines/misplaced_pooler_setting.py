@@ -306,7 +306,7 @@ engine = create_async_engine(url)
         from libcst import Call
 
         from session_guard.engine.facts import engine_of
-        from session_guard.session_options import takes_session_options
+        from session_guard.execution_options import takes_session_options
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)
@@ -393,7 +393,7 @@ _MESSAGE = "as an execution option `{}` does nothing"
 
 def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
     from session_guard.engine.connect_args import without_method_option as without
-    from session_guard.names.dictionaries import of_keywords
+    from session_guard.execution_options import of_keywords
     from session_guard.standard import ONLY_ASYNCPG
 
     given = {arg.keyword.value: arg for arg in call.args if arg.keyword is not None}
@@ -410,7 +410,7 @@ def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
 def _options_of_call(call: cst.Call, module: Module) -> Iterator[Violation]:
     from session_guard.arguments import NotFixableError, argument
     from session_guard.engine.connect_args import without_option
-    from session_guard.names.dictionaries import of_expression
+    from session_guard.execution_options import of_expression
     from session_guard.standard import ONLY_ASYNCPG
 
     given = argument(call, "execution_options")

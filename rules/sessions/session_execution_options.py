@@ -228,7 +228,7 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
 
         from session_guard import versions
         from session_guard.arguments import NotFixableError, argument
-        from session_guard.session_options import takes_session_options
+        from session_guard.execution_options import takes_session_options
 
         assert isinstance(node, Call)
         given = argument(node, "execution_options")

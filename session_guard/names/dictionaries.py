@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from collections.abc import Sequence as Several
 
-    import libcst as cst
-
-    from session_guard.module import Module
     from session_guard.names.bindings import Binding, Branches, Expr, Place
     from session_guard.names.values import Namespace, Value
 
@@ -139,18 +136,6 @@ def of_display(display: Display, place: Place, home: Namespace, depth: int = 0) 
         else:
             result.write(name, Entry(located, display.node), is_certain=True)
     return result
-
-
-def of_expression(node: cst.BaseExpression, module: Module) -> Contents:
-    """Return what is in the dictionary that an expression of a file stands for."""
-    return contents(Located(module.expr(node), module.place(node), module.names))
-
-
-def of_keywords(call: cst.Call, module: Module) -> Contents:
-    """Return the keyword arguments of a call of a file; what comes with `**` where it is known."""
-    expr = module.expr(call)
-    assert isinstance(expr, Call)
-    return keywords(expr, module.place(call), module.names)
 
 
 def keywords(call: Call, place: Place, home: Namespace) -> Contents:
