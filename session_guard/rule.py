@@ -11,6 +11,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+# Rules take them from here.
+from session_guard.gate import ProjectNames as ProjectNames  # noqa: TC001
+from session_guard.gate import Subject as Subject  # noqa: TC001
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
