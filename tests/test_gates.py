@@ -31,6 +31,32 @@ PACKAGES = (
     "sqlalchemy-bind-manager",
     "tgbotcore",
 )
+# Files that hold no word of SQLAlchemy's, and reach sessions by names of the project's alone.
+BY_NAME = {
+    "names.py": """\
+from typing import Annotated
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import background_task_session_factory as open_it, get_session
+
+Db = Annotated[AsyncSession, Depends(get_session)]
+""",
+    "opens.py": """\
+from app.names import open_it
+
+async def job():
+    async with open_it() as s:
+        await s.commit()
+""",
+    "shares.py": """\
+import asyncio
+from app.names import Db
+from app.work import load
+
+async def run(db: Db):
+    await asyncio.gather(load(db, 1), load(db, 2))
+""",
+}
 HANDLER = (HERE / "fixtures" / "standard_2025" / "async_session.py").read_text()
 
 
@@ -55,6 +81,8 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     (folder / "pyproject.toml").touch()
     (folder / "app").mkdir()
     (folder / "app" / "db.py").write_text(HANDLER)
+    for name, text in BY_NAME.items():
+        (folder / "app" / name).write_text(text)
     for rule in load_rules():
         for number, example in enumerate((*rule.valid, *rule.invalid)):
             if example.handler is None:
