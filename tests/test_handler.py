@@ -26,8 +26,8 @@ async def job():
 """
 
 
-def lay_out(root: Path, files: dict[str, str], table: str = "") -> None:
-    (root / "pyproject.toml").write_text(f'[tool.session-guard]\nselect = ["SG10"]\n{table}\n')
+def lay_out(root: Path, files: dict[str, str], table: str = "", select: str = "SG10") -> None:
+    (root / "pyproject.toml").write_text(f'[tool.session-guard]\nselect = ["{select}"]\n{table}\n')
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +82,127 @@ def test_two_builders_are_none(tmp_path: Path) -> None:
     found, notices = check(tmp_path)
     assert {item.code for item in found} >= {"SG102", "SG103"}
     assert notices == []
+
+
+ENGINE = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+engine = create_async_engine("postgresql+asyncpg://db")
+"""
+FACTORY = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from app.db.engine import engine
+SessionLocal = async_sessionmaker(engine)
+"""
+PACKAGE = {"app/db/engine.py": ENGINE, "app/db/session.py": FACTORY}
+USER = """\
+from app.db.session import SessionLocal
+
+async def job():
+    async with SessionLocal() as s:
+        await s.commit()
+"""
+
+
+def test_the_engine_and_the_factory_may_be_built_by_one_module_each(tmp_path: Path) -> None:
+    lay_out(tmp_path, {**PACKAGE, "app/jobs.py": USER}, select="SG")
+    found, [notice] = check(tmp_path)
+    assert "app/db/engine.py and app/db/session.py alone build the project's engine" in notice
+    # What its engine lacks is reported all the same.
+    places = [(item.path.rpartition("/")[2], item.code) for item in found]
+    assert places == [("jobs.py", "SG103"), ("engine.py", "SG202")]
+
+
+OTHERS = {
+    "a second engine": {"app/reports.py": ENGINE},
+    "a second factory": {"app/reports.py": FACTORY},
+    "both again": {"app/reports.py": ENGINE + FACTORY},
+    "an engine from the configuration": {
+        "app/reports.py": "from sqlalchemy.ext.asyncio import async_engine_from_config as make\n"
+        "engine = make({})\n"
+    },
+    "an engine in a function": {
+        "app/reports.py": "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        "def make(url):\n    return create_async_engine(url)\n"
+    },
+    "a partial engine that is completed": {
+        "app/reports.py": "import functools\n"
+        "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        'engine = functools.partial(create_async_engine, "postgresql+asyncpg://db")()\n'
+    },
+}
+
+
+@pytest.mark.parametrize("others", OTHERS.values(), ids=OTHERS.keys())
+def test_of_two_that_build_the_same_none_is_alone(others: dict[str, str], tmp_path: Path) -> None:
+    lay_out(tmp_path, {**PACKAGE, **others}, select="SG")
+    found, notices = check(tmp_path)
+    assert notices == []
+    assert {("engine.py", "SG201"), ("session.py", "SG102")} <= {
+        (item.path.rpartition("/")[2], item.code) for item in found
+    }
+
+
+NO_BUILDERS = {
+    "an environment of Alembic's": {
+        "app/db_migrations/env.py": f"from alembic import context\n{ENGINE}",
+    },
+    "one of several databases": {
+        "services/mail/alembic_mail/env.py": f"from alembic import context as c\n{ENGINE}",
+    },
+    "tests": {"scripts/test_connection.py": ENGINE, "app/load_test.py": FACTORY},
+    "copies": {"examples/db.py": ENGINE, "vendor/db.py": FACTORY},
+    "another database": {"app/cache.py": ENGINE.replace("postgresql+asyncpg", "sqlite+aiosqlite")},
+    "another database by default": {
+        "app/cache.py": "import os\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"
+        'engine = create_async_engine(os.getenv("CACHE", "sqlite+aiosqlite:///cache.db"))\n'
+    },
+    "a factory on another database": {
+        "app/cache.py": "import sqlalchemy.ext.asyncio as sa\n"
+        'maker = sa.async_sessionmaker(sa.create_async_engine("sqlite+aiosqlite://"))\n'
+    },
+    "a sync factory": {
+        "app/sync.py": "from sqlalchemy.orm import sessionmaker\nmaker = sessionmaker(None)\n"
+    },
+    "what only uses and annotates": {
+        "app/deps.py": "from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker\n"
+        "from app.db.session import SessionLocal\n"
+        "def get() -> async_sessionmaker:\n    return SessionLocal\n"
+    },
+}
+
+
+@pytest.mark.parametrize("others", NO_BUILDERS.values(), ids=NO_BUILDERS.keys())
+def test_what_makes_no_builder_less_lone(others: dict[str, str], tmp_path: Path) -> None:
+    lay_out(tmp_path, {**PACKAGE, **others})
+    found, [notice] = check(tmp_path / "app")
+    assert "app/db/engine.py and app/db/session.py alone build" in notice
+    assert found == []
+
+
+def test_a_file_called_env_that_is_not_alembics_is_a_builder(tmp_path: Path) -> None:
+    lay_out(tmp_path, {**PACKAGE, "app/env.py": ENGINE}, select="SG201")
+    assert [item.path.rpartition("/")[2] for item in check(tmp_path)[0]] == ["env.py", "engine.py"]
+
+
+@pytest.mark.parametrize("pattern", ["app/**", "app/legacy/*.py", "**/*.py"])
+def test_what_is_ignored_in_a_file_hides_neither_its_names_nor_the_handler(
+    pattern: str, tmp_path: Path
+) -> None:
+    files = {
+        "app/db.py": STANDARD,
+        "app/legacy/database.py": ENGINE
+        + FACTORY.replace("from app.db.engine import engine\n", ""),
+        "jobs/old.py": USER.replace("app.db.session", "app.legacy.database"),
+        "jobs/new.py": JOB.format(module="app.db"),
+    }
+    ignored = f'per-file-ignores = {{"{pattern}" = ["SG102", "SG201"]}}'
+    lay_out(tmp_path, files, ignored)
+    found, notices = check(tmp_path)
+    assert notices == []
+    assert [(i.path.rpartition("/")[2], i.code, i.fix is not None) for i in found] == [
+        ("new.py", "SG101", True),
+        ("old.py", "SG103", False),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -227,3 +348,144 @@ def test_the_handlers_own_factory_opens_the_gate(tmp_path: Path) -> None:
     assert b"background_task_session_factory" in names.makers
     assert any(rule.gate(code, names) for rule in load_rules())
     assert lint("x.py", tmp_path / "app" / "x.py", code, project, load_rules())
+
+
+RENAMING = """\
+from app.db import get_background_session
+from app.db import get_background_session as background
+
+session_scope = get_background_session
+scopes = {"main": get_background_session}
+
+
+def get_scope():
+    return get_background_session
+
+
+class Unit:
+    scope = get_background_session
+"""
+SCOPES = {
+    "the handler's own name": ("app.db", "get_background_session"),
+    "imported by another name": ("app.db", "get_background_session as open_it"),
+    "assigned to another name": ("app.uow", "session_scope"),
+    "re-exported by another name": ("app.uow", "background"),
+    "renamed twice": ("app.again", "once_more"),
+    "an attribute of a class": ("app.uow", "Unit"),
+    "an item of a dictionary": ("app.uow", "scopes"),
+    "returned by a function": ("app.uow", "get_scope"),
+}
+OPENED = {
+    "get_background_session as open_it": "open_it()",
+    "Unit": "Unit.scope()",
+    "scopes": 'scopes["main"]()',
+    "get_scope": "get_scope()()",
+}
+
+
+@pytest.mark.parametrize(("module", "name"), SCOPES.values(), ids=SCOPES.keys())
+def test_its_blocks_are_known_by_whatever_name(module: str, name: str, tmp_path: Path) -> None:
+    job = f"""\
+import asyncio
+from {module} import {name}
+from app.load import load
+
+async def job(user):
+    async with {OPENED.get(name, f"{name}()")} as s:
+        try:
+            s.add(user)
+            await s.flush()
+        except Exception:
+            pass
+        await asyncio.gather(load(s, 1), load(s, 2))
+        await s.commit()
+"""
+    files = {
+        "app/db.py": STANDARD,
+        "app/uow.py": RENAMING,
+        "app/again.py": "from app.uow import session_scope as twice\nonce_more = twice\n",
+        "app/load.py": "async def load(db, number):\n    return await db.get(int, number)\n",
+        "app/jobs.py": job,
+    }
+    lay_out(tmp_path, files, select="SG3")
+    expected = [("SG304", 10), ("SG301", 12), ("SG303", 13)]
+    assert [(item.code, item.line) for item in check(tmp_path / "app" / "jobs.py")[0]] == expected
+
+
+@pytest.mark.parametrize("name", ["app.db", "app.db.session", "app/db/session.py"])
+def test_a_package_that_re_exports_it_can_be_configured(name: str, tmp_path: Path) -> None:
+    files = {
+        "app/__init__.py": "",
+        "app/db/__init__.py": "from .session import engine, get_background_session\n",
+        "app/db/session.py": STANDARD,
+        "app/jobs.py": JOB.format(module="app.db"),
+    }
+    lay_out(tmp_path, files, f'handler = "{name}"')
+    found, notices = check(tmp_path)
+    assert notices == []
+    assert [(item.path.rpartition("/")[2], item.fix is not None) for item in found] == [
+        ("jobs.py", True)
+    ]
+
+
+def test_the_fix_imports_from_the_package_that_is_configured(tmp_path: Path) -> None:
+    files = {
+        "app/__init__.py": "",
+        "app/db/__init__.py": "from .session import engine, get_background_session\n",
+        "app/db/session.py": STANDARD,
+        "app/jobs.py": JOB.format(module="app.db"),
+    }
+    lay_out(tmp_path, files, 'handler = "app.db"')
+    list(Run(Options(paths=(str(tmp_path / "app" / "jobs.py"),))).fix(unsafe=False, write=True))
+    assert "from app.db import get_background_session\n" in (tmp_path / "app/jobs.py").read_text()
+
+
+@pytest.mark.parametrize("source", ["src", "backend/src", "services/api/src"])
+def test_its_dotted_name_may_be_counted_from_a_folder_below_the_root(
+    source: str, tmp_path: Path
+) -> None:
+    files = {
+        f"{source}/app/__init__.py": "",
+        f"{source}/app/db.py": STANDARD,
+        f"{source}/app/jobs.py": JOB.format(module="app.db"),
+    }
+    lay_out(tmp_path, files, 'handler = "app.db"')
+    found, notices = check(tmp_path)
+    assert notices == []
+    assert [item.fix is not None for item in found] == [True]
+
+
+REFERENCE_IMPORTS = {
+    "from the package": ("from session_guard.async_session import engine", "app/jobs.py"),
+    "the module": ("from session_guard import async_session", "app/jobs.py"),
+    "by a module of the project's": (
+        "from session_guard.async_session import engine, get_background_session",
+        "app/db.py",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("imported", "where"), REFERENCE_IMPORTS.values(), ids=REFERENCE_IMPORTS.keys()
+)
+def test_the_reference_handler_is_known_by_its_import_alone(
+    imported: str, where: str, tmp_path: Path
+) -> None:
+    module = "session_guard.async_session" if where == "app/jobs.py" else "app.db"
+    files = {"app/__init__.py": "", where: f"{imported}\n", "app/a.py": JOB.format(module=module)}
+    lay_out(tmp_path, files)
+    [finding] = check(tmp_path / "app" / "a.py")[0]
+    assert finding.fix is not None
+    assert finding.fix.applicability.value == "safe"
+
+
+def test_the_reference_handler_is_not_taken_for_one_of_the_projects(tmp_path: Path) -> None:
+    files = {
+        "app/db.py": STANDARD,
+        "app/other.py": "from session_guard.async_session import get_session\n",
+        "app/jobs.py": JOB.format(module="app.db"),
+    }
+    lay_out(tmp_path, files)
+    found, notices = check(tmp_path)
+    assert notices == []
+    assert [item.fix is not None for item in found] == [True]

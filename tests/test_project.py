@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from session_guard.runner import Options, Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 DB = """\
@@ -24,14 +26,57 @@ class TenantSession(AsyncSession):
 # A second builder, so that none of them is alone in building and everything is reported.
 OTHER = DB.replace("SessionLocal", "OtherLocal").replace("TenantSession", "OtherSession")
 BLOCK = "\nasync def job():\n    async with {}() as s:\n        pass\n"
+WITH_PARAMETER = BLOCK.replace("()", "({})", 1)
 USE = (
     "from {module} import {name}\n\nasync def job():\n    async with {name}() as s:\n        pass\n"
 )
 
+MAKE = """\
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-def found(root: Path, files: dict[str, str], checked: str) -> list[tuple[str, int]]:
+def init_db():
+    engine = create_async_engine("postgresql+asyncpg://db")
+    return engine, async_sessionmaker(engine)
+
+"""
+STATE = """\
+async def lifespan(app):
+    app.state.session_factory = init_db()[1]
+    yield
+"""
+DATABASE = """\
+class Database:
+    def __init__(self, engine):
+        self.factory = async_sessionmaker(engine)
+
+    @classmethod
+    def make(cls):
+        return async_sessionmaker(None)
+
+    def maker(self) -> async_sessionmaker[AsyncSession]:
+        return self.registry["main"]
+
+"""
+DEPENDENCY = """\
+from typing import Annotated
+from fastapi import Depends
+
+def get_maker():
+    return init_db()[1]
+
+MakerDep = Annotated[async_sessionmaker[AsyncSession], Depends(get_maker)]
+"""
+SAME_NAME = {
+    "app/db/__init__.py": "from .session_factory import session_factory\n",
+    "app/db/session_factory.py": DB + "\nsession_factory = SessionLocal\n",
+}
+
+
+def found(
+    root: Path, files: dict[str, str], checked: str, select: Sequence[str] = ("SG10", "SG301")
+) -> list[tuple[str, int]]:
     """Lay out a project and return what is found in one of its files, named alone."""
-    (root / "pyproject.toml").write_text('[tool.session-guard]\nselect = ["SG10"]\n')
+    (root / "pyproject.toml").write_text(f"[tool.session-guard]\nselect = {[*select]}\n")
     for name, text in {"other_db.py": OTHER, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,6 +141,15 @@ SPELLINGS = {
         "jobs.py",
         USE.format(module="app", name="SessionLocal"),
     ),
+    "by star of a star": (
+        {
+            "app/__init__.py": "from app.names import *\n",
+            "app/names.py": "from app.db import *\n",
+            "app/db.py": DB,
+        },
+        "jobs.py",
+        "from app import *\n" + BLOCK.format("SessionLocal"),
+    ),
     "by star in the file itself": (
         {"app/db.py": DB},
         "app/jobs.py",
@@ -143,6 +197,64 @@ SPELLINGS = {
         "app/jobs.py",
         "from app.service import service\n" + BLOCK.format("service.sessions"),
     ),
+    "in the state of the application": (
+        {"app/main.py": MAKE + STATE},
+        "app/api.py",
+        WITH_PARAMETER.format("request", "request.app.state.session_factory"),
+    ),
+    "in the state of the application, by another name": (
+        {"app/main.py": MAKE + STATE},
+        "app/api.py",
+        "async def job(app):\n    state = app.state\n"
+        "    async with state.session_factory() as s:\n        pass\n",
+    ),
+    "a parameter annotated with a class that holds one": (
+        {"app/make.py": MAKE + DATABASE},
+        "app/jobs.py",
+        "from app.make import Database\n" + WITH_PARAMETER.format("db: Database", "db.factory"),
+    ),
+    "a field annotated with a class that holds one": (
+        {"app/make.py": MAKE + DATABASE},
+        "app/jobs.py",
+        "from dataclasses import dataclass\nfrom app.make import Database\n\n@dataclass\n"
+        "class Job:\n    db: Database\n\n    async def run(self):\n"
+        "        async with self.db.factory() as s:\n            pass\n",
+    ),
+    "injected": (
+        {"app/make.py": MAKE + DEPENDENCY},
+        "app/api.py",
+        "from typing import Annotated\nfrom fastapi import Depends\n"
+        "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker\n"
+        "from app.make import get_maker\n\nasync def job(\n"
+        "    maker: Annotated[async_sessionmaker[AsyncSession], Depends(get_maker)],\n):\n"
+        "    async with maker() as s:\n        pass\n",
+    ),
+    "injected as a default": (
+        {"app/make.py": MAKE + DEPENDENCY},
+        "app/api.py",
+        "from fastapi import Depends\nfrom app.make import get_maker\n\n"
+        "async def job(maker=Depends(get_maker)):\n    async with maker() as s:\n        pass\n",
+    ),
+    "injected, by an alias of another module": (
+        {"app/make.py": MAKE + DEPENDENCY},
+        "app/api.py",
+        "from app.make import MakerDep\n" + WITH_PARAMETER.format("maker: MakerDep", "maker"),
+    ),
+    "in a submodule of the same name, from the package": (
+        SAME_NAME,
+        "app/jobs.py",
+        USE.format(module="app.db", name="session_factory"),
+    ),
+    "in a submodule of the same name, by the package": (
+        SAME_NAME,
+        "app/jobs.py",
+        "from app import db\n" + BLOCK.format("db.session_factory"),
+    ),
+    "in a submodule of the same name, from the submodule": (
+        SAME_NAME,
+        "app/jobs.py",
+        USE.format(module="app.db.session_factory", name="session_factory"),
+    ),
     "newer syntax than the interpreter's": (
         {"app/db.py": "type Name = str\n" + DB},
         "app/jobs.py",
@@ -157,6 +269,113 @@ def test_a_factory_of_another_file(
 ) -> None:
     line = code[: code.index("async with")].count("\n") + 1
     assert found(tmp_path, {**files, name: code}, name) == [("SG103", line)]
+
+
+# How a factory reaches another file: what else is in the file that has it, what is imported
+# from there, and how that opens a session, with a statement before it where it takes one.
+WAYS = {
+    "a tuple that is unpacked": (
+        "engine, SessionLocal = init_db()",
+        "SessionLocal",
+        "SessionLocal()",
+    ),
+    "an item of a tuple that a function returns": ("", "init_db", "init_db()[1]()"),
+    "a tuple that is unpacked where it is used": (
+        "",
+        "init_db",
+        "engine, open_it = init_db(); open_it()",
+    ),
+    "a tuple of factories": (
+        "makers = (init_db()[1], async_sessionmaker(None))",
+        "makers",
+        "makers[1]()",
+    ),
+    "a dictionary": ('makers = {"main": init_db()[1]}', "makers", 'makers["main"]()'),
+    "a dictionary, by get": ('makers = {"main": init_db()[1]}', "makers", 'makers.get("main")()'),
+    "a dictionary, under an unknown key": (
+        'makers = {"main": init_db()[1]}',
+        "makers",
+        "makers[__name__]()",
+    ),
+    "a dictionary that is filled by statements": (
+        'makers = {}\nmakers["main"] = async_sessionmaker(None)',
+        "makers",
+        'makers["main"]()',
+    ),
+    "a dictionary that is filled by statements, by get": (
+        'makers = {}\nmakers["main"] = async_sessionmaker(None)',
+        "makers",
+        'maker = makers.get("main"); maker()',
+    ),
+    "a coroutine function": (
+        "async def get_factory():\n    return async_sessionmaker(None)",
+        "get_factory",
+        "(await get_factory())()",
+    ),
+    "a dictionary in an object": (
+        "class Makers:\n    def __init__(self):\n        self.by_name = {}\n\n"
+        "    def add(self, name, engine):\n"
+        "        self.by_name[name] = async_sessionmaker(engine)\n\nmakers = Makers()",
+        "makers",
+        'makers.by_name["main"]()',
+    ),
+    "a class method": (DATABASE, "Database", "Database.make()()"),
+    "an attribute of an object": (DATABASE, "Database", "Database(None).factory()"),
+    "a method annotated with the factory": (DATABASE, "Database", "Database(None).maker()()"),
+    "a function annotated with the factory": (
+        'def get_factory() -> "async_sessionmaker[AsyncSession]":\n    return registry["main"]',
+        "get_factory",
+        "get_factory()()",
+    ),
+    "a coroutine function annotated with the factory": (
+        "async def get_factory() -> async_sessionmaker[AsyncSession]:\n    return registry()",
+        "get_factory",
+        "(await get_factory())()",
+    ),
+    "a partial factory": (
+        "from functools import partial\nmake = partial(async_sessionmaker, autoflush=False)\n"
+        "SessionLocal = make(None)",
+        "SessionLocal",
+        "SessionLocal()",
+    ),
+    "a factory of a subclass": (
+        "class Maker(async_sessionmaker[AsyncSession]):\n    pass\n\nopen_it = Maker(None)",
+        "open_it",
+        "open_it()",
+    ),
+    "a name set by a function": (
+        "maker = None\ndef setup():\n    global maker\n    engine, maker = init_db()",
+        "maker",
+        "maker()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "name", "opening"), WAYS.values(), ids=WAYS.keys())
+def test_a_factory_reaches_another_file(made: str, name: str, opening: str, tmp_path: Path) -> None:
+    before, _, opening = opening.rpartition("; ")
+    code = (
+        f"from app.make import {name}\n\nasync def job():\n    {before}\n"
+        f"    async with {opening} as s:\n        pass\n"
+    )
+    files = {"app/make.py": f"{MAKE}{made}\n", "app/jobs.py": code}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 5)]
+
+
+def test_a_partial_of_a_factory_is_completed_in_another_file(tmp_path: Path) -> None:
+    made = "from functools import partial\nmake = partial(async_sessionmaker, autoflush=False)\n"
+    code = "from app.make import make\nmaker = make(None)\ns = maker()\n"
+    files = {"app/make.py": MAKE + made, "app/jobs.py": code}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG102", 2), ("SG103", 3)]
+
+
+def test_a_partial_of_a_session_class_opens_sessions_in_another_file(tmp_path: Path) -> None:
+    made = "from functools import partial\nopen_it = partial(\n    AsyncSession,\n    None,\n)\n"
+    files = {
+        "app/make.py": MAKE + made,
+        "app/jobs.py": USE.format(module="app.make", name="open_it"),
+    }
+    assert found(tmp_path, files, "app/jobs.py") == [("SG101", 4)]
 
 
 NOT_IT = {
@@ -196,6 +415,319 @@ def test_what_is_no_factory_of_another_file(
     files: dict[str, str], code: str, tmp_path: Path
 ) -> None:
     assert found(tmp_path, {**files, "app/jobs.py": code}, "app/jobs.py") == []
+
+
+NOT_WAYS = {
+    "another item of a tuple": ("", "init_db", "init_db()[0]()"),
+    "the other target of a tuple": ("", "init_db", "open_it, maker = init_db(); open_it()"),
+    "another key of a dictionary": (
+        'makers = {"main": init_db()[1], "http": fetch}',
+        "makers",
+        'makers["http"]()',
+    ),
+    "another key, set by a statement": (
+        'makers = {}\nmakers["main"] = async_sessionmaker(None)',
+        "makers",
+        'makers["http"]()',
+    ),
+    "another dictionary": (
+        'makers = {}\nothers = {}\nothers["main"] = async_sessionmaker(None)',
+        "makers",
+        'makers["main"]()',
+    ),
+    "a coroutine that nobody awaits": (
+        "async def get_factory():\n    return async_sessionmaker(None)",
+        "get_factory",
+        "get_factory()()",
+    ),
+    "a method annotated with something else": (
+        "class Http:\n    def client(self) -> AsyncClient:\n        return self.clients[0]",
+        "Http",
+        "Http().client()()",
+    ),
+    "a partial of something else": (
+        "from functools import partial\nmake = partial(connect, async_sessionmaker)",
+        "make",
+        "make()()",
+    ),
+    "an attribute of an object that is set to something else": (
+        "class Http:\n    def __init__(self):\n        self.factory = AsyncClient\n" + DATABASE,
+        "Http",
+        "Http().factory()",
+    ),
+    "the factory's class in a tuple, of which another is called": (
+        "kinds = (async_sessionmaker, Http)",
+        "kinds",
+        "kinds[1]()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "name", "opening"), NOT_WAYS.values(), ids=NOT_WAYS.keys())
+def test_what_reaches_another_file_beside_a_factory(
+    made: str, name: str, opening: str, tmp_path: Path
+) -> None:
+    before, _, opening = opening.rpartition("; ")
+    code = (
+        f"from app.make import {name}\n\nasync def job():\n    {before}\n"
+        f"    async with {opening} as s:\n        pass\n"
+    )
+    files = {"app/make.py": f"{MAKE}{made}\n", "app/jobs.py": code}
+    assert found(tmp_path, files, "app/jobs.py") == []
+
+
+STATE_OF_OTHERS = {
+    "another attribute": WITH_PARAMETER.format("request", "request.app.state.client"),
+    "the same attribute of something else": WITH_PARAMETER.format(
+        "app", "app.config.session_factory"
+    ),
+}
+
+
+@pytest.mark.parametrize("code", STATE_OF_OTHERS.values(), ids=STATE_OF_OTHERS.keys())
+def test_what_else_is_in_the_state_of_the_application(code: str, tmp_path: Path) -> None:
+    files = {"app/main.py": MAKE + STATE, "app/api.py": code + "# session_factory\n"}
+    assert found(tmp_path, files, "app/api.py") == []
+
+
+@pytest.mark.parametrize("name", ["asyncio", "contextlib", "functools", "typing"])
+@pytest.mark.parametrize("folder", ["src/utils", "app", "."])
+def test_a_file_called_like_a_module_of_python_hides_none(
+    name: str, folder: str, tmp_path: Path
+) -> None:
+    """A folder without `__init__.py` may be on the import path; the library is what is meant."""
+    code = """\
+import asyncio
+from contextlib import AsyncExitStack
+from functools import lru_cache, partial
+from typing import Optional
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import SessionLocal, engine
+
+@lru_cache
+def get_factory():
+    return SessionLocal
+
+async def job(db: Optional[AsyncSession], stack: AsyncExitStack):
+    get_factory()()
+    partial(AsyncSession, engine)()
+    await asyncio.gather(db.get(int, 1), db.get(int, 2))
+"""
+    own = f"def gather(): pass\ndef {name}(): pass\nclass lru_cache: pass\npartial = Optional = 0\n"
+    files = {"src/app/db.py": DB, f"{folder}/{name}.py": own}
+    expected = [("SG103", 13), ("SG101", 14), ("SG101", 14), ("SG301", 15)]
+    assert found(tmp_path, files | {"src/app/jobs.py": code}, "src/app/jobs.py") == expected
+
+
+CYCLES = {
+    "two modules": {
+        "app/models/__init__.py": "from .user import *\nfrom .item import *\n",
+        "app/models/user.py": "from app.models import *\nclass User: pass\n",
+        "app/models/item.py": "from app.models import *\nclass Item: pass\n",
+    },
+    "one module and its package": {
+        "app/models/__init__.py": "from .user import *\n",
+        "app/models/user.py": "from app.models import *\nclass User: pass\n",
+    },
+    "each of many has all others": {
+        f"app/models/{name}.py": "".join(
+            f"from app.models.{other} import *\n" for other in "abcdefghijkl" if other != name
+        )
+        for name in "abcdefghijkl"
+    }
+    | {"app/models/__init__.py": "".join(f"from .{name} import *\n" for name in "abcdefghijkl")},
+    "through a loader": {
+        "loader.py": "from app.models import *\n",
+        "app/models/__init__.py": "from .start import *\nfrom .help import *\n",
+        "app/models/start.py": "from loader import *\n",
+        "app/models/help.py": "from loader import *\n",
+    },
+    "by name and by star": {
+        "app/models/__init__.py": (
+            "from .user import *\nfrom .item import *\nfrom .order import *\nfrom .base import *\n"
+        ),
+        "app/models/base.py": "from app.models import Foo\nclass Base: pass\n",
+        "app/models/item.py": "from app.models import Base, User\nclass Item(Base): pass\n",
+        "app/models/order.py": (
+            "from app.models import Base, Item, User\nfrom app.models.item import *\n"
+            "class Order(Base): pass\n"
+        ),
+        "app/models/user.py": (
+            "from app.models import Base\nfrom app.models.item import Item\n"
+            "class User(Base): pass\n"
+        ),
+    },
+}
+
+
+@pytest.mark.parametrize("files", CYCLES.values(), ids=CYCLES.keys())
+@pytest.mark.parametrize("last", [True, False])
+def test_star_imports_that_go_round_in_circles_end(
+    last: bool, files: dict[str, str], tmp_path: Path
+) -> None:
+    """Each name may come by many ways; that none of them ends must not be tried out on all."""
+    imports = ["from app.models import *\n", "from sqlalchemy.ext.asyncio import AsyncSession\n"]
+    code = "".join(imports if last else reversed(imports)) + (
+        "def job(engine):\n    print(User(), Nope(), Foo(), print())\n    AsyncSession(engine)\n"
+    )
+    files = {**files, "app/db.py": DB, "app/jobs.py": code}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG101", 5)]
+
+
+def test_what_a_circle_of_star_imports_exports_is_found_through_it(tmp_path: Path) -> None:
+    names = "abcde"
+    files = {
+        f"app/{name}.py": "".join(f"from app.{o} import *\n" for o in names if o != name)
+        for name in names
+    }
+    files["app/d.py"] += "from app.db import SessionLocal\n"
+    code = "from app.a import *\n" + BLOCK.format("SessionLocal")
+    assert found(tmp_path, {**files, "app/db.py": DB, "app/jobs.py": code}, "app/jobs.py") == [
+        ("SG103", 4)
+    ]
+
+
+COMPAT = """\
+from sqlalchemy.ext.asyncio import AsyncSession as DbSession
+from sqlalchemy.ext.asyncio import (
+    async_sessionmaker as make_sessions,
+    create_async_engine as make_engine,
+)
+
+class TenantSession(
+    DbSession,
+):
+    pass
+"""
+
+
+@pytest.mark.parametrize("name", ["DbSession", "TenantSession", "compat.DbSession"])
+def test_a_session_class_that_another_file_calls_otherwise(name: str, tmp_path: Path) -> None:
+    imported = f"from app.compat import {name}" if "." not in name else "from app import compat"
+    files = {"app/compat.py": COMPAT, "app/jobs.py": f"{imported}\n{name}(None)\n"}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG101", 2)]
+
+
+def test_what_another_file_calls_otherwise_builds_engines_and_factories(tmp_path: Path) -> None:
+    code = (
+        "from app.compat import make_engine, make_sessions\n"
+        'engine = make_engine("postgresql+asyncpg://db")\nmaker = make_sessions(engine)\nmaker()\n'
+    )
+    files = {"app/compat.py": COMPAT, "app/jobs.py": code}
+    expected = [("SG201", 2), ("SG202", 2), ("SG102", 3), ("SG103", 4)]
+    assert found(tmp_path, files, "app/jobs.py", ["SG10", "SG201", "SG202"]) == expected
+
+
+DEPENDENCIES = """\
+from typing import Annotated, AsyncGenerator, NewType, Optional, TypeAlias
+from fastapi import Depends
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import SessionLocal
+
+async def get_db() -> AsyncGenerator[AsyncSession, None]:
+    yield registry.session()
+
+async def get_session():
+    async with SessionLocal() as session:
+        yield session
+
+DbSession = Annotated[AsyncSession, Depends(get_db)]
+CurrentDb = DbSession
+SessionAlias = AsyncSession
+MaybeDb = Optional[AsyncSession]
+UnionDb = AsyncSession | None
+StatedDb: TypeAlias = Annotated[AsyncSession, Depends(get_db)]
+QuotedDb: TypeAlias = "Annotated[AsyncSession, Depends(get_db)]"
+NewDb = NewType("NewDb", AsyncSession)
+type ReadDb = Annotated[AsyncSession, Depends(get_db)]
+type LaterDb = Annotated[LaterSession, Depends(get_db)]
+from sqlalchemy.ext.asyncio import AsyncSession as LaterSession
+type Json = dict[str, Json]
+"""
+RE_EXPORTED = {
+    "app/names/__init__.py": (
+        "from .database import DbSession\nfrom app.deps import DbSession as Db\n"
+    ),
+    "app/names/database.py": "from app.deps import DbSession\n",
+    "app/names/all.py": "from app.deps import *\n",
+}
+LOAD = "async def load(db, number):\n    return await db.get(int, number)\n"
+# How a file imports what its parameter is annotated with, or has for a default.
+HELD = {
+    **{
+        f"an alias: {name}": (f"from app.deps import {name}", f"db: {name}")
+        for name in re.findall(r"\w+Db\b|DbSession|SessionAlias", DEPENDENCIES)
+    },
+    "by another name": ("from app.deps import DbSession as Db", "db: Db"),
+    "of the module": ("from app import deps", "db: deps.DbSession"),
+    "by star": ("from app.deps import *", "db: DbSession"),
+    "by a star of another module": ("from app.names.all import *", "db: MaybeDb"),
+    "re-exported by a package": ("from app.names import DbSession", "db: DbSession"),
+    "re-exported by another name": ("from app.names import Db", "db: Db"),
+    "re-exported, of the package": ("from app import names", "db: names.DbSession"),
+    "re-exported, of the module": ("from app.names import database", "db: database.DbSession"),
+    "re-exported, from the module": ("from app.names.database import DbSession", "db: DbSession"),
+    "quoted": ("from app.deps import SessionAlias", 'db: "SessionAlias"'),
+    "quoted, or None": ("from app.deps import SessionAlias", 'db: "SessionAlias | None" = None'),
+    "for the type checker": (
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from app.deps import DbSession",
+        'db: "DbSession"',
+    ),
+    "a default": (
+        "from fastapi import Depends\nfrom app.deps import get_session",
+        "db=Depends(get_session)",
+    ),
+    "a default of what is annotated": (
+        "import fastapi\nfrom app.deps import get_db",
+        "db=fastapi.Depends(get_db)",
+    ),
+    "a default, by keyword": (
+        "import fastapi\nfrom app.deps import get_db",
+        "db=fastapi.Depends(dependency=get_db)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("imported", "parameter"), HELD.values(), ids=HELD.keys())
+def test_a_session_by_the_alias_of_another_file(
+    imported: str, parameter: str, tmp_path: Path
+) -> None:
+    code = (
+        f"import asyncio\nfrom app.load import load\n{imported}\n\nasync def page({parameter}):\n"
+        "    await asyncio.gather(load(db, 1), load(db, 2))\n"
+    )
+    files = {"app/db.py": DB, "app/deps.py": DEPENDENCIES, "app/load.py": LOAD, **RE_EXPORTED}
+    line = code.count("\n")
+    assert found(tmp_path, files | {"app/r.py": code}, "app/r.py") == [("SG301", line)]
+
+
+NOT_HELD = {
+    "an alias of something else": ("from app.deps import Json", "db: Json"),
+    "a default that gives something else": (
+        "from fastapi import Depends\nfrom app.http import get_client",
+        "db=Depends(get_client)",
+    ),
+    "a default of a function of one's own": (
+        "from app.injection import Depends\nfrom app.deps import get_db",
+        "db=Depends(get_db)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("imported", "parameter"), NOT_HELD.values(), ids=NOT_HELD.keys())
+def test_no_session_by_the_alias_of_another_file(
+    imported: str, parameter: str, tmp_path: Path
+) -> None:
+    code = (
+        f"import asyncio\nfrom app.load import load\n{imported}\n\nasync def page({parameter}):\n"
+        "    await asyncio.gather(load(db, 1), load(db, 2))\n"
+    )
+    http = (
+        "async def get_client():\n    async with AsyncClient() as client:\n        yield client\n"
+    )
+    files = {"app/db.py": DB, "app/deps.py": DEPENDENCIES, "app/load.py": LOAD, "app/http.py": http}
+    files["app/injection.py"] = "def Depends(function):\n    return function\n"
+    assert found(tmp_path, files | {"app/r.py": code}, "app/r.py") == []
 
 
 def test_a_session_class_of_another_file(tmp_path: Path) -> None:

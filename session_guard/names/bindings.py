@@ -322,6 +322,8 @@ class Binding:
     """Whether it stands under `if TYPE_CHECKING`."""
     entered: bool = False
     """Whether the name is what a `with` got from entering the value."""
+    deferred: bool = False
+    """Whether the value is worked out when the name is used: that of a `type` statement is."""
 
 
 ScopeKind = Literal["module", "class", "function", "lambda", "comprehension"]

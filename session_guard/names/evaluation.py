@@ -34,6 +34,7 @@ from session_guard.names.bindings import (
     end_of,
     lookup,
 )
+from session_guard.names.from_ast import unquoted
 from session_guard.names.values import (
     UNKNOWN,
     Beginning,
@@ -101,6 +102,7 @@ _MADE_BY_PARTIAL = frozenset(
 # `Depends` and its kin of FastAPI and of those that took it over.
 _INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
+_DATABASE_LIBRARIES = ("sqlalchemy.", "sqlmodel.")
 _DEEPEST = 40
 _MOST_NAMES = 12
 _MOST_VALUES = 50
@@ -213,7 +215,7 @@ class Evaluation:
         if names & _UNIONS or any(map(_is_annotated, names)):
             items = expr.items if names & _UNIONS else expr.items[:1]
             return tuple(
-                value for item in items for value in self.expr(_unquoted(item), place, home)
+                value for item in items for value in self.expr(unquoted(item), place, home)
             )
         values: list[Value] = []
         for value in found:
@@ -227,7 +229,7 @@ class Evaluation:
                 case _:
                     values.append(UNKNOWN)
         if isinstance(expr.value, Ref):
-            values.extend(self._stored(expr.value, expr.items, home))
+            values.extend(self._stored(found, expr.value, expr.items, home))
         return tuple(values)
 
     def _item(self, item: Item, place: Place, home: Namespace) -> tuple[Value, ...]:
@@ -292,23 +294,30 @@ class Evaluation:
             if key is not None:
                 yield from self.expr(value, found.place, found.home)
 
-    def _stored(self, owner: Ref, keys: tuple[Expr, ...], home: Namespace) -> Iterator[Value]:
-        """Yield what statements of the module put into a dictionary under a key."""
+    def _stored(
+        self, found: Iterable[Value], owner: Ref, keys: tuple[Expr, ...], home: Namespace
+    ) -> Iterator[Value]:
+        """Yield what statements put into a dictionary under a key, by any name that it had."""
         wanted = keys[0] if len(keys) == 1 else None
-        for store in home.scope.stores:
-            if (
-                store.value is None
-                or not isinstance(store.owner, Ref)
-                or store.owner.parts != owner.parts
-                or (
-                    isinstance(store.key, Constant)
-                    and isinstance(wanted, Constant)
-                    and store.key.value != wanted.value
-                )
-            ):
-                continue
-            value, at = store.value, store.place
-            yield from self.once(store, home, functools.partial(self.expr, value, at, home))
+        named = [(owner.parts, home)]
+        for dictionary in found:
+            if isinstance(dictionary, Dictionary):
+                named.extend((parts, of) for parts, _, of in dictionary.names)
+        for parts, of in dict.fromkeys(named):
+            for store in of.scope.stores:
+                if (
+                    store.value is None
+                    or not isinstance(store.owner, Ref)
+                    or store.owner.parts != parts
+                    or (
+                        isinstance(store.key, Constant)
+                        and isinstance(wanted, Constant)
+                        and store.key.value != wanted.value
+                    )
+                ):
+                    continue
+                value, at = store.value, store.place
+                yield from self.once(store, of, functools.partial(self.expr, value, at, of))
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
         first, *rest = ref.parts
@@ -339,11 +348,7 @@ class Evaluation:
         assigned = home.scope.assigned_attributes
         if any(ref.parts[:end] in assigned for end in range(2, len(ref.parts) + 1)):
             values.append(UNKNOWN)
-        step = (ref.parts, place, home)
-        return tuple(
-            replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v
-            for v in _distinct(values)
-        )
+        return _named(_distinct(values), ref.parts, place, home)
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
         for of, value, place in home.in_state(name):
@@ -353,7 +358,8 @@ class Evaluation:
         value = binding.value
         assert value is not None
         assert not isinstance(value, (Function, Class))
-        return self.once(binding, home, lambda: self.expr(value, binding.place, home))
+        at = end_of(binding.place.scope) if binding.deferred else binding.place
+        return self.once(binding, home, lambda: self.expr(value, at, home))
 
     def _parameter(
         self, scope: Scope, name: str, home: Namespace, rest: list[str]
@@ -389,11 +395,12 @@ class Evaluation:
         if name in scope.defaults:
             given.append((*scope.defaults[name], home))
         for call, place, of in given:
-            if not isinstance(call, Call) or not call.arguments:
+            wanted = dependency(call) if isinstance(call, Call) else None
+            if not isinstance(call, Call) or wanted is None:
                 continue
             at = end_of(place.scope)
             if any(map(is_depends, self.expr(call.function, at, of))):
-                for function in self.expr(call.arguments[0], at, of):
+                for function in self.expr(wanted, at, of):
                     if isinstance(function, LocalFunction):
                         yield function
 
@@ -423,7 +430,8 @@ class Evaluation:
         """Return what a name that nothing binds stands for: an `import *`, or a builtin."""
         if not home.scope.star_imports:
             return (External(name),)
-        return self.once(name, home, lambda: self._from_stars(name, home)) or (UNKNOWN,)
+        key = home, name  # which many a module may have from another by a star
+        return self.once(key, home, lambda: self._from_stars(name, home)) or (UNKNOWN,)
 
     def _from_stars(self, name: str, home: Namespace) -> tuple[Value, ...]:
         for target, _ in reversed(home.scope.star_imports):
@@ -529,7 +537,9 @@ class Evaluation:
                 case _:
                     values.extend(self._bound(binding, owner.home))
         for binding in scope.attributes.get(name, ()):
-            values.extend(self._bound(binding, owner.home))
+            receiver = binding.place.scope.receiver or "self"
+            found = self._bound(binding, owner.home)
+            values.extend(_named(found, (receiver, name), binding.place, owner.home))
         if not values:
             for base in owner.definition.bases:
                 for value in self.expr(base, owner.definition.place, owner.home):
@@ -568,7 +578,7 @@ class Evaluation:
                 case Method(Dictionary() as found, "get") if call.arguments:
                     values.extend(self._looked_up(found, call.arguments[:1]))
                     owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
-                    values.extend(self._stored(Ref(owner), call.arguments[:1], home))
+                    values.extend(self._stored((found,), Ref(owner), call.arguments[:1], home))
                 case Partial(External() as target, made) if target.dotted in _MADE_BY_PARTIAL:
                     values.append(Result(target, _merged(made, call), place, home))
                 case External() | LocalClass() | Partial() | Result() | Method() if not awaited:
@@ -585,7 +595,7 @@ class Evaluation:
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type
         found = self._returned(function, awaited=awaited)
-        if stated is None or any(value != UNKNOWN for value in found):
+        if stated is None or not all(map(_is_foreign, found)):
             return found
         place = function.definition.place
         if function.definition.is_async == awaited and not function.definition.is_generator:
@@ -611,13 +621,13 @@ class Evaluation:
                 yield Result(value, Call(annotation, (), arguments, None), place, home)
 
     def annotated(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
-        waiting = list(self.expr(_unquoted(annotation), end_of(place.scope), home))
+        waiting = list(self.expr(unquoted(annotation), end_of(place.scope), home))
         while waiting:
             value = waiting.pop()
             match value:
                 case Dictionary(display, at, of) if all(key is None for key, _ in display.items):
                     for _, option in display.items:  # `C | None`
-                        waiting.extend(self.expr(_unquoted(option), at, of))
+                        waiting.extend(self.expr(unquoted(option), at, of))
                 case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
                     waiting.extend(self.expr(made, at, of))
                 case _:
@@ -641,6 +651,25 @@ class Evaluation:
                 for value in self.expr(expr, place, function.home)
             ),
         )
+
+
+def _is_foreign(value: Value) -> bool:
+    """Return whether a value comes from code that is not known, or is None."""
+    while isinstance(value, (Result, Partial, Method)):
+        value = value.owner if isinstance(value, Method) else value.function
+    return value in (UNKNOWN, Literal(None)) or (
+        isinstance(value, External) and not value.dotted.startswith(_DATABASE_LIBRARIES)
+    )
+
+
+def _named(
+    found: Iterable[Value], parts: tuple[str, ...], place: Place, home: Namespace
+) -> tuple[Value, ...]:
+    """Return values, with the name that they were reached by where they are dictionaries."""
+    step = (parts, place, home)
+    return tuple(
+        replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in found
+    )
 
 
 def _is_property(function: Function) -> bool:
@@ -694,6 +723,11 @@ def _made(value: Value) -> object:
     return value
 
 
+def dependency(call: Call) -> Expr | None:
+    """Return what `Depends(...)` is given to call, or None."""
+    return call.arguments[0] if call.arguments else call.keyword("dependency")
+
+
 def _merged(made: Call, call: Call) -> Call:
     """Return the call that a call of `functools.partial(...)` comes to."""
     own = {key for key, _ in call.keywords}
@@ -705,15 +739,6 @@ def _merged(made: Call, call: Call) -> Call:
 def _is_annotated(dotted: str) -> bool:
     """Return whether `X[C, ...]` is `C` with something said of it."""
     return dotted in _ANNOTATED or (dotted.startswith("dishka.") and dotted.endswith(".FromDishka"))
-
-
-def _unquoted(expr: Expr) -> Expr:
-    """Return what an annotation that stands in a string says."""
-    if isinstance(expr, Constant) and isinstance(expr.value, str):
-        from session_guard.names.from_ast import parse_expression
-
-        return parse_expression(expr.value)
-    return expr
 
 
 def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:

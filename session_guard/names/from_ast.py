@@ -60,6 +60,19 @@ def parse_expression(text: str) -> Expr:
         return Opaque()
 
 
+def unquoted(annotation: Expr) -> Expr:
+    """Return what an annotation says, which may stand in a string."""
+    if isinstance(annotation, Constant) and isinstance(annotation.value, str):
+        return parse_expression(annotation.value)
+    return annotation
+
+
+def stated_value(annotation: Expr, value: Expr) -> Expr:
+    """Return the value of an annotated assignment; that of a `TypeAlias` may stand in a string."""
+    is_alias = isinstance(annotation, Ref) and annotation.parts[-1] == "TypeAlias"
+    return unquoted(value) if is_alias else value
+
+
 class _AstBuilder(TableBuilder):
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -97,7 +110,7 @@ class _AstBuilder(TableBuilder):
                 self.annotate(self.expr(node.target), self.expr(node.annotation))
                 if node.value is not None:
                     self.expressions(node.value)
-                    value = self.expr(node.value)
+                    value = stated_value(self.expr(node.annotation), self.expr(node.value))
                     self.advance()
                     self.target(node.target, value)
             case ast.AugAssign():
@@ -203,7 +216,7 @@ class _AstBuilder(TableBuilder):
             case _:
                 if type(node).__name__ == "TypeAlias":
                     named: Any = node  # of 3.12 and later
-                    self.target(named.name, self.expr(named.value))
+                    self.bind_type_alias(named.name.id, self.expr(named.value))
                 for child in ast.iter_child_nodes(node):
                     if isinstance(child, ast.expr):
                         self.expressions(child)

@@ -31,7 +31,7 @@ from session_guard.names.bindings import (
     joined,
     unpacked,
 )
-from session_guard.names.from_ast import is_type_checking
+from session_guard.names.from_ast import is_type_checking, stated_value
 from session_guard.names.table import TableBuilder
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class _TreeBuilder(TableBuilder):
         annotation = self.converter.expr(node.annotation.annotation)
         self.annotate(self.converter.expr(node.target), annotation)
         if node.value is not None:
-            value = self.converter.expr(node.value)
+            value = stated_value(annotation, self.converter.expr(node.value))
             self.advance()
             self._target(node.target, value)
 
@@ -383,7 +383,7 @@ class _TreeBuilder(TableBuilder):
 
     def _type_alias(self, node: cst.TypeAlias) -> None:
         self.walk_children(node)
-        self.bind(node.name.value, "assign", self.converter.expr(node.value))
+        self.bind_type_alias(node.name.value, self.converter.expr(node.value))
 
     def _target(self, node: cst.CSTNode, value: Expr) -> None:
         if isinstance(node, cst.Name):

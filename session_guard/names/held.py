@@ -16,7 +16,6 @@ from session_guard.names.bindings import (
     Await,
     Call,
     Class,
-    Constant,
     Either,
     Function,
     Ref,
@@ -24,7 +23,7 @@ from session_guard.names.bindings import (
     end_of,
     lookup,
 )
-from session_guard.names.from_ast import parse_expression
+from session_guard.names.from_ast import unquoted
 from session_guard.names.values import External, LocalClass, LocalFunction
 
 if TYPE_CHECKING:
@@ -244,9 +243,7 @@ def class_of_receiver(name: str, place: Place) -> Scope | None:
 def yields_session(function: LocalFunction, depth: int = 0) -> bool:
     """Return whether a function is a generator of sessions."""
     definition, home = function.definition, function.home
-    stated = definition.returned_type
-    if isinstance(stated, Constant) and isinstance(stated.value, str):
-        stated = parse_expression(stated.value)
+    stated = definition.returned_type and unquoted(definition.returned_type)
     if (
         isinstance(stated, Subscript)
         and stated.items
@@ -289,11 +286,12 @@ def _is_parameter_session(name: str, scope: Scope, home: Namespace, depth: int) 
 def depends_on_session(call: Call, place: Place, home: Namespace, depth: int = 0) -> bool:
     """Return whether a call is a framework's `Depends(get_session)`."""
     depends = home.evaluate(call.function, end_of(place.scope))
-    if not call.arguments or not any(map(evaluation.is_depends, depends)):
+    given = evaluation.dependency(call)
+    if given is None or not any(map(evaluation.is_depends, depends)):
         return False
     return any(
         isinstance(v, LocalFunction) and gives_session(v, depth)
-        for v in home.evaluate(call.arguments[0], end_of(place.scope))
+        for v in home.evaluate(given, end_of(place.scope))
     )
 
 

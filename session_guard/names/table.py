@@ -121,6 +121,10 @@ class TableBuilder:
             if owner.parts[-1] == "state" and value is not None:
                 self.module_scope.state.setdefault(name, []).append((value, self.here()))
 
+    def bind_type_alias(self, name: str, value: Expr) -> None:
+        """Bind what `type name = value` binds."""
+        self.scope.bind(name, Binding("assign", self.here(), value=value, deferred=True))
+
     def star_import(self, module: str) -> None:
         """Record what `from module import *` may bind."""
         self.scope.star_imports.append((module, self.here()))
