@@ -136,8 +136,6 @@ class Evaluation:
         self._in_progress, self._hangs_on = number + 1, math.inf
         self._asked[key] = (number, ())
         found = _distinct(find())
-        if len(found) > _MOST_VALUES:
-            found = (*found[:_MOST_VALUES], UNKNOWN)
         if self._hangs_on >= number:
             del self._asked[key]
             home.known[key] = found
@@ -218,7 +216,7 @@ class Evaluation:
                 value for item in items for value in self.expr(unquoted(item), place, home)
             )
         values: list[Value] = []
-        for value in found:
+        for value in _distinct(found):
             match value:
                 case External() | LocalClass():  # `AsyncSession[...]` is the class
                     values.append(value)
@@ -230,7 +228,7 @@ class Evaluation:
                     values.append(UNKNOWN)
         if isinstance(expr.value, Ref):
             values.extend(self._stored(found, expr.value, expr.items, home))
-        return tuple(values)
+        return _distinct(values)
 
     def _item(self, item: Item, place: Place, home: Namespace) -> tuple[Value, ...]:
         values: list[Value] = []
@@ -280,10 +278,14 @@ class Evaluation:
             return (UNKNOWN,)
         return self.expr(given[index], items.place, items.home)
 
-    def _looked_up(self, found: Dictionary, keys: tuple[Expr, ...]) -> Iterator[Value]:
-        """Yield what a dictionary may hold under a key; it may have changed since."""
-        yield UNKNOWN
+    def _looked_up(self, found: Dictionary, keys: tuple[Expr, ...]) -> tuple[Value, ...]:
+        """Return what a dictionary may hold under a key; it may have changed since."""
         wanted = keys[0] if len(keys) == 1 else None
+        asked = (repr(wanted.value) if isinstance(wanted, Constant) else None, found.display)
+        return self.once(asked, found.home, lambda: self._under(found, wanted))
+
+    def _under(self, found: Dictionary, wanted: Expr | None) -> Iterator[Value]:
+        yield UNKNOWN
         for key, value in found.display.items:
             if (
                 isinstance(key, Constant)
@@ -554,7 +556,7 @@ class Evaluation:
         self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
     ) -> tuple[Value, ...]:
         values: list[Value] = []
-        for function in self.expr(call.function, place, home):
+        for function in _distinct(self.expr(call.function, place, home)):
             match function:
                 case External("functools.partial") if call.arguments:
                     values.extend(
@@ -590,7 +592,7 @@ class Evaluation:
                     pass  # which cannot be called: it is set before
                 case _:
                     values.append(UNKNOWN)
-        return tuple(values)
+        return _distinct(values)
 
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type
@@ -693,7 +695,10 @@ def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
 
     `query = query.where(...)` in one branch after the other would double them with each.
     """
-    return tuple({_origin(value): value for value in found}.values())
+    distinct = tuple({_origin(value): value for value in found}.values())
+    if len(distinct) > _MOST_VALUES:
+        return (*distinct[:_MOST_VALUES], UNKNOWN)
+    return distinct
 
 
 def _origin(value: Value) -> object:
@@ -703,12 +708,12 @@ def _origin(value: Value) -> object:
         match value:
             case Result(function=Result() | Method() | Partial() as inner):
                 value = inner
-            case Method(owner=Result() | Method() | Partial() as inner):
+            case Method(owner=Result() | Method() | Partial() | Dictionary() as inner):
                 value = inner
             case _:
                 break
     if value is last:
-        return value if not isinstance(value, Result) else _made(value)
+        return _made(value) if isinstance(value, (Result, Dictionary)) else value
     return (_made(last), _made(value))
 
 
@@ -720,6 +725,8 @@ def _made(value: Value) -> object:
             return (id(value.call.node), *(id(step.call.node) for step in value.through))
         case Method(name=name):
             return name
+        case Dictionary(display=display):
+            return (id(display.node), *(parts for parts, _, _ in value.names))
     return value
 
 
