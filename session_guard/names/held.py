@@ -20,6 +20,7 @@ from session_guard.names.bindings import (
     Function,
     Ref,
     Subscript,
+    class_of_receiver,
     end_of,
     lookup,
 )
@@ -67,7 +68,7 @@ def held(expr: Expr, place: Place, home: Namespace, depth: int = 0) -> Held | No
                 if found is not None:
                     return found
         case Ref(parts=(receiver, attribute)):
-            owner = _class_of_receiver(receiver, place)
+            owner = class_of_receiver(receiver, place)
             if owner is not None:
                 return held_by_instances(owner, attribute, home, depth + 1)
         case Either():
@@ -223,18 +224,6 @@ def _is_property(function: Function) -> bool:
         isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
         for decorator in function.decorators
     )
-
-
-def _class_of_receiver(name: str, place: Place) -> Scope | None:
-    """Return the scope of the class whose `self` a name is, in a method or a function in it."""
-    scope: Scope | None = place.scope
-    while scope is not None:
-        if scope.receiver == name:
-            return scope.parent
-        if name in scope.bindings:
-            return None
-        scope = scope.parent
-    return None
 
 
 # -- functions ----------------------------------------------------------------------------------

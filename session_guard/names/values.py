@@ -33,6 +33,7 @@ from session_guard.names.bindings import (
     Subscript,
     TextBeginning,
     end_of,
+    formatted,
     lookup,
 )
 from session_guard.names.from_ast import unquoted
@@ -365,7 +366,7 @@ class _Evaluation:
                 case TextBeginning():
                     return (Beginning(expr.text, expr.pieces),)
                 case Opaque() if any(isinstance(piece, str) for piece in expr.pieces):
-                    return (Beginning("", expr.pieces),)
+                    return (self._begun(expr.pieces, place, home),)
                 case Display():
                     return (Dictionary(expr, place, home),)
                 case Sequence():
@@ -386,6 +387,15 @@ class _Evaluation:
                     return (UNKNOWN,)
         finally:
             self.depth -= 1
+
+    def _begun(self, pieces: tuple[str | Expr, ...], place: Place, home: Namespace) -> Beginning:
+        """Return a string that begins with an expression, which may be a constant's name."""
+        first = pieces[0]
+        found = self.expr(first, place, home) if not isinstance(first, str) else ()
+        if len(found) == 1 and isinstance(found[0], Literal) and isinstance(found[0].value, str):
+            pieces = (found[0].value, *pieces[1:])
+        begun = formatted(pieces)
+        return Beginning(begun.text if isinstance(begun, TextBeginning) else "", begun.pieces)
 
     def _subscript(self, expr: Subscript, place: Place, home: Namespace) -> tuple[Value, ...]:
         """Return what `X[...]` stands for: of `Annotated` and unions, the classes in it."""
