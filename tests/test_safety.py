@@ -1010,3 +1010,423 @@ def test_handler_of_a_subclass_serves_the_base(tmp_path: Path) -> None:
     )
     handler = "from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelSession\n" + handler
     assert verdict(tmp_path, BLOCK, handler)[0] == "safe"
+
+
+REPORTS = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+reports_engine = create_async_engine("postgresql+asyncpg://reports/db")
+reports_factory = async_sessionmaker(reports_engine, expire_on_commit=False, autoflush=False)
+"""
+LITE = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+lite = async_sessionmaker(create_async_engine("sqlite+aiosqlite://"))
+"""
+IN_DB = HANDLER + "    async with SessionLocal() as s:\n        yield s\n        await s.commit()\n"
+
+
+def levels(tmp_path: Path, code: str, handler: str = IN_DB, users: str = "") -> list[str]:
+    """Return how sure the fix of each session is that a file opens, or "none".
+
+    `users` is another file of the project, which uses what the first one defines.
+    """
+    for name, text in (("reports", REPORTS), ("lite", LITE), ("users", users)):
+        path = tmp_path / "app" / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    (tmp_path / "app" / "db.py").write_text(handler)
+    data = textwrap.dedent(code).encode()
+    path = tmp_path / "app" / "jobs.py"
+    path.write_bytes(data)
+    findings = lint("jobs.py", path, data, Project(Settings(root=tmp_path)), RULES)
+    assert {item.code for item in findings} <= {"SG101", "SG103"}, findings
+    return [item.fix.applicability.value if item.fix else "none" for item in findings]
+
+
+def job(opening: str, before: str = "pass") -> str:
+    """Return a function that opens a session and commits."""
+    return (
+        f"async def job(which):\n    {before}\n"
+        f"    async with {opening} as s:\n        await s.commit()\n"
+    )
+
+
+HEAD_OF_JOBS = """\
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import SessionLocal, engine
+from app.lite import lite
+from app.reports import reports_engine, reports_factory
+
+"""
+MAY_BE_ANOTHER = {
+    "chosen by a condition": job("maker()", "maker = SessionLocal if which else reports_factory"),
+    "chosen by a condition, and unknown else": job(
+        "maker()", "maker = SessionLocal if which else which.maker"
+    ),
+    "chosen from SQLite's": job("maker()", "maker = lite if which else SessionLocal"),
+    "an engine chosen by a condition": job(
+        "AsyncSession(bind)", "bind = engine if which else reports_engine"
+    ),
+    "a parameter or the handler's": job("maker()", "maker = which or SessionLocal"),
+    "an engine that is a parameter or the handler's": job(
+        "AsyncSession(bind)", "bind = which or engine"
+    ),
+    "bound in two branches": """\
+if os.environ.get("DEV"):
+    maker = lite
+else:
+    maker = SessionLocal
+
+"""
+    + job("maker()"),
+    "returned by a function that chooses": """\
+def pick(which):
+    if which == "reports":
+        return reports_factory
+    return SessionLocal
+
+"""
+    + job("pick(which)()"),
+    "returned by a function that chooses, the handler's first": """\
+def pick(which):
+    if which == "main":
+        return SessionLocal
+    return reports_factory
+
+"""
+    + job("pick(which)()"),
+    "returned by a function that asks another object": """\
+def pick(which):
+    if which is None:
+        return SessionLocal
+    return which.factory()
+
+"""
+    + job("pick(which)()"),
+    "a parameter that stands in for None": """\
+        async def job(maker=None):
+            maker = maker or SessionLocal
+            async with maker() as s:
+                await s.commit()
+        """,
+    "a parameter that is replaced where it is None": """\
+        async def job(maker=None):
+            if maker is None:
+                maker = SessionLocal
+            async with maker() as s:
+                await s.commit()
+        """,
+    "an attribute from a parameter or the handler's": """\
+        class Service:
+            def __init__(self, maker=None):
+                self.maker = maker or SessionLocal
+
+            async def run(self):
+                async with self.maker() as s:
+                    await s.commit()
+        """,
+    "an engine from a parameter or the handler's": """\
+        class Unit:
+            def __init__(self, bind=None):
+                self.bind = bind or engine
+
+            async def run(self):
+                async with AsyncSession(self.bind) as s:
+                    await s.commit()
+        """,
+    "an engine from a parameter's default": """\
+        async def job(bind=engine):
+            async with AsyncSession(bind) as s:
+                await s.commit()
+        """,
+    "an item of a dictionary": job("makers[which]()", 'makers = {"a": SessionLocal, "b": which}'),
+    "a global that a function sets anew": """\
+maker = SessionLocal
+
+def use_reports():
+    global maker
+    maker = reports_factory
+
+"""
+    + job("maker()"),
+}
+
+
+@pytest.mark.parametrize("code", MAY_BE_ANOTHER.values(), ids=MAY_BE_ANOTHER.keys())
+def test_a_maker_that_may_be_another_is_never_fixed(code: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == ["none"]
+
+
+SEAMS = {
+    "a parameter's default": """\
+        async def job(maker=SessionLocal):
+            async with maker() as s:
+                await s.commit()
+        """,
+    "an attribute from a parameter's default": """\
+        class Service:
+            def __init__(self, maker=SessionLocal):
+                self.maker = maker
+
+            async def run(self):
+                async with self.maker() as s:
+                    await s.commit()
+        """,
+}
+
+
+@pytest.mark.parametrize("code", SEAMS.values(), ids=SEAMS.keys())
+def test_a_factory_that_is_handed_in_is_no_finding(code: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == []
+
+
+SET_ELSEWHERE = {
+    "the field of a dataclass": (
+        """
+        @dataclass
+        class Deps:
+            maker: object = SessionLocal
+
+            async def run(self):
+                async with self.maker() as s:
+                    await s.commit()
+        """,
+        "from app.jobs import Deps\nfrom app.reports import reports_factory\n"
+        "deps = Deps(maker=reports_factory)\n",
+    ),
+    "the attribute of a class, in a subclass": (
+        """
+        class Base:
+            session_factory = SessionLocal
+
+            async def run(self):
+                async with self.session_factory() as s:
+                    await s.commit()
+        """,
+        "from app.jobs import Base\nfrom app.reports import reports_factory\n"
+        "class Reports(Base):\n    session_factory = reports_factory\n",
+    ),
+    "the attribute of an object": (
+        """
+        class Service:
+            def __init__(self):
+                self.own_factory = SessionLocal
+
+            async def run(self):
+                async with self.own_factory() as s:
+                    await s.commit()
+        """,
+        "from app.jobs import Service\nfrom app.reports import reports_factory\n"
+        "service = Service()\nservice.own_factory = reports_factory\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "users"), SET_ELSEWHERE.values(), ids=SET_ELSEWHERE.keys())
+def test_a_maker_that_another_file_sets_is_never_fixed(
+    code: str, users: str, tmp_path: Path
+) -> None:
+    code = HEAD_OF_JOBS + textwrap.dedent(code)
+    assert levels(tmp_path, code, users=users) == ["none"]
+
+
+@pytest.mark.parametrize(("code", "users"), SET_ELSEWHERE.values(), ids=SET_ELSEWHERE.keys())
+def test_a_maker_that_is_set_once_is_fixed(code: str, users: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == ["safe"]
+
+
+OPENS = """\
+
+
+@asynccontextmanager
+async def get_background_session():
+    async with {}() as s:
+        yield s
+        await s.commit()
+"""
+IMPORTS_OF_DB = """\
+import os
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+"""
+OPTIONS_OF_DB = "expire_on_commit=False, autoflush=False"
+HELPER = f"""\
+def make_engine(url):
+    return create_async_engine(url)
+
+engine = make_engine(os.environ["DATABASE_URL"])
+analytics = make_engine(os.environ["ANALYTICS_URL"])
+factory = async_sessionmaker(engine, {OPTIONS_OF_DB})
+"""
+OBJECTS = f"""\
+class Database:
+    def __init__(self, url):
+        self.engine = create_async_engine(url)
+        self.factory = async_sessionmaker(self.engine, {OPTIONS_OF_DB})
+
+main = Database(os.environ["DATABASE_URL"])
+analytics = Database(os.environ["ANALYTICS_URL"])
+"""
+CACHED = f"""\
+@lru_cache
+def get_engine(name="main"):
+    return create_async_engine(os.environ[name])
+
+@lru_cache
+def get_factory(name="main"):
+    return async_sessionmaker(get_engine(name), {OPTIONS_OF_DB})
+"""
+PLAIN = f"""\
+def get_engine():
+    return create_async_engine(os.environ["DATABASE_URL"])
+
+engine = get_engine()
+factory = async_sessionmaker(engine, {OPTIONS_OF_DB})
+analytics = create_async_engine(os.environ["ANALYTICS_URL"])
+"""
+CONSTANTS = f"""\
+def make_engine(name, echo=False):
+    return create_async_engine(os.environ[name], echo=echo)
+
+@lru_cache
+def get_factory(name):
+    return async_sessionmaker(make_engine(name), {OPTIONS_OF_DB})
+"""
+# The module of the handler, what its context manager opens, how a job opens, how sure the fix is.
+SHARED_HELPERS = {
+    "one function made both, the handler's": (HELPER, "factory", "AsyncSession(db.engine)", "safe"),
+    "one function made both, the other": (HELPER, "factory", "AsyncSession(db.analytics)", "none"),
+    "one function makes both, called here": (
+        HELPER,
+        "factory",
+        'AsyncSession(db.make_engine("x"))',
+        "none",
+    ),
+    "one class made both, the handler's": (OBJECTS, "main.factory", "db.main.factory()", "safe"),
+    "one class made both, the handler's engine": (
+        OBJECTS,
+        "main.factory",
+        "AsyncSession(db.main.engine)",
+        "safe",
+    ),
+    "one class made both, the other": (OBJECTS, "main.factory", "db.analytics.factory()", "none"),
+    "one class made both, the other's engine": (
+        OBJECTS,
+        "main.factory",
+        "AsyncSession(db.analytics.engine)",
+        "none",
+    ),
+    "one class made both, made anew": (
+        OBJECTS,
+        "main.factory",
+        "db.Database(which).factory()",
+        "none",
+    ),
+    "a cached function, without arguments": (
+        CACHED,
+        "get_factory()",
+        "db.get_factory()()",
+        "safe",
+    ),
+    "a cached function, with another argument": (
+        CACHED,
+        "get_factory()",
+        'db.get_factory("analytics")()',
+        "none",
+    ),
+    "a cached function, with an unknown argument": (
+        CACHED,
+        "get_factory()",
+        "db.get_factory(which)()",
+        "none",
+    ),
+    "a cached engine, with another argument": (
+        CACHED,
+        "get_factory()",
+        'AsyncSession(db.get_engine("analytics"))',
+        "none",
+    ),
+    "the same constant": (CONSTANTS, 'get_factory("A")', 'db.get_factory("A")()', "safe"),
+    "the same constant by keyword": (
+        CONSTANTS,
+        'get_factory(name="A")',
+        'db.get_factory(name="A")()',
+        "safe",
+    ),
+    "another constant": (CONSTANTS, 'get_factory("A")', 'db.get_factory("B")()', "none"),
+    "the same constant for another function": (
+        CONSTANTS,
+        'get_factory("A")',
+        'AsyncSession(db.make_engine("A"))',
+        "none",
+    ),
+    "one without arguments made the handler's": (
+        PLAIN,
+        "factory",
+        "AsyncSession(db.engine)",
+        "safe",
+    ),
+    "by the handler's factory": (PLAIN, "factory", "db.factory()", "safe"),
+    "an engine beside it": (PLAIN, "factory", "AsyncSession(db.analytics)", "none"),
+}
+
+
+@pytest.mark.parametrize(
+    ("database", "opened", "opening", "level"), SHARED_HELPERS.values(), ids=SHARED_HELPERS.keys()
+)
+def test_what_made_the_handlers_engine_may_have_made_another(
+    database: str, opened: str, opening: str, level: str, tmp_path: Path
+) -> None:
+    handler = IMPORTS_OF_DB + database + OPENS.format(opened)
+    code = "from sqlalchemy.ext.asyncio import AsyncSession\nfrom app import db\n\n" + job(opening)
+    assert levels(tmp_path, code, handler) == [level]
+
+
+CERTAIN = {
+    "a name of the handler's module": job("SessionLocal()"),
+    "its engine": job("AsyncSession(engine)"),
+    "another name for it": job("maker()", "maker = SessionLocal"),
+    "two names that are both it": job("maker()", "maker = SessionLocal if which else SessionLocal"),
+    "a function that returns it": """\
+def get_maker():
+    return SessionLocal
+
+"""
+    + job("get_maker()()"),
+    "a cached function that returns it": """\
+@lru_cache
+def get_maker():
+    return SessionLocal
+
+"""
+    + job("get_maker()()"),
+    "an attribute that is set once": """\
+        class Service:
+            def __init__(self):
+                self.only_factory = SessionLocal
+
+            async def run(self):
+                async with self.only_factory() as s:
+                    await s.commit()
+        """,
+    "a lazily set global": """\
+maker = None
+
+def setup():
+    global maker
+    maker = SessionLocal
+
+"""
+    + job("maker()"),
+}
+
+
+@pytest.mark.parametrize("code", CERTAIN.values(), ids=CERTAIN.keys())
+def test_what_is_the_handlers_for_certain_is_fixed(code: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == ["safe"]

@@ -202,7 +202,7 @@ def joined(value: Expr, rest: Expr) -> Expr:
     return formatted((*_pieces(value), *_pieces(rest)))
 
 
-def formatted(pieces: Iterable[str | Expr]) -> Expr:
+def formatted(pieces: Iterable[str | Expr]) -> TextBeginning | Opaque:
     """Return what is known of a string that is put together of `pieces`, as f-strings are."""
     merged: list[str | Expr] = []
     for piece in pieces:
@@ -391,6 +391,18 @@ class Scope:
 def end_of(scope: Scope) -> Place:
     """Return the place behind the scope's last statement."""
     return Place(scope, math.inf, ())
+
+
+def class_of_receiver(name: str, place: Place) -> Scope | None:
+    """Return the scope of the class whose `self` a name is, in a method or a function in it."""
+    scope: Scope | None = place.scope
+    while scope is not None:
+        if scope.receiver == name:
+            return scope.parent
+        if name in scope.bindings:
+            return None
+        scope = scope.parent
+    return None
 
 
 def lookup(name: str, place: Place) -> list[Binding] | None:

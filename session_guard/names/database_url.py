@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import dictionaries
-from session_guard.names.bindings import Attribute, Call, Constant, Either, Ref, lookup
+from session_guard.names.bindings import (
+    Attribute,
+    Call,
+    Constant,
+    Either,
+    Ref,
+    class_of_receiver,
+    lookup,
+)
 from session_guard.names.values import (
     Beginning,
     External,
@@ -133,9 +141,14 @@ def _chosen(found: tuple[Value, ...]) -> list[Value]:
 def _default_of(url: Located) -> DatabaseUrl | None:
     """Return what a URL is where nobody sets another: `… or "sqlite://"`, or a default."""
     expr, place = url.expr, url.place
+    if isinstance(expr, Ref) and len(expr.parts) == 2:
+        owner = class_of_receiver(expr.parts[0], place)
+        set_to = owner.attributes.get(expr.parts[1], ()) if owner is not None else ()
+        if len(set_to) == 1 and isinstance(set_to[0].value, (Ref, Either)):
+            expr, place = set_to[0].value, set_to[0].place
     name = expr.parts[0] if isinstance(expr, Ref) and len(expr.parts) == 1 else None
     if name is not None:
-        for binding in lookup(name, url.place) or ():
+        for binding in lookup(name, place) or ():
             if binding.kind == "parameter":
                 given = binding.place.scope.defaults.get(name)
                 if given is not None:

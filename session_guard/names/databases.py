@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import database_url
-from session_guard.names.bindings import tells_of_another_database
+from session_guard.names.bindings import Call, tells_of_another_database
 from session_guard.names.openings import is_engine
 from session_guard.names.values import External, Literal, LocalFunction, Located, Result
 
@@ -54,7 +54,8 @@ def _is_made_by_another_driver(engine: Result) -> bool:
         if expr is not None
         for creator in engine.home.evaluate(expr, engine.place)
         if isinstance(creator, LocalFunction)
-        for call, place in creator.definition.calls
+        for call, place in (*creator.definition.calls, *creator.definition.returns)
+        if isinstance(call, Call)
         for called in creator.home.evaluate(call.function, place)
     )
 

@@ -20,6 +20,7 @@ from session_guard.names.bindings import (
     Function,
     Ref,
     Subscript,
+    class_of_receiver,
     end_of,
     lookup,
 )
@@ -223,18 +224,6 @@ def _is_property(function: Function) -> bool:
         isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
         for decorator in function.decorators
     )
-
-
-def class_of_receiver(name: str, place: Place) -> Scope | None:
-    """Return the scope of the class whose `self` a name is, in a method or a function in it."""
-    scope: Scope | None = place.scope
-    while scope is not None:
-        if scope.receiver == name:
-            return scope.parent
-        if name in scope.bindings:
-            return None
-        scope = scope.parent
-    return None
 
 
 # -- functions ----------------------------------------------------------------------------------

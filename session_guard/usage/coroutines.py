@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Attribute, Call, Function, LambdaExpr, Ref
+from session_guard.names.bindings import (
+    Attribute,
+    Call,
+    Function,
+    LambdaExpr,
+    Ref,
+    class_of_receiver,
+)
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import walk
-from session_guard.names.held import annotated_parameter, class_of_receiver, held
+from session_guard.names.held import annotated_parameter, held
 from session_guard.names.values import (
     LocalClass,
     LocalFunction,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Call, Function, Ref, lookup
-from session_guard.names.held import class_of_receiver, held
+from session_guard.names.bindings import Call, Function, Ref, class_of_receiver, lookup
+from session_guard.names.held import held
 from session_guard.names.values import LocalClass, LocalFunction, Located, Result
 
 if TYPE_CHECKING:
