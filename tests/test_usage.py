@@ -512,6 +512,40 @@ SHARED |= {
             finally:
                 await db.close()
         """,
+    "a loop's session that the task closes": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f():
+            async for db in get_db():
+                asyncio.create_task(finish(db))
+        """,
+    "a stack's session that the task closes": """
+        async def finish(db):
+            await db.commit()
+            await db.close()
+        async def f(stack):
+            db = await stack.enter_async_context(Session())
+            asyncio.create_task(finish(db))
+        """,
+    "a task that closes another session": """
+        async def finish(db, other):
+            await db.commit()
+            await other.close()
+        async def f(db: AsyncSession, other: AsyncSession):
+            asyncio.create_task(finish(db, other))
+        """,
+    "tasks in a gathering for the caller": """
+        def f(db: AsyncSession):
+            return asyncio.gather(asyncio.create_task(load(db)), asyncio.create_task(save(db)))
+        """,
+    "a task of a group beside one that is waited for later": """
+        async def f(db: AsyncSession):
+            async with asyncio.TaskGroup() as group:
+                first = group.create_task(load(db))
+                group.create_task(save(db))
+                await first
+        """,
     "a set of the module keeps it": """
         running = set()
         async def f(db: SessionDep):
@@ -740,6 +774,30 @@ NOT_SHARED = {
             db = Session()
             await db.execute(text("select 1"))
             asyncio.create_task(finish(db))
+        """,
+    "a session that a helper of the task closes": """
+        async def done(db):
+            await db.close()
+        async def finish(db, x):
+            await db.commit()
+            await done(db)
+        async def f(db: AsyncSession):
+            asyncio.create_task(finish(x=1, db=db))
+        """,
+    "a session that is handed over in a partial": """
+        from functools import partial
+        async def finish(x, db):
+            await db.commit()
+            await db.close()
+        async def f(tasks: BackgroundTasks, db: AsyncSession):
+            tasks.add_task(partial(finish, 1), db)
+        """,
+    "a session that a closure takes over": """
+        async def f(db: AsyncSession):
+            async def finish():
+                await db.commit()
+                await db.close()
+            asyncio.create_task(finish())
         """,
     "a dependency that may be left open": """
         async def maybe(keep):
