@@ -21,7 +21,7 @@ from session_guard.handler import (
 )
 from session_guard.modules import ModuleIndex
 from session_guard.names import databases, evaluation, openings, sql, values
-from session_guard.names.bindings import Ref, Scope, end_of
+from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -69,7 +69,7 @@ class Project:
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
-        self._set_often: dict[str, bool] = {}
+        self._set_anew: dict[str, bool] = {}
         self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -381,20 +381,29 @@ class Project:
                 return self._shown(path)
         return None
 
-    def is_set_more_than_once(self, name: str) -> bool:
-        """Return whether the project's files set a name, an attribute or an argument twice."""
-        if name not in self._set_often:
-            self._set_often[name] = self._is_set_more_than_once(name)
-        return self._set_often[name]
+    def may_be_set_anew(self, attribute: str) -> bool:
+        """Return whether the project's files give objects more than one value for an attribute."""
+        if attribute not in self._set_anew:
+            self._set_anew[attribute] = self._may_be_set_anew(attribute)
+        return self._set_anew[attribute]
 
-    def _is_set_more_than_once(self, name: str) -> bool:
-        pattern = re.compile(rb"\b%s\s*(:[^=\n]*)?=(?!=)" % re.escape(name.encode()))
+    def _may_be_set_anew(self, attribute: str) -> bool:
+        quoted = re.compile(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
         count = 0
-        for path in self._own_files(lambda data: name.encode() in data):
-            count += len(pattern.findall(_data(path)))
-            if count > 1:
+        for path in self._own_files(lambda data: attribute.encode() in data):
+            names = self.names_of(path)
+            if names is None or quoted.search(_data(path)):
                 return True
-        return False
+            count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
+            for owner in (definition.scope for definition in names.scope.classes):
+                own = owner.bindings.get(attribute, [])
+                if own and attribute in owner.annotations:
+                    return True  # of a dataclass, each object may be given another
+                set_to = (binding.value for binding in (*own, *owner.attributes.get(attribute, ())))
+                count += sum(
+                    not (isinstance(value, Constant) and value.value is None) for value in set_to
+                )
+        return count > 1
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""

@@ -1184,59 +1184,105 @@ def test_a_factory_that_is_handed_in_is_no_finding(code: str, tmp_path: Path) ->
     assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == []
 
 
+OWN_FACTORY = """
+class Service:
+    def __init__(self):
+        self.own_factory = None
+
+    def connect(self):
+        self.own_factory = SessionLocal
+
+    async def run(self):
+        async with self.own_factory() as s:
+            await s.commit()
+"""
+OWN_TRANSACTION = OWN_FACTORY.replace("own_factory()", "own_factory.begin()").replace(
+    "commit", "flush"
+)
+OWN_ENGINE = """
+class Service:
+    def __init__(self):
+        self.own_engine = engine
+
+    async def run(self):
+        async with AsyncSession(self.own_engine) as s:
+            await s.commit()
+"""
+CLASS_FACTORY = """
+class Base:
+    session_factory = SessionLocal
+
+    async def run(self):
+        async with self.session_factory() as s:
+            await s.commit()
+"""
+SET_ONCE = {
+    "a factory": OWN_FACTORY,
+    "a factory's transaction": OWN_TRANSACTION,
+    "an engine": OWN_ENGINE,
+    "a factory of the class": CLASS_FACTORY,
+}
+NO_USE = """\
+from app.jobs import Base, Service
+
+class Other:
+    def __init__(self, engine, own_factory=None, session_factory=None):
+        self.engine, self.factory = engine, session_factory
+
+def job(own_engine=None):
+    own_factory = Other(engine=own_engine, session_factory=None)
+    return own_factory.factory(Service().own_factory, Base.session_factory)
+"""
+
+
+@pytest.mark.parametrize("code", SET_ONCE.values(), ids=SET_ONCE.keys())
+def test_an_attribute_that_is_set_once_is_fixed(code: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + code, users=NO_USE) == ["safe"]
+
+
 SET_ELSEWHERE = {
-    "the field of a dataclass": (
-        """
-        @dataclass
-        class Deps:
-            maker: object = SessionLocal
-
-            async def run(self):
-                async with self.maker() as s:
-                    await s.commit()
-        """,
-        "from app.jobs import Deps\nfrom app.reports import reports_factory\n"
-        "deps = Deps(maker=reports_factory)\n",
+    "on an object": (OWN_FACTORY, "service.own_factory = reports_factory"),
+    "on an object, with others": (OWN_FACTORY, "service.own_factory, x = reports_factory, 1"),
+    "on an object, by a loop": (OWN_FACTORY, "for service.own_factory in []:\n    pass"),
+    "on an object, by its name": (OWN_FACTORY, "setattr(service, 'own_factory', reports_factory)"),
+    "on an object, and begun": (OWN_TRANSACTION, "service.own_factory = reports_factory"),
+    "an engine, on an object": (OWN_ENGINE, "service.own_engine = reports_engine"),
+    "an engine, in a subclass": (
+        OWN_ENGINE,
+        "class Reports(Service):\n    def __init__(self):\n"
+        "        self.own_engine = reports_engine",
     ),
-    "the attribute of a class, in a subclass": (
-        """
-        class Base:
-            session_factory = SessionLocal
-
-            async def run(self):
-                async with self.session_factory() as s:
-                    await s.commit()
-        """,
-        "from app.jobs import Base\nfrom app.reports import reports_factory\n"
-        "class Reports(Base):\n    session_factory = reports_factory\n",
+    "in a subclass": (CLASS_FACTORY, "class R(Base):\n    session_factory = reports_factory"),
+    "in a subclass, with its type": (
+        CLASS_FACTORY,
+        "class R(Base):\n    session_factory: object = reports_factory",
     ),
-    "the attribute of an object": (
-        """
-        class Service:
-            def __init__(self):
-                self.own_factory = SessionLocal
-
-            async def run(self):
-                async with self.own_factory() as s:
-                    await s.commit()
-        """,
-        "from app.jobs import Service\nfrom app.reports import reports_factory\n"
-        "service = Service()\nservice.own_factory = reports_factory\n",
+    "in a subclass, by a property": (
+        CLASS_FACTORY,
+        "class R(Base):\n    @property\n    def session_factory(self):\n"
+        "        return reports_factory",
+    ),
+    "in a class that is made by a call": (
+        CLASS_FACTORY,
+        "R = type('R', (Base,), {'session_factory': reports_factory})",
     ),
 }
 
 
 @pytest.mark.parametrize(("code", "users"), SET_ELSEWHERE.values(), ids=SET_ELSEWHERE.keys())
-def test_a_maker_that_another_file_sets_is_never_fixed(
+def test_an_attribute_that_another_file_sets_is_never_fixed(
     code: str, users: str, tmp_path: Path
 ) -> None:
-    code = HEAD_OF_JOBS + textwrap.dedent(code)
-    assert levels(tmp_path, code, users=users) == ["none"]
+    users = f"from app.jobs import *\nservice = Service()\n{users}\n"
+    assert levels(tmp_path, HEAD_OF_JOBS + code, users=users) == ["none"]
 
 
-@pytest.mark.parametrize(("code", "users"), SET_ELSEWHERE.values(), ids=SET_ELSEWHERE.keys())
-def test_a_maker_that_is_set_once_is_fixed(code: str, users: str, tmp_path: Path) -> None:
-    assert levels(tmp_path, HEAD_OF_JOBS + textwrap.dedent(code)) == ["safe"]
+def test_the_field_of_a_dataclass_is_never_fixed(tmp_path: Path) -> None:
+    """`Deps(reports_factory)` in any file gives an object another."""
+    code = CLASS_FACTORY.replace("class", "@dataclass\nclass").replace(
+        "factory =", "factory: object ="
+    )
+    assert levels(tmp_path, HEAD_OF_JOBS + code) == ["none"]
 
 
 OPENS = """\

@@ -513,6 +513,8 @@ class Evaluation:
                     values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
+                case Literal(None):
+                    pass  # which has none: it is set before
                 case _:
                     values.append(UNKNOWN)
         return tuple(values)

@@ -18,7 +18,7 @@ from session_guard.safety.block import Terms, reasons_against
 if TYPE_CHECKING:
     from session_guard.handler import Handler
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding, Place
+    from session_guard.names.bindings import Binding, Expr, Place
     from session_guard.names.from_libcst import ImportStatement
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located, Namespace
@@ -89,8 +89,10 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         )
     statement, item = _async_with(call, module)
     every = _all_openings(call, module)
-    _check_other_values(call, module)
+    _check_attribute(module.expr(call.func), module.place(call), module)
     for one in every:
+        if one.bind is not None and one.bind.home is module.names:
+            _check_attribute(one.bind.expr, one.bind.place, module)
         _check_engine(one, handler, module)
         _check_class(one, handler)
     if has_comment(call):
@@ -161,16 +163,17 @@ def _all_openings(call: cst.Call, module: Module) -> list[Opening]:
     return known
 
 
-def _check_other_values(call: cst.Call, module: Module) -> None:
-    """Refuse a factory in an attribute of an object, which may be set elsewhere to another."""
-    function = module.expr(call.func)
-    if not isinstance(function, Ref) or len(function.parts) < 2:
+def _check_attribute(expr: Expr, place: Place, module: Module) -> None:
+    """Refuse what is an attribute of an object, and may be set elsewhere to another."""
+    parts = expr.parts if isinstance(expr, Ref) else ()
+    if parts[-1:] == ("begin",):
+        parts = parts[:-1]
+    if len(parts) < 2:
         return
-    owners = module.names.evaluate(Ref(function.parts[:-1]), module.place(call))
+    owners = module.names.evaluate(Ref(parts[:-1]), place)
     is_module = all(isinstance(owner, values.External) for owner in owners)
-    name = function.parts[-1]
-    if not is_module and name != "begin" and module.project.is_set_more_than_once(name):
-        raise NotFixableError(f"`{name}` is set in more than one place, and may be another")
+    if not is_module and module.project.may_be_set_anew(parts[-1]):
+        raise NotFixableError(f"`{parts[-1]}` may be set to another in more than one place")
 
 
 # -- which database -------------------------------------------------------------------------------
