@@ -480,9 +480,7 @@ SHARED |= {
     "a service over a repository": """
         class Service:
             def __init__(self, repo: Repo): self.repo = repo
-            async def users(self): return await self.repo.count()
-            async def orders(self): return await self.repo.count()
-            async def all(self): return await asyncio.gather(self.users(), self.orders())
+            async def all(self): return await asyncio.gather(self.repo.count(), self.repo.count())
         """,
     "a session that the framework closes, and the task too": """
         async def finish(db):

@@ -168,7 +168,11 @@ class Coroutines:
         given = given_to_maker(expr, place, self._module.names).get(session.key)
         if given is not None:
             return given
-        return _of_object(session, self._module.code(function.value))
+        # Another object of the class may hold another session.
+        return replace(
+            session,
+            key=(session.key[0], f"{self._module.code(function.value)}.{session.name}"),
+        )
 
     def callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:
         """Return what is called; methods of parameters are looked up in the annotated class."""
@@ -283,16 +287,14 @@ class Coroutines:
             owner = function.value
         elif isinstance(function, Ref) and len(function.parts) > 1:
             owner = Ref(function.parts[:-1])
-        sessions = self._body(callee, depth + 1)
-        if owner is None or callee.definition.scope.receiver is None or _is_receiver(owner, place):
-            yield from sessions
-            return
-        known = given_to_maker(owner, place, home)
-        for session in sessions:
-            if session.key in known:
+        known = None
+        if owner is not None and callee.definition.scope.receiver is not None:
+            known = None if _is_receiver(owner, place) else given_to_maker(owner, place, home)
+        for session in self._body(callee, depth + 1):
+            if known is None:
+                yield session
+            elif session.key in known:
                 yield known[session.key]
-            elif isinstance(owner, Ref) and _is_attribute_of_receiver(owner, place):
-                yield _of_object(session, ".".join(owner.parts))
 
     def _under_lock(self, function: Function) -> frozenset[int]:
         key = id(function.scope)
@@ -322,17 +324,6 @@ def _is_receiver(expr: Expr, place: Place) -> bool:
         and len(expr.parts) == 1
         and class_of_receiver(expr.parts[0], place) is not None
     )
-
-
-def _is_attribute_of_receiver(ref: Ref, place: Place) -> bool:
-    """Return whether a reference is a `self.name` that methods of the class assign."""
-    owner = class_of_receiver(ref.parts[0], place)
-    return owner is not None and len(ref.parts) == 2 and ref.parts[1] in owner.attributes
-
-
-def _of_object(session: Held, name: str) -> Held:
-    """Return the session of the object called `name`: another of its class may have another."""
-    return replace(session, key=(session.key[0], f"{name}.{session.name}"))
 
 
 def _is_name(expr: Expr, name: str) -> bool:
