@@ -468,7 +468,7 @@ engine = create_async_engine(
         engine = engine_of(node, module)
         if engine is None or engine.needs_no_settings:
             return
-        if not (engine.is_on_asyncpg or engine.url.may_be_on_asyncpg):
+        if not engine.may_be_on_asyncpg:
             return
         if "creator" in engine.arguments.entries:
             return  # which connects by itself, so that `connect_args` is not looked at
@@ -488,7 +488,7 @@ engine = create_async_engine(
         advice = ("give the standard's settings in `connect_args`", *other_answers(engine))
         try:
             if not engine.is_on_asyncpg:
-                raise NotFixableError("its URL may be another database's, which takes no such keys")
+                raise NotFixableError("it may be another database's, which takes no such keys")
             yield Violation(node, said, "; ".join(advice), completion(engine, module))
         except NotFixableError as error:
             yield Violation(node, said, f"{'; '.join(advice)}; not fixed: {error}")

@@ -140,6 +140,14 @@ class Engine:
         return "+asyncpg" in self.text or self.versions.only_driver_is_asyncpg
 
     @cached_property
+    def may_be_on_asyncpg(self) -> bool:
+        """Whether it is, or one of several that it may be is: by the URL, or by what it sets."""
+        if self.is_on_asyncpg or self.url.may_be_on_asyncpg:
+            return True
+        is_told = self.url.scheme is not None or self.is_another_database
+        return not is_told and bool(self.connect_args.entries.keys() & standard.CONNECTS_BY_ASYNCPG)
+
+    @cached_property
     def versions(self) -> Versions:
         """What the file that is checked runs on."""
         return versions.of(self.project, self.path)

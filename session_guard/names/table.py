@@ -172,7 +172,9 @@ class TableBuilder:
             self.branches = outer
 
     def tested(self, branching: int, arm: int, other_arm: int, test: str) -> None:
-        """Record what the test of a branch, as it is written, says of the database."""
+        """Record the test of a branch, as it is written, and what it says of the database."""
+        if arm != other_arm:
+            self.module_scope.tests[branching] = test
         if tells_of_postgresql(test) and not _EITHER.search(test) and not _BOTH.search(test):
             if "!=" in test:
                 self.module_scope.elsewhere.add((branching, arm))

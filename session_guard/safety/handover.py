@@ -536,6 +536,9 @@ def _spelling(handler: Handler, module: Module) -> str:
     for start in range(len(full)):
         if full[start] in firsts and len(full) - start > 1:
             return ".".join(full[start:])
+    package = module.project.modules.root_package
+    if package and package[0] in firsts:
+        return ".".join((*package, *full))
     return ".".join(parts)
 
 
