@@ -227,7 +227,12 @@ class Project:
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
         return Namespace(
-            scope, package, path, lambda dotted: self._find_module(dotted, path), self._in_state
+            scope,
+            package,
+            path,
+            lambda dotted: self._find_module(dotted, path),
+            self._in_state,
+            lambda name: self.is_mentioned_elsewhere(name, path),
         )
 
     def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from session_guard import sources
 from session_guard.config import Settings
-from session_guard.engine.advice import other_answers
+from session_guard.engine.advice import other_answers, verdict
 from session_guard.engine.facts import Engine, engine_of
 from session_guard.module import Module
 from session_guard.names.bindings import Display, Scope
@@ -322,6 +322,154 @@ def test_the_pooler_is_told_from_the_url(
 def test_the_driver(code: str, on_asyncpg: bool, another: bool, tmp_path: Path) -> None:
     engine = engine_in(tmp_path, code)
     assert (engine.is_on_asyncpg, engine.is_another_database) == (on_asyncpg, another)
+
+
+# What a function of another module makes of a URL, and settings that one arm alone gives.
+CONFIGURED = """
+from sqlalchemy import make_url
+
+def config(url, ssl=False):
+    base = url.set(drivername="postgresql+asyncpg", query={**url.query})
+    if ssl:
+        args = {"ssl": True}
+    else:
+        args = {}
+    return base, args
+
+async def config_later(url):
+    return config(url)
+
+def async_url(text):
+    url = make_url(text)
+    if url.get_backend_name() == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite")
+    return url.set(drivername="postgresql+asyncpg")
+
+def one_of(url):
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+asyncpg")
+    return url
+
+def lite_url(url):
+    return url.set(drivername="sqlite+aiosqlite")
+
+def scheme_of(text, provider):
+    if provider == "postgres":
+        return "postgresql+asyncpg://" + text
+    return f"sqlite+aiosqlite:///{text}?mode=ro"
+
+def timeouts(url):
+    if url.startswith("postgresql"):
+        return {"command_timeout": 5}
+    return {}
+
+def kept(args, name):
+    print(name, args.get("ssl"), len(args))
+    return connect(**args)
+
+def kept_later(args):
+    async def creator():
+        return await connect(**args)
+    return creator
+
+def passed_on(args):
+    kept(args, "other")
+
+def changed(args):
+    args["statement_cache_size"] = 0
+
+def updated(args):
+    def inner():
+        args.update(statement_cache_size=0)
+    inner()
+
+def handed_on(args):
+    changed(args)
+
+def given_back(args):
+    return args
+
+def aliased(args):
+    other = args
+    other["statement_cache_size"] = 0
+"""
+UNPACKED = "url, args = {}\ncreate_async_engine(url, connect_args=args)"
+SEVERAL_STEPS = {
+    "a tuple": (UNPACKED.format("config(given)"), True, True),
+    "a tuple that is awaited": (UNPACKED.format("await config_later(given)"), True, True),
+    "a tuple of what is not known": (UNPACKED.format("other(given)"), False, False),
+    "one of two drivers": ("create_async_engine(async_url(given))", False, True),
+    "a driver on a condition": ("create_async_engine(one_of(given))", False, True),
+    "another driver": ("create_async_engine(lite_url(given))", False, False),
+    "one of two schemes": ("create_async_engine(scheme_of(given, name))", False, True),
+    "settings of one arm": (
+        "create_async_engine(given, connect_args=timeouts(given))",
+        False,
+        True,
+    ),
+    "settings of another driver's engine": (
+        'create_async_engine("sqlite+aiosqlite://", connect_args=timeouts(given))',
+        False,
+        False,
+    ),
+    "settings that any driver may have": (
+        "create_async_engine(given, connect_args={'timeout': 5})",
+        False,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_on_asyncpg", "may_be"), SEVERAL_STEPS.values(), ids=SEVERAL_STEPS.keys()
+)
+def test_the_driver_in_several_steps(
+    code: str, is_on_asyncpg: bool, may_be: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "configured.py").write_text(CONFIGURED)
+    engine = engine_in(tmp_path, f"from configured import *\n{code}")
+    assert (engine.is_on_asyncpg, engine.may_be_on_asyncpg) == (is_on_asyncpg, may_be)
+    assert (verdict(engine) is not None) or not may_be
+
+
+@pytest.mark.parametrize(
+    ("call", "is_missing"),
+    [
+        ('kept(ARGS, "it")', True),
+        ("kept(name='it', args=ARGS)", True),
+        ("kept_later(ARGS)", True),
+        ("passed_on(ARGS)", True),
+        ("changed(ARGS)", False),
+        ("changed(args=ARGS)", False),
+        ("updated(ARGS)", False),
+        ("handed_on(ARGS)", False),
+        ("given_back(ARGS)", False),
+        ("aliased(ARGS)", False),
+        ("unknown(ARGS)", False),
+        ("kept(*names, ARGS)", False),
+    ],
+)
+def test_a_dictionary_that_a_function_is_given(call: str, is_missing: bool, tmp_path: Path) -> None:
+    (tmp_path / "configured.py").write_text(CONFIGURED)
+    code = f"from configured import *\nARGS = {{}}\n{call}\n"
+    engine = engine_in(tmp_path, f"{code}create_async_engine({ASYNCPG}, connect_args=ARGS)")
+    assert engine.connect_args.is_absent("statement_cache_size") is is_missing
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({}, "leaves asyncpg's statement cache on"),
+        ({"statement_cache_size": 100}, "`statement_cache_size` other than 0 alone"),
+        ({"statement_cache_size": 0}, None),
+    ],
+)
+def test_a_query_that_is_not_known_matters_where_asyncpgs_cache_is_off(
+    args: dict[str, int], said: str | None, tmp_path: Path
+) -> None:
+    code = f'create_async_engine(f"postgresql+asyncpg://db/app?{{query}}", connect_args={args})'
+    found = verdict(engine_in(tmp_path, code))
+    assert said in found if found is not None and said is not None else found is said
 
 
 def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:

@@ -519,6 +519,36 @@ async def job(db: Optional[AsyncSession], stack: AsyncExitStack):
     assert found(tmp_path, files | {"src/app/jobs.py": code}, "src/app/jobs.py") == expected
 
 
+@pytest.mark.parametrize("folder", ["app", "outer/app"])
+def test_a_root_that_is_a_package(folder: str, tmp_path: Path) -> None:
+    """Its modules import each other by its name, as those of any package do."""
+    root = tmp_path / folder
+    root.mkdir(parents=True)
+    for path in {root, root.parent} - {tmp_path}:
+        (path / "__init__.py").touch()
+    package = folder.replace("/", ".")
+    code = f"import {package}\n" + USE.format(module=f"{package}.db", name="SessionLocal")
+    assert found(root, {"db.py": DB, "jobs.py": code}, "jobs.py") == [("SG103", 5)]
+    handler = DB + (
+        "from contextlib import asynccontextmanager\n\n@asynccontextmanager\n"
+        "async def get_background_session():\n"
+        "    async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:\n"
+        "        yield session\n        await session.commit()\n"
+    )
+    job = (
+        f"from sqlalchemy.ext.asyncio import AsyncSession\nfrom {package}.names import engine\n\n"
+        "async def job():\n    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    )
+    names = "from .handler import engine\n"
+    files = {"handler.py": handler, "names.py": names, "jobs.py": job}
+    assert found(root, files, "jobs.py") == [("SG101", 5)]
+    [fixed] = Run(Options(paths=(str(root / "jobs.py"),))).fix(unsafe=False, write=True)
+    assert fixed.remaining == ()
+    assert (
+        f"from {package}.handler import get_background_session\n" in (root / "jobs.py").read_text()
+    )
+
+
 CYCLES = {
     "two modules": {
         "app/models/__init__.py": "from .user import *\nfrom .item import *\n",

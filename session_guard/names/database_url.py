@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from session_guard.names import dictionaries
 from session_guard.names.bindings import (
     Attribute,
+    Await,
     Call,
     Class,
     Constant,
@@ -341,6 +342,7 @@ def _returned(url: Located) -> Iterator[Located]:
     """Yield what the function of a call returns, or an item of the tuple that it returns."""
     item = url.expr if isinstance(url.expr, Item) else None
     call = item.value if item is not None else url.expr
+    call = call.value if isinstance(call, Await) else call
     for function in url.home.evaluate(call.function, url.place) if isinstance(call, Call) else ():
         if not isinstance(function, LocalFunction):
             continue

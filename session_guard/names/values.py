@@ -195,6 +195,8 @@ class Namespace:
         default=lambda _: ()
     )
     """From the name of an attribute of `app.state` to what the project assigns to it."""
+    is_mentioned_elsewhere: Callable[[str], bool] = field(default=lambda _: True)
+    """Whether another file of the project has a name anywhere in its text."""
     known: dict[object, tuple[Value, ...]] = field(default_factory=dict)
     """What was found out of the module's bindings, functions and classes."""
 
