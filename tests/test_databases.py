@@ -548,6 +548,16 @@ PARAMETERS = {
             async with AsyncSession(engine):
                 pass
         """,
+    "it is set to something else on a condition": """
+        async def main():
+            await move(make("sqlite:///app.db"))
+
+        async def move(engine):
+            if settings.maybe:
+                engine = make(settings.required)
+            async with AsyncSession(engine):
+                pass
+        """,
     "its function calls itself alone": """
         async def move(engine):
             async with AsyncSession(engine):

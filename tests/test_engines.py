@@ -472,6 +472,28 @@ def test_a_query_that_is_not_known_matters_where_asyncpgs_cache_is_off(
     assert said in found if found is not None and said is not None else found is said
 
 
+@pytest.mark.parametrize(
+    ("query", "off"),
+    [('{"prepared_statement_cache_size": "0"}', True), ("{**given.query}", None), ("{}", False)],
+)
+def test_the_query_that_comes_with_the_driver(query: str, off: bool | None, tmp_path: Path) -> None:
+    url = f'given.set(drivername="postgresql+asyncpg", query={query})'
+    engine = engine_in(tmp_path, f"create_async_engine({url})")
+    assert engine.is_off("prepared_statement_cache_size") is off
+
+
+def test_a_setting_that_is_there_on_a_condition_is_not_said_to_be_given(tmp_path: Path) -> None:
+    code = f"""
+    A = {{}}
+    if x:
+        A["prepared_statement_cache_size"] = 0
+    create_async_engine({ASYNCPG}, connect_args=A)
+    """
+    said = verdict(engine_in(tmp_path, code))
+    assert said is not None
+    assert said.startswith("this engine leaves asyncpg's statement cache on")
+
+
 def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("asyncpg==0.30.0\n")
     assert engine_in(tmp_path, "create_async_engine(url)").is_on_asyncpg
