@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,129 @@ from app.work import load
 async def run(db: Db):
     await asyncio.gather(load(db, 1), load(db, 2))
 """,
+}
+URL = '"postgresql+asyncpg://db/app"'
+UNIQUE = '{"prepared_statement_name_func": lambda: f"s{uuid4()}"}'
+TASK = "async def run(db):\n    async with get_background_session() as db:\n        "
+SCHEDULER = (
+    "from apscheduler.schedulers.background import BackgroundScheduler\n"
+    "scheduler = BackgroundScheduler()\n"
+)
+# Of each rule, for each of its tokens: code that it finds something in, and the token opens it.
+TOKENS = {
+    ("SG101", "AsyncSession"): "AsyncSession(None)",
+    ("SG102", "sessionmaker"): "async_sessionmaker(None)",
+    ("SG102", "async_scoped_session"): "async_scoped_session(make, None)",
+    ("SG103", "sessionmaker"): "async_sessionmaker(None)()",
+    ("SG103", "async_scoped_session"): "async_scoped_session(make, None)()",
+    ("SG104", "execution_options"): "AsyncSession(None, execution_options={})",
+    ("SG105", "AsyncSession"): (
+        "async def run():\n    db = AsyncSession(None)\n    await db.commit()"
+    ),
+    ("SG105", "sessionmaker"): (
+        "async def run():\n    db = async_sessionmaker(None)()\n    await db.commit()"
+    ),
+    ("SG201", "create_async_engine"): f"create_async_engine({URL})",
+    ("SG201", "async_engine_from_config"): "async_engine_from_config({})",
+    ("SG202", "create_async_engine"): f"create_async_engine({URL})",
+    ("SG203", "create_async_engine"): f"create_async_engine({URL}, statement_cache_size=0)",
+    ("SG203", "execution_options"): "connection.execution_options(statement_cache_size=0)",
+    ("SG204", "create_async_engine"): (
+        f'create_async_engine({URL}, connect_args={{"sslmode": "require"}})'
+    ),
+    ("SG205", "create_async_engine"): (
+        f'create_async_engine({URL}, connect_args={{"prepared_statement_name_func": lambda: "s"}})'
+    ),
+    ("SG206", "create_async_engine"): (
+        'create_async_engine("postgresql+asyncpg://db:6432/app", '
+        'connect_args={"server_settings": {"statement_cache_size": "0"}})'
+    ),
+    ("SG207", "create_async_engine"): (
+        "import ssl\ncontext = ssl.create_default_context()\ncontext.check_hostname = False\n"
+        "context.verify_mode = ssl.CERT_NONE\n"
+        f'create_async_engine({URL}, connect_args={{"ssl": context}})'
+    ),
+    ("SG208", "create_async_engine"): (
+        "from uuid import uuid4\n"
+        f'create_async_engine({URL}, isolation_level="AUTOCOMMIT", connect_args={UNIQUE})'
+    ),
+    ("SG208", "execution_options"): (
+        'from app.db import engine\nengine.execution_options(isolation_level="AUTOCOMMIT")'
+    ),
+    ("SG301", "gather"): f"import asyncio\n{TASK}await asyncio.gather(db.get(1), db.get(2))",
+    ("SG301", "create_task"): (
+        f"import asyncio\n{TASK}asyncio.create_task(work(db))\n        await db.commit()"
+    ),
+    ("SG301", "ensure_future"): (
+        f"import asyncio\n{TASK}asyncio.ensure_future(work(db))\n        await db.commit()"
+    ),
+    ("SG301", "start_soon"): (
+        "from anyio.abc import TaskGroup\nasync def run(db: Db, group: TaskGroup):\n"
+        "    group.start_soon(work, db)\n    group.start_soon(work, db)"
+    ),
+    ("SG301", "as_completed"): (
+        f"import asyncio\n{TASK}asyncio.as_completed([work(db), work(db)])"
+    ),
+    ("SG301", "asyncio.wait"): f"import asyncio\n{TASK}await asyncio.wait([work(db), work(db)])",
+    ("SG301", " asyncio import"): (
+        f"from asyncio import wait\n{TASK}await wait([work(db), work(db)])"
+    ),
+    ("SG301", " asyncio as"): (
+        f"import asyncio as aio\n{TASK}await aio.wait([work(db), work(db)])"
+    ),
+    ("SG301", "run_in_executor"): (
+        f"import asyncio\n{TASK}loop = asyncio.get_running_loop()\n"
+        "        loop.run_in_executor(None, work, db)\n        await db.commit()"
+    ),
+    ("SG301", "add_task"): (
+        "async def run(tasks: Tasks, db: Db):\n    tasks.add_task(work, db)\n    await db.commit()"
+    ),
+    ("SG301", "BackgroundTask"): (
+        "from starlette.background import BackgroundTask\nasync def run(db: Db):\n"
+        "    return BackgroundTask(work, db)"
+    ),
+    ("SG301", "add_job"): f"{SCHEDULER}{TASK}scheduler.add_job(work, args=[db])",
+    ("SG301", "add_schedule"): f"{SCHEDULER}{TASK}await scheduler.add_schedule(work, args=[db])",
+    ("SG302", "execute"): f'{TASK}await db.execute(text("LISTEN jobs"))',
+    ("SG302", "scalar"): f'{TASK}await db.scalar(text("SELECT pg_advisory_lock(1)"))',
+    ("SG302", "stream"): f'{TASK}await db.stream(text("SELECT pg_advisory_lock(1)"))',
+    ("SG302", ".exec("): f'{TASK}await db.exec(text("LISTEN jobs"))',
+    ("SG302", "exec_driver_sql"): f'{TASK}await db.exec_driver_sql("LISTEN jobs")',
+    ("SG303", "commit"): f"{TASK}db.add(row)\n        await db.commit()",
+    ("SG303", "rollback"): (
+        f"{TASK}try:\n            db.add(row)\n        except ValueError:\n"
+        "            await db.rollback()\n            raise"
+    ),
+    ("SG303", "close"): f"{TASK}db.add(row)\n        await db.close()",
+    ("SG304", "except"): (
+        f"{TASK}try:\n            await db.flush()\n        except Exception:\n"
+        "            pass\n        db.add(row)"
+    ),
+    ("SG304", "suppress"): (
+        f"from contextlib import suppress\n{TASK}with suppress(Exception):\n"
+        "            await db.flush()\n        db.add(row)"
+    ),
+}
+# Of each rule that the project's own names open: code that has none of its tokens.
+NAMES = """\
+from typing import Annotated
+from fastapi import BackgroundTasks as Tasks, Depends
+from sqlalchemy.ext.asyncio import AsyncSession as DbSession, async_sessionmaker as make_factory
+from sqlalchemy.ext.asyncio import create_async_engine as build
+from app.db import get_session
+
+Db = Annotated[DbSession, Depends(get_session)]
+"""
+BY_OWN_NAME = {
+    "SG101": "DbSession(None)",
+    "SG102": "make_factory(None)",
+    "SG103": "make_factory(None)()",
+    "SG105": "async def run():\n    db = DbSession(None)\n    await db.commit()",
+}
+BY_OWN_NAME |= {
+    code: source.replace("create_async_engine", "build")
+    for (code, token), source in TOKENS.items()
+    if token == "create_async_engine"
 }
 HANDLER = (HERE / "fixtures" / "standard_2025" / "async_session.py").read_text()
 
@@ -120,3 +244,62 @@ def test_a_file_has_the_same_findings_alone_and_with_others(project: Path) -> No
     for path in chosen:
         assert found(path) == by_file[str(path)]
     assert found(*chosen[:3]) == sorted(item for path in chosen[:3] for item in by_file[str(path)])
+
+
+def with_imports(source: str) -> str:
+    """Return a piece of code with the import statements of the names that it does not import."""
+    modules = {
+        "sqlalchemy.ext.asyncio": (
+            "AsyncSession async_engine_from_config async_scoped_session async_sessionmaker "
+            "create_async_engine"
+        ),
+        "app.names": "DbSession Db Tasks make_factory build",
+        "app.db": "get_background_session",
+        "sqlalchemy": "text",
+    }
+    imports = (
+        f"from {module} import {name}\n"
+        for module, names in modules.items()
+        for name in names.split()
+        if re.search(rf"\b{name}\b(?! =)", source)
+    )
+    return f"{''.join(imports)}{source}\n"
+
+
+@pytest.fixture(scope="module")
+def found_in(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Return the codes of what is found in a file for each piece of code, by the file's text."""
+    folder = tmp_path_factory.mktemp("pieces")
+    (folder / "pyproject.toml").touch()
+    (folder / "app").mkdir()
+    (folder / "app" / "db.py").write_text(HANDLER)
+    (folder / "app" / "names.py").write_text(NAMES)
+    texts = [with_imports(source) for source in (*TOKENS.values(), *BY_OWN_NAME.values())]
+    for number, text in enumerate(texts):
+        (folder / "app" / f"piece{number}.py").write_text(text)
+    codes: dict[str, set[str]] = {text: set() for text in texts}
+    for name, _, _, code, _ in found(folder):
+        if name.startswith("piece"):
+            codes[texts[int(name[5:-3])]].add(code)
+    return codes
+
+
+def test_each_token_has_its_code() -> None:
+    rules = load_rules()
+    assert TOKENS.keys() == {(rule.code, t.decode()) for rule in rules for t in rule.tokens}
+    assert BY_OWN_NAME.keys() == {rule.code for rule in rules if rule.project_names}
+
+
+@pytest.mark.parametrize(("code", "token"), TOKENS.keys())
+def test_a_token_opens_the_gate(code: str, token: str, found_in: dict[str, set[str]]) -> None:
+    text = with_imports(TOKENS[code, token])
+    others = [t for c, t in TOKENS if c == code and t != token and t not in token]
+    assert [t for t in others if t in text] == []
+    assert code in found_in[text]
+
+
+@pytest.mark.parametrize("code", BY_OWN_NAME)
+def test_a_name_of_the_project_opens_the_gate(code: str, found_in: dict[str, set[str]]) -> None:
+    text = with_imports(BY_OWN_NAME[code])
+    assert [t for c, t in TOKENS if c == code and t in text] == []
+    assert code in found_in[text]

@@ -38,7 +38,7 @@ The name function becomes `lambda: ""`, and both caches are turned off where the
 *Absent* where the engine is built in another file, or `connect_args` comes with `**`."""
     since = "0.1.0"
     references = ("https://github.com/sqlalchemy/sqlalchemy/issues/12836",)
-    tokens = (b"isolation_level", b"execution_options", b"create_async_engine")
+    tokens = (b"execution_options", b"create_async_engine")
     project_names = True
     in_handler = True
     subject = Subject.MAKERS
