@@ -182,6 +182,193 @@ BY_OWN_NAME |= {
     for (code, token), source in TOKENS.items()
     if token == "create_async_engine"
 }
+# What one file makes, and how another, which has no word of SQLAlchemy's, uses it. Names are
+# numbered, so that those of one case open no gate for another.
+GATHER = "await asyncio.gather({0}.get(1), {0}.get(2))"
+REPOSITORY = (
+    "from sqlalchemy.ext.asyncio import AsyncSession\n\nclass Repo0:\n"
+    "    def __init__(self, session: AsyncSession) -> None:\n        self.session = session\n\n"
+    "    async def load(self):\n        return await self.session.get(1)\n"
+)
+LOADS = "await asyncio.gather({0}.load(), {0}.load())"
+SCOPE = (
+    "from contextlib import asynccontextmanager\n"
+    "from sqlalchemy.ext.asyncio import async_sessionmaker\nopen0 = async_sessionmaker(None)\n\n"
+    "@asynccontextmanager\nasync def scope0():\n    async with open0() as db:\n        yield db\n"
+)
+IN_HANDLERS = "async def run(row):\n    async with {} as db:\n        await db.commit()"
+SHARED = f"async def run():\n    db = make0()\n    {GATHER.format('db')}"
+MADE_AND_USED = {
+    "a factory": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\nopen0 = async_sessionmaker(None)",
+        "open0",
+        "open0()",
+    ),
+    "a scoped factory": (
+        "from sqlalchemy.ext.asyncio import async_scoped_session\n"
+        "open0 = async_scoped_session(make, None)",
+        "open0",
+        "open0()",
+    ),
+    "what builds engines": (
+        "from sqlalchemy.ext.asyncio import create_async_engine as build0",
+        "build0",
+        'build0("postgresql+asyncpg://db/app")',
+    ),
+    "what builds engines of a dictionary": (
+        "from sqlalchemy.ext.asyncio import async_engine_from_config as build0",
+        "build0",
+        "build0({})",
+    ),
+    "a class by another name": (
+        "from sqlalchemy.ext.asyncio import AsyncSession as Db0",
+        "Db0",
+        "Db0(None)",
+    ),
+    "a class by another name, in parentheses": (
+        "from sqlalchemy.ext.asyncio import (\n    AsyncSession as Db0,\n)",
+        "Db0",
+        "Db0(None)",
+    ),
+    "a class by another name, behind one that keeps its own": (
+        "from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession as Db0",
+        "Db0",
+        "Db0(None)",
+    ),
+    "a class that is assigned": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nDb0 = AsyncSession",
+        "Db0",
+        "Db0(None)",
+    ),
+    "a subclass": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nclass Db0(AsyncSession):\n    pass",
+        "Db0",
+        "Db0(None)",
+    ),
+    "a generic subclass": (
+        "from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker\n"
+        "class Open0(async_sessionmaker[AsyncSession]):\n    pass",
+        "Open0",
+        "Open0(None)",
+    ),
+    "a function that makes sessions": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "def make0() -> AsyncSession:\n    return AsyncSession(None)",
+        "make0",
+        SHARED,
+    ),
+    "a lambda that makes sessions": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nmake0 = lambda: AsyncSession(None)",
+        "make0",
+        SHARED,
+    ),
+    "a dictionary of classes": (
+        'from sqlalchemy.ext.asyncio import AsyncSession\nby_name0 = {\n    "db": AsyncSession\n}',
+        "by_name0",
+        'by_name0["db"](None)',
+    ),
+    "a dictionary of classes under names": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nMAIN = 'db'\n"
+        "by_name0 = {'other': {}, MAIN: AsyncSession}",
+        "by_name0",
+        'by_name0["db"](None)',
+    ),
+    "a lambda that gives a class": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nclass0 = lambda: AsyncSession",
+        "class0",
+        "class0()(None)",
+    ),
+    "an attribute of an object": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\nclass Database0:\n"
+        "    def __init__(self, engine):\n        self.open0 = async_sessionmaker(engine)",
+        "Database0",
+        "Database0(None).open0()",
+    ),
+    "an item that is stored": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\nby_name0 = {}\n"
+        'by_name0["db"] = async_sessionmaker(None)',
+        "by_name0",
+        'by_name0["db"]()',
+    ),
+    "the state of the application": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\ndef setup(app):\n"
+        "    app.state.open0 = async_sessionmaker(None)",
+        None,
+        "def run(request):\n    request.app.state.open0()",
+    ),
+    "a function with the name of the handler's": (
+        "from app.db import get_background_session as scope0",
+        "scope0",
+        IN_HANDLERS.format("scope0()"),
+    ),
+    "a function of the handler's that is assigned": (
+        "from app.db import get_background_session\nscope0 = get_background_session",
+        "scope0",
+        IN_HANDLERS.format("scope0()"),
+    ),
+    "a function of the handler's in a dictionary": (
+        "from app.db import get_background_session\nby_name0 = {'db': get_background_session}",
+        "by_name0",
+        IN_HANDLERS.format("by_name0['db']()"),
+    ),
+    "a class that holds a session": (
+        REPOSITORY,
+        "Repo0",
+        f"async def run(repo: Repo0):\n    {LOADS.format('repo')}",
+    ),
+    "an object that holds a session": (
+        REPOSITORY,
+        "Repo0",
+        f"async def run(db):\n    repo = Repo0(db)\n    {LOADS.format('repo')}",
+    ),
+    "a class whose base holds a session": (
+        REPOSITORY,
+        "Repo0",
+        f"class Users(Repo0):\n    async def run(self):\n        {GATHER.format('self.session')}",
+    ),
+    "a class that holds one that holds a session": (
+        f"{REPOSITORY}\nclass Service0:\n    repo: Repo0\n",
+        "Service0",
+        f"async def run(service: Service0):\n    {LOADS.format('service.repo')}",
+    ),
+    "a session that is entered": (
+        SCOPE,
+        "scope0",
+        f"async def run():\n    async with scope0() as db:\n        {GATHER.format('db')}",
+    ),
+    "a session that a framework is asked for": (
+        f"{SCOPE}\nasync def get0():\n    async with open0() as db:\n        yield db\n",
+        "get0",
+        f"from fastapi import Depends\nasync def run(db=Depends(get0)):\n    {GATHER.format('db')}",
+    ),
+    "a session of a module": (
+        "from sqlalchemy.ext.asyncio import AsyncSession\nsession0 = AsyncSession(None)",
+        "session0",
+        "async def run():\n    await asyncio.gather(work(session0), work(session0))",
+    ),
+    "an annotation": (
+        "from typing import Annotated\nfrom fastapi import Depends\n"
+        "from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "Db0 = Annotated[AsyncSession, Depends(get_db)]",
+        "Db0",
+        f"async def run(db: Db0):\n    {GATHER.format('db')}",
+    ),
+    "SQL": (
+        "from sqlalchemy import text\nLOCK0 = text('SELECT pg_advisory_lock(1)')",
+        "LOCK0",
+        "async def run(db):\n    await db.execute(LOCK0)",
+    ),
+}
+# How a name may come from the file that makes it to the file that uses it: by three files between.
+RENAMED_BETWEEN = {
+    "a": "from {package}.c import two0 as {name}",
+    "b": "from {package}.make import {name} as one0",
+    "c": "from {package}.b import one0 as two0",
+}
+RENAMED = (
+    *("a class by another name", "what builds engines", "an annotation"),
+    "a function with the name of the handler's",
+)
 HANDLER = (HERE / "fixtures" / "standard_2025" / "async_session.py").read_text()
 
 
@@ -303,3 +490,56 @@ def test_a_name_of_the_project_opens_the_gate(code: str, found_in: dict[str, set
     text = with_imports(BY_OWN_NAME[code])
     assert [t for c, t in TOKENS if c == code and t in text] == []
     assert code in found_in[text]
+
+
+@pytest.fixture(scope="module")
+def used(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[tuple[str, bool], tuple[list[object], list[object]]]:
+    """Return what is found in each file that uses what another makes, with gates and without.
+
+    By the case, and whether other files give it other names in between.
+    """
+    folder = tmp_path_factory.mktemp("used")
+    (folder / "pyproject.toml").touch()
+    (folder / "app").mkdir()
+    (folder / "app" / "db.py").write_text(HANDLER)
+    cases = [(case, False) for case in MADE_AND_USED] + [(case, True) for case in RENAMED]
+    for number, (case, is_renamed) in enumerate(cases, 1):
+        made, name, use = MADE_AND_USED[case]
+        package = f"case{number}"
+        texts = {"make": made, f"use{number}": use}
+        if is_renamed:
+            texts |= {
+                file: text.format(package=package, name=name)
+                for file, text in RENAMED_BETWEEN.items()
+            }
+        if name is not None:
+            source = "a" if is_renamed else "make"
+            texts[f"use{number}"] = f"import asyncio\nfrom .{source} import {name}\n{use}"
+        (folder / package).mkdir()
+        for file, text in texts.items():
+            numbered = re.sub(r"(?<=[a-zA-Z])0\b", str(number), text)
+            (folder / package / f"{file}.py").write_text(f"{numbered}\n")
+    gated, ungated = found(folder), found(folder, without_gates=True)
+    return {
+        case: (
+            [item for item in gated if item[0] == f"use{number}.py"],
+            [item for item in ungated if item[0] == f"use{number}.py"],
+        )
+        for number, case in enumerate(cases, 1)
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "is_renamed"),
+    [*((case, False) for case in MADE_AND_USED), *((case, True) for case in RENAMED)],
+)
+def test_what_another_file_makes_opens_the_gates(
+    case: str,
+    is_renamed: bool,
+    used: dict[tuple[str, bool], tuple[list[object], list[object]]],
+) -> None:
+    gated, ungated = used[case, is_renamed]
+    assert ungated
+    assert gated == ungated
