@@ -361,7 +361,7 @@ MADE_AND_USED = {
 }
 # How a name may come from the file that makes it to the file that uses it: by three files between.
 RENAMED_BETWEEN = {
-    "a": "from {package}.c import two0 as {name}",
+    "a": "from {package}.c import two0 as three0",
     "b": "from {package}.make import {name} as one0",
     "c": "from {package}.b import one0 as two0",
 }
@@ -515,8 +515,9 @@ def used(
                 for file, text in RENAMED_BETWEEN.items()
             }
         if name is not None:
-            source = "a" if is_renamed else "make"
-            texts[f"use{number}"] = f"import asyncio\nfrom .{source} import {name}\n{use}"
+            source, own = ("a", "three0") if is_renamed else ("make", name)
+            use = use.replace(name, own)
+            texts[f"use{number}"] = f"import asyncio\nfrom .{source} import {own}\n{use}"
         (folder / package).mkdir()
         for file, text in texts.items():
             numbered = re.sub(r"(?<=[a-zA-Z])0\b", str(number), text)
