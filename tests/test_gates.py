@@ -507,6 +507,7 @@ def used(
     cases = [(case, False) for case in MADE_AND_USED] + [(case, True) for case in RENAMED]
     for number, (case, is_renamed) in enumerate(cases, 1):
         made, name, use = MADE_AND_USED[case]
+        own_number = f"{number:02}"  # none of which another begins with
         package = f"case{number}"
         texts = {"make": made, f"use{number}": use}
         if is_renamed:
@@ -520,7 +521,7 @@ def used(
             texts[f"use{number}"] = f"import asyncio\nfrom .{source} import {own}\n{use}"
         (folder / package).mkdir()
         for file, text in texts.items():
-            numbered = re.sub(r"(?<=[a-zA-Z])0\b", str(number), text)
+            numbered = re.sub(r"(?<=[a-zA-Z])0\b", own_number, text)
             (folder / package / f"{file}.py").write_text(f"{numbered}\n")
     gated, ungated = found(folder), found(folder, without_gates=True)
     return {
