@@ -278,6 +278,12 @@ MADE_AND_USED = {
         "class0",
         "class0()(None)",
     ),
+    "a tuple of factories": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+        "makers0 = (async_sessionmaker(None), None)",
+        "makers0",
+        "makers0[0]()",
+    ),
     "an attribute of an object": (
         "from sqlalchemy.ext.asyncio import async_sessionmaker\nclass Database0:\n"
         "    def __init__(self, engine):\n        self.open0 = async_sessionmaker(engine)",
