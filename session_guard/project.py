@@ -56,6 +56,7 @@ _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
+_SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
@@ -71,6 +72,7 @@ class Project:
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
         self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
+        self._outside: dict[str, tuple[tuple[Namespace, Ref, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -227,7 +229,12 @@ class Project:
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
         return Namespace(
-            scope, package, path, lambda dotted: self._find_module(dotted, path), self._in_state
+            scope,
+            package,
+            path,
+            lambda dotted: self._find_module(dotted, path),
+            self._in_state,
+            self._set_outside,
         )
 
     def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:
@@ -242,6 +249,33 @@ class Project:
                 for value, place in names.scope.state.get(name, ())
             )
         return self._states[name]
+
+    def _set_outside(self, name: str) -> tuple[tuple[Namespace, Ref, Expr, Place], ...]:
+        """Return the objects that the project's files set an attribute on, and to what.
+
+        What methods set on their own object is not among them.
+        """
+        if name not in self._outside:
+            paths = self._setting.get(name.encode(), ())
+            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
+            self._outside[name] = tuple(
+                (names, Ref(parts[:-1]), assigned.value, assigned.place)
+                for names in spaces
+                for parts, every in names.scope.assigned_attributes.items()
+                if parts[-1] == name
+                for assigned in every
+                if assigned.value is not None
+            )
+        return self._outside[name]
+
+    @cached_property
+    def _setting(self) -> dict[bytes, list[Path]]:
+        """By the name of an attribute, the files that may set it on an object that is no `self`."""
+        found: dict[bytes, list[Path]] = {}
+        for path in self._own_files(lambda _: True):
+            for name in set(_SETS_ATTRIBUTE.findall(_data(path))):
+                found.setdefault(name, []).append(path)
+        return found
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
@@ -488,6 +522,10 @@ def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, .
     for name, stated in scope.state.items():
         for value, place in stated:
             yield name, names.evaluate(value, place)
+    for parts, every in scope.assigned_attributes.items():
+        for assigned in every:
+            if assigned.value is not None:
+                yield parts[-1], names.evaluate(assigned.value, assigned.place)
     for store in scope.stores:
         if isinstance(store.owner, Ref) and store.value is not None:
             yield store.owner.parts[-1], names.evaluate(store.value, store.place)

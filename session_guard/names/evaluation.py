@@ -92,6 +92,7 @@ _ANNOTATED = frozenset(
     {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
 )
 _UNIONS = frozenset({"typing.Optional", "typing.Union"})
+_CLASS_TYPES = frozenset({"type", "typing.Type"})
 _TRANSPARENT_DECORATORS = frozenset(
     {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
 )
@@ -544,6 +545,8 @@ class Evaluation:
             receiver = binding.place.scope.receiver or "self"
             found = self._bound(binding, owner.home)
             values.extend(_named(found, (receiver, name), binding.place, owner.home))
+        if all(value == Literal(None) for value in values):
+            values.extend(self._set_outside(owner, name))
         if not values:
             for base in owner.definition.bases:
                 for value in self.expr(base, owner.definition.place, owner.home):
@@ -553,6 +556,16 @@ class Evaluation:
             for annotation, place in scope.annotations.get(name, ()):
                 values.extend((UNKNOWN, *self._instances(annotation, place, owner.home)))
         return tuple(values)
+
+    def _set_outside(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what code outside of a class sets an attribute of it, or of an object of it, to."""
+        for of, target, value, place in owner.home.set_outside(name):
+            for found in self.expr(target, place, of):
+                if not _is_of_class(found, owner):
+                    continue
+                yield UNKNOWN
+                yield from self.once(value, of, functools.partial(self.expr, value, place, of))
+                break
 
     def _call(
         self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
@@ -612,7 +625,19 @@ class Evaluation:
         return found
 
     def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
-        """Yield what an annotation says of an object: that it is one of a known class."""
+        """Yield what an annotation says of an object: that it is one of a known class.
+
+        Where it is `type[C]`, the object is the class.
+        """
+        stated = unquoted(annotation)
+        is_class = isinstance(stated, Subscript) and any(
+            isinstance(value, External) and value.dotted in _CLASS_TYPES
+            for value in self.expr(stated.value, end_of(place.scope), home)
+        )
+        if isinstance(stated, Subscript) and is_class:
+            for item in stated.items:
+                yield from (v for v in self.annotated(item, place, home) if isinstance(v, LocalClass))
+            return
         for value in self.annotated(annotation, place, home):
             if isinstance(value, LocalClass):
                 yield Instance(value)
@@ -655,6 +680,20 @@ class Evaluation:
                 for value in self.expr(expr, place, function.home)
             ),
         )
+
+
+def _is_of_class(value: Value, owner: LocalClass) -> bool:
+    """Return whether a value is a class, or an object of it, by whichever front end it was read."""
+    match value:
+        case LocalClass():
+            found = value
+        case Instance(of=found) | Result(function=LocalClass() as found):
+            pass
+        case _:
+            return False
+    return found.definition is owner.definition or (
+        found.home.path == owner.home.path and found.definition.name == owner.definition.name
+    )
 
 
 def _is_foreign(value: Value) -> bool:

@@ -195,6 +195,11 @@ class Namespace:
         default=lambda _: ()
     )
     """From the name of an attribute of `app.state` to what the project assigns to it."""
+    set_outside: Callable[[str], tuple[tuple[Namespace, Ref, Expr, Place], ...]] = field(
+        default=lambda _: ()
+    )
+    """From the name of an attribute to the objects that the project's code sets it on from outside
+    of their class, and to what."""
     known: dict[object, tuple[Value, ...]] = field(default_factory=dict)
     """What was found out of the module's bindings, functions and classes."""
 
