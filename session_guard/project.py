@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_guard import sources
 from session_guard.config import ConfigError
+from session_guard.elsewhere import ProjectElsewhere
 from session_guard.gate import ProjectNames, Subject
 from session_guard.handler import (
     CONTEXT_MANAGER,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Expr, Place
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -56,7 +56,6 @@ _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
-_SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
@@ -71,8 +70,6 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
-        self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
-        self._outside: dict[str, tuple[tuple[Namespace, Ref, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -228,54 +225,13 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        return Namespace(
-            scope,
-            package,
-            path,
-            lambda dotted: self._find_module(dotted, path),
-            self._in_state,
-            self._set_outside,
-        )
-
-    def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:
-        """Return what the project's files assign to `app.state.name`, whatever `app` is."""
-        if name not in self._states:
-            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=" % re.escape(name.encode()))
-            paths = self._own_files(lambda data: wanted.search(data) is not None)
-            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
-            self._states[name] = tuple(
-                (names, value, place)
-                for names in spaces
-                for value, place in names.scope.state.get(name, ())
-            )
-        return self._states[name]
-
-    def _set_outside(self, name: str) -> tuple[tuple[Namespace, Ref, Expr, Place], ...]:
-        """Return the objects that the project's files set an attribute on, and to what.
-
-        What methods set on their own object is not among them.
-        """
-        if name not in self._outside:
-            paths = self._setting.get(name.encode(), ())
-            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
-            self._outside[name] = tuple(
-                (names, Ref(parts[:-1]), assigned.value, assigned.place)
-                for names in spaces
-                for parts, every in names.scope.assigned_attributes.items()
-                if parts[-1] == name
-                for assigned in every
-                if assigned.value is not None
-            )
-        return self._outside[name]
+        find = functools.partial(self._find_module, importer=path)
+        return Namespace(scope, package, path, find, self._elsewhere)
 
     @cached_property
-    def _setting(self) -> dict[bytes, list[Path]]:
-        """By the name of an attribute, the files that may set it on an object that is no `self`."""
-        found: dict[bytes, list[Path]] = {}
-        for path in self._own_files(lambda _: True):
-            for name in set(_SETS_ATTRIBUTE.findall(_data(path))):
-                found.setdefault(name, []).append(path)
-        return found
+    def _elsewhere(self) -> ProjectElsewhere:
+        own = [*self._own_files(lambda _: True)]
+        return ProjectElsewhere(lambda: ((path, _data(path)) for path in own), self.names_of)
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
@@ -517,7 +473,8 @@ def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, .
             yield name, tuple(evaluation.annotated(Ref((name,)), end_of(scope), names))
     for definition in scope.classes:
         owner = values.LocalClass(definition, names)
-        for name in (*definition.scope.attributes, *definition.scope.bindings):
+        held = definition.scope
+        for name in {**held.attributes, **held.bindings, **held.annotations}:
             yield name, evaluation.class_member(owner, name)
     for name, stated in scope.state.items():
         for value, place in stated:

@@ -45,6 +45,7 @@ from session_guard.names.values import (
     Literal,
     LocalClass,
     LocalFunction,
+    Located,
     Method,
     Namespace,
     Partial,
@@ -92,6 +93,7 @@ _ANNOTATED = frozenset(
     {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
 )
 _UNIONS = frozenset({"typing.Optional", "typing.Union"})
+_TYPE_VARIABLES = frozenset({"typing.TypeVar", "typing_extensions.TypeVar"})
 _CLASS_TYPES = frozenset({"type", "typing.Type"})
 _TRANSPARENT_DECORATORS = frozenset(
     {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
@@ -354,8 +356,12 @@ class Evaluation:
         return _named(_distinct(values), ref.parts, place, home)
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
-        for of, value, place in home.in_state(name):
-            yield from self.once(value, of, functools.partial(self.expr, value, place, of))
+        for located in home.elsewhere.in_state(name):
+            yield from self._located(located)
+
+    def _located(self, located: Located) -> tuple[Value, ...]:
+        expr, place, home = located.expr, located.place, located.home
+        return self.once(expr, home, lambda: self.expr(expr, place, home))
 
     def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
         value = binding.value
@@ -526,46 +532,77 @@ class Evaluation:
         found = self.once(key, owner.home, lambda: self._class_member(owner, name))
         return found or (UNKNOWN,)
 
-    def _class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
-        scope = owner.definition.scope
-        values: list[Value] = []
-        for binding in scope.bindings.get(name, ()):
-            match binding.value:
-                case Function() if _is_property(binding.value):
-                    values.extend(self.returned(LocalFunction(binding.value, owner.home)))
-                case Function():
-                    values.append(LocalFunction(binding.value, owner.home))
-                case Class():
-                    values.append(LocalClass(binding.value, owner.home))
-                case None:
-                    values.append(UNKNOWN)
-                case _:
-                    values.extend(self._bound(binding, owner.home))
-        for binding in scope.attributes.get(name, ()):
-            receiver = binding.place.scope.receiver or "self"
-            found = self._bound(binding, owner.home)
-            values.extend(_named(found, (receiver, name), binding.place, owner.home))
-        if all(value == Literal(None) for value in values):
+    def _class_member(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        values = [*self._own_member(owner, name)]
+        if _is_unset(values):
             values.extend(self._set_outside(owner, name))
         if not values:
             for base in owner.definition.bases:
                 for value in self.expr(base, owner.definition.place, owner.home):
                     if isinstance(value, LocalClass):
                         values.extend(v for v in self.class_member(value, name) if v != UNKNOWN)
+        if _is_unset(values):
+            values.extend(self._set_below(owner, name))
+        yield from values
         if not values:
-            for annotation, place in scope.annotations.get(name, ()):
-                values.extend((UNKNOWN, *self._instances(annotation, place, owner.home)))
-        return tuple(values)
+            for annotation, place in owner.definition.scope.annotations.get(name, ()):
+                yield UNKNOWN
+                yield from self._instances(annotation, place, owner.home)
+                if any(self._factories(annotation, place, owner.home)):
+                    yield from self._given(owner, name)
+
+    def _own_member(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what the body and the methods of a class bind a name of it to."""
+        scope = owner.definition.scope
+        for binding in scope.bindings.get(name, ()):
+            match binding.value:
+                case Function() if _is_property(binding.value):
+                    yield from self.returned(LocalFunction(binding.value, owner.home))
+                case Function():
+                    yield LocalFunction(binding.value, owner.home)
+                case Class():
+                    yield LocalClass(binding.value, owner.home)
+                case None:
+                    yield UNKNOWN
+                case _:
+                    yield from self._bound(binding, owner.home)
+        for binding in scope.attributes.get(name, ()):
+            receiver = binding.place.scope.receiver or "self"
+            found = self._bound(binding, owner.home)
+            yield from _named(found, (receiver, name), binding.place, owner.home)
 
     def _set_outside(self, owner: LocalClass, name: str) -> Iterator[Value]:
-        """Yield what code outside of a class sets an attribute of it, or of an object of it, to."""
-        for of, target, value, place in owner.home.set_outside(name):
-            for found in self.expr(target, place, of):
-                if not _is_of_class(found, owner):
-                    continue
+        """Yield what code outside of a class sets an attribute of it, or of its objects, to."""
+        for target, value in owner.home.elsewhere.set_outside(name):
+            if any(_is_of_class(found, owner) for found in self._located(target)):
                 yield UNKNOWN
-                yield from self.once(value, of, functools.partial(self.expr, value, place, of))
-                break
+                yield from self._located(value)
+
+    def _set_below(
+        self, owner: LocalClass, name: str, seen: frozenset[Class] = frozenset()
+    ) -> Iterator[Value]:
+        """Yield what the subclasses of a class set an attribute to, which it has none of itself."""
+        for subclass, base in owner.home.elsewhere.subclasses(owner.definition.name):
+            if subclass.definition in seen or not any(
+                _is_of_class(found, owner) for found in self._located(base)
+            ):
+                continue
+            yield UNKNOWN
+            found = [*self._own_member(subclass, name)]
+            yield from found
+            if not found:
+                yield from self._set_below(subclass, name, seen | {subclass.definition})
+
+    def _given(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what calls of a class give for a field of it, as a dataclass has them."""
+        for located in owner.home.elsewhere.calls(owner.definition.name):
+            call = located.expr
+            given = call.keyword(name) if isinstance(call, Call) else None
+            if not isinstance(call, Call) or given is None:
+                continue
+            called = self.expr(call.function, located.place, located.home)
+            if any(isinstance(v, LocalClass) and _is_of_class(v, owner) for v in called):
+                yield from self._located(replace(located, expr=given))
 
     def _call(
         self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
@@ -579,7 +616,12 @@ class Evaluation:
                         for target in self.expr(call.arguments[0], place, home)
                     )
                 case External("typing.cast") if len(call.arguments) == 2:
-                    values.extend(self.expr(call.arguments[1], place, home))
+                    stated, cast = call.arguments
+                    found = self.expr(cast, place, home)
+                    values.extend(found)
+                    if not any(map(_is_of_database, found)):
+                        values.extend(self._instances(stated, place, home))
+                        values.extend(self._factories(stated, place, home))
                 case External("dict") if "dict" not in home.scope.bindings:
                     given = tuple((None, argument) for argument in call.arguments)
                     named = tuple(
@@ -612,17 +654,20 @@ class Evaluation:
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type
         found = self._returned(function, awaited=awaited)
-        if stated is None or not all(map(_is_foreign, found)):
+        if (
+            stated is None
+            or function.definition.is_async != awaited
+            or function.definition.is_generator
+        ):
             return found
-        place = function.definition.place
-        if function.definition.is_async == awaited and not function.definition.is_generator:
-            home = function.home
-            found = (
-                *found,
-                *self._instances(stated, place, home),
-                *self._factories(stated, place, home),
-            )
-        return found
+        place, home = function.definition.place, function.home
+        values = list(found)
+        if all(map(_is_foreign, found)):
+            values.extend(self._instances(stated, place, home))
+        # A function round a factory may be given for one.
+        if all(_is_foreign(value) or isinstance(value, LocalFunction) for value in found):
+            values.extend(self._factories(stated, place, home))
+        return tuple(values)
 
     def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
         """Yield what an annotation says of an object: that it is one of a known class.
@@ -636,7 +681,9 @@ class Evaluation:
         )
         if isinstance(stated, Subscript) and is_class:
             for item in stated.items:
-                yield from (v for v in self.annotated(item, place, home) if isinstance(v, LocalClass))
+                yield from (
+                    v for v in self.annotated(item, place, home) if isinstance(v, LocalClass)
+                )
             return
         for value in self.annotated(annotation, place, home):
             if isinstance(value, LocalClass):
@@ -659,6 +706,10 @@ class Evaluation:
                         waiting.extend(self.expr(unquoted(option), at, of))
                 case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
                     waiting.extend(self.expr(made, at, of))
+                case Result(External(dotted), call, at, of) if dotted in _TYPE_VARIABLES:
+                    bound = call.keyword("bound")
+                    for option in (*call.arguments[1:], *([bound] if bound is not None else ())):
+                        waiting.extend(self.expr(unquoted(option), at, of))
                 case _:
                     yield value
 
@@ -682,6 +733,24 @@ class Evaluation:
         )
 
 
+def _is_unset(values: Iterable[Value]) -> bool:
+    """Return whether an attribute has no value yet, or one that is to be replaced.
+
+    That is None, or a method which is annotated to return something and does not.
+    """
+    return all(
+        value == Literal(None) or (isinstance(value, LocalFunction) and _is_abstract(value))
+        for value in values
+    )
+
+
+def _is_abstract(function: LocalFunction) -> bool:
+    definition, stated = function.definition, function.definition.returned_type
+    return not (definition.returns or definition.is_generator or stated is None) and not (
+        isinstance(stated, Constant) and stated.value is None
+    )
+
+
 def _is_of_class(value: Value, owner: LocalClass) -> bool:
     """Return whether a value is a class, or an object of it, by whichever front end it was read."""
     match value:
@@ -698,11 +767,22 @@ def _is_of_class(value: Value, owner: LocalClass) -> bool:
 
 def _is_foreign(value: Value) -> bool:
     """Return whether a value comes from code that is not known, or is None."""
+    root = _root(value)
+    return root in (UNKNOWN, Literal(None)) or (
+        isinstance(root, External) and not _is_of_database(root)
+    )
+
+
+def _is_of_database(value: Value) -> bool:
+    """Return whether a value comes from SQLAlchemy or SQLModel."""
+    root = _root(value)
+    return isinstance(root, External) and root.dotted.startswith(_DATABASE_LIBRARIES)
+
+
+def _root(value: Value) -> Value:
     while isinstance(value, (Result, Partial, Method)):
         value = value.owner if isinstance(value, Method) else value.function
-    return value in (UNKNOWN, Literal(None)) or (
-        isinstance(value, External) and not value.dotted.startswith(_DATABASE_LIBRARIES)
-    )
+    return value
 
 
 def _named(

@@ -1,0 +1,128 @@
+"""What the files of a project do with a name: who sets an attribute, calls or extends a class.
+
+A file is parsed where its bytes say that it may do so to the name that is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from session_guard.names.bindings import Ref, Subscript
+from session_guard.names.values import Elsewhere, LocalClass, Located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from session_guard.names.bindings import Expr
+    from session_guard.names.values import Namespace
+
+_SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
+_CALLS = re.compile(rb"\b(\w+)\s*\(")
+_EXTENDS = re.compile(rb"^[ \t]*class\s+\w+\s*\(([^)]*)\)", re.MULTILINE)
+_WORD = re.compile(rb"\w+")
+
+
+class ProjectElsewhere(Elsewhere):
+    """What the files that `texts` yields do; `names_of` parses one of them."""
+
+    def __init__(
+        self,
+        texts: Callable[[], Iterator[tuple[Path, bytes]]],
+        names_of: Callable[[Path], Namespace | None],
+    ) -> None:
+        self._texts = texts
+        self._names_of = names_of
+        self._states: dict[str, tuple[Located, ...]] = {}
+        self._set: dict[str, tuple[tuple[Located, Located], ...]] = {}
+        self._calls: dict[str, tuple[Located, ...]] = {}
+        self._subclasses: dict[str, tuple[tuple[LocalClass, Located], ...]] = {}
+
+    def in_state(self, name: str) -> tuple[Located, ...]:
+        """Return what is assigned to `app.state.name`, whatever `app` is, or yielded as that."""
+        if name not in self._states:
+            word = re.escape(name.encode())
+            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=|[\"']%s[\"']|\b%s\s*=" % ((word,) * 3))
+            self._states[name] = tuple(
+                Located(value, place, names)
+                for names in self._parsed(
+                    path for path, data in self._texts() if wanted.search(data) is not None
+                )
+                for value, place in names.scope.state.get(name, ())
+            )
+        return self._states[name]
+
+    def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
+        """Return the objects that an attribute is set on, and to what.
+
+        What methods set on their own object is not among them.
+        """
+        if name not in self._set:
+            self._set[name] = tuple(
+                (
+                    Located(Ref(parts[:-1]), assigned.place, names),
+                    Located(assigned.value, assigned.place, names),
+                )
+                for names in self._parsed(self._setting.get(name.encode(), ()))
+                for parts, every in names.scope.assigned_attributes.items()
+                if parts[-1] == name
+                for assigned in every
+                if assigned.value is not None
+            )
+        return self._set[name]
+
+    def calls(self, name: str) -> tuple[Located, ...]:
+        """Return the calls of what has a name, as an attribute of a module or without one."""
+        if name not in self._calls:
+            self._calls[name] = tuple(
+                Located(call, place, names)
+                for names in self._parsed(self._calling.get(name.encode(), ()))
+                for call, place in names.scope.calls
+                if isinstance(call.function, Ref) and call.function.parts[-1] == name
+            )
+        return self._calls[name]
+
+    def subclasses(self, name: str) -> tuple[tuple[LocalClass, Located], ...]:
+        """Return the classes that have a base of a name, each with that base."""
+        if name not in self._subclasses:
+            self._subclasses[name] = tuple(
+                (LocalClass(definition, names), Located(base, definition.place, names))
+                for names in self._parsed(self._extending.get(name.encode(), ()))
+                for definition in names.scope.classes
+                for base in definition.bases
+                if _named(base) == name
+            )
+        return self._subclasses[name]
+
+    def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
+        return (names for path in paths if (names := self._names_of(path)) is not None)
+
+    @cached_property
+    def _setting(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_SETS_ATTRIBUTE.findall)
+
+    @cached_property
+    def _calling(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_CALLS.findall)
+
+    @cached_property
+    def _extending(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(
+            lambda data: [name for bases in _EXTENDS.findall(data) for name in _WORD.findall(bases)]
+        )
+
+    def _files_by_name(self, find: Callable[[bytes], list[bytes]]) -> dict[bytes, list[Path]]:
+        found: dict[bytes, list[Path]] = {}
+        for path, data in self._texts():
+            for name in set(find(data)):
+                found.setdefault(name, []).append(path)
+        return found
+
+
+def _named(base: Expr) -> str | None:
+    """Return the last part of a base's name; of `Base[T]`, the base's."""
+    if isinstance(base, Subscript):
+        base = base.value
+    return base.parts[-1] if isinstance(base, Ref) else None
