@@ -221,6 +221,10 @@ class Evaluation:
         values: list[Value] = []
         for value in _distinct(found):
             match value:
+                case External(dotted) if dotted in _CLASS_TYPES:
+                    values.append(
+                        Result(value, Call(expr.value, expr.items, (), expr), place, home)
+                    )
                 case External() | LocalClass():  # `AsyncSession[...]` is the class
                     values.append(value)
                 case Dictionary():
@@ -670,24 +674,15 @@ class Evaluation:
         return tuple(values)
 
     def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
-        """Yield what an annotation says of an object: that it is one of a known class.
-
-        Where it is `type[C]`, the object is the class.
-        """
-        stated = unquoted(annotation)
-        is_class = isinstance(stated, Subscript) and any(
-            isinstance(value, External) and value.dotted in _CLASS_TYPES
-            for value in self.expr(stated.value, end_of(place.scope), home)
-        )
-        if isinstance(stated, Subscript) and is_class:
-            for item in stated.items:
-                yield from (
-                    v for v in self.annotated(item, place, home) if isinstance(v, LocalClass)
-                )
-            return
+        """Yield what an annotation says of an object: that it is one of a known class, or one."""
         for value in self.annotated(annotation, place, home):
-            if isinstance(value, LocalClass):
-                yield Instance(value)
+            match value:
+                case LocalClass():
+                    yield Instance(value)
+                case Result(External(dotted), call, at, of) if dotted in _CLASS_TYPES:
+                    for item in call.arguments:
+                        named = self.annotated(item, at, of)
+                        yield from (v for v in named if isinstance(v, LocalClass))
 
     def _factories(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
         """Yield a session factory of which nothing is known, where an annotation tells of one."""
