@@ -201,9 +201,10 @@ class Project:
         if dotted is None:
             dotted = self.modules.likeliest_name(path)
         function = context_manager(names)
-        if function is None or not function.is_async:
+        if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        return Handler(path, dotted, names, opening_of(names, function), shortfall_of(function))
+        shortfall = shortfall_of(function.definition)
+        return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
 
@@ -327,11 +328,11 @@ class Project:
             case Subject.FOREIGN_SQL:
                 return sql.executes_sql_of_others(names)
             case Subject.HANDLER:
-                homes = {handler.path for handler in self.handlers}
                 return any(
-                    isinstance(value, values.LocalFunction) and value.home.path in homes
+                    handler.function_of(value) is not None
                     for call, place in names.scope.calls
                     for value in names.evaluate(call.function, place)
+                    for handler in self.handlers
                 )
 
     @cached_property
