@@ -105,8 +105,23 @@ class Project:
         return usable[0] if len(usable) == 1 else None
 
     def is_handler(self, path: Path) -> bool:
-        """Return whether a file is a handler, or the one that builds engine and factories."""
-        return path in self._lone_builders or any(h.path == path for h in self.handlers)
+        """Return whether a file is a handler, or builds what one opens sessions from.
+
+        Where there is none, what alone builds engine and factories is taken for it.
+        """
+        return path in self._lone_builders or path in self._handler_modules
+
+    @cached_property
+    def _handler_modules(self) -> frozenset[Path]:
+        """The handlers, with the module that has the engine or the factory of one."""
+        found = {handler.path for handler in self.handlers}
+        for handler in self.handlers:
+            engines = [v for v in handler.engines() if isinstance(v, values.Result)]
+            building = {engine.home.path for engine in engines if openings.is_engine(engine)}
+            # Of engines in several modules none is the handler's for sure.
+            if handler.engine is not None and len(building) < 2:
+                found |= building | {handler.engine.home.path}
+        return frozenset(found)
 
     @cached_property
     def _lone_builders(self) -> frozenset[Path]:

@@ -459,6 +459,56 @@ def test_it_may_be_bound_to_what_has_another_name(handler: str, tmp_path: Path) 
     assert committed.fix is not None
 
 
+ENGINE, REST = STANDARD.split("def get_background_task_session_factory", 1)
+FACTORY, OPENING = REST.split("@asynccontextmanager", 1)
+HEAD = ENGINE.split("DATABASE_URL =")[0]
+FACTORY = f"def get_background_task_session_factory{FACTORY}"
+OPENING = f"@asynccontextmanager{OPENING}"
+APART = {
+    "the engine": {
+        "app/db/engine.py": ENGINE,
+        "app/db/__init__.py": f"{HEAD}from app.db.engine import engine\n\n{FACTORY}{OPENING}",
+    },
+    "engine and factory": {
+        "app/db/engine.py": ENGINE + FACTORY,
+        "app/db/__init__.py": f"{HEAD}from app.db.engine import *\n\n{OPENING}",
+    },
+    "each in a file": {
+        "app/engine.py": ENGINE,
+        "app/factory.py": f"{HEAD}from app.engine import engine\n\n{FACTORY}",
+        "app/db/__init__.py": f"{HEAD}from app.engine import engine\n"
+        f"from app.factory import background_task_session_factory\n\n{OPENING}",
+    },
+    "the engine, made by a function": {
+        "app/engine.py": ENGINE.replace(
+            "engine = create_async_engine(", "def make():\n  return create_async_engine("
+        ),
+        "app/db/__init__.py": f"{HEAD}from app.engine import make\n\n"
+        f"engine = make()\n\n{FACTORY}{OPENING}",
+    },
+}
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("files", APART.values(), ids=APART.keys())
+def test_what_it_imports_its_engine_and_factory_from_may_build_them(
+    files: dict[str, str], configured: bool, tmp_path: Path
+) -> None:
+    other = ENGINE + "\nanother_factory = async_sessionmaker(engine)\n"
+    files = {**files, "app/__init__.py": "", "app/other.py": other}
+    files["app/jobs.py"] = JOB.format(module="app.db")
+    table = 'handler = "app.db"' if configured else ""
+    lay_out(tmp_path, files, table, select="SG")
+    found, notices = check(tmp_path)
+    assert notices == []
+    by_file = {(item.path.rpartition("/")[2], item.code) for item in found}
+    assert by_file >= {("jobs.py", "SG101"), ("other.py", "SG201"), ("other.py", "SG102")}
+    assert {name for name, code in by_file if code.startswith("SG1") or code == "SG201"} == {
+        "jobs.py",
+        "other.py",
+    }
+
+
 NO_ALIASES = {
     "what takes an argument": "async def _session(name):\n    yield name\n\n"
     "get_background_session = asynccontextmanager(_session)\n",
