@@ -384,6 +384,77 @@ def test_a_factory_that_other_code_gives_to_a_class(code: str, other: str, tmp_p
     assert found(tmp_path, files, "app/view.py") == [("SG103", line)]
 
 
+# What a module lists; nothing but a list brings `_maker` along.
+LISTS = {
+    "a list": '__all__ = ["_maker"]',
+    "a list with another's names": '__all__ = ["engine", *other.__all__]',
+    "a list with the names in a tuple": 'names = ("_maker",)\n__all__ = [*names]',
+    "what is added": '__all__ = ["engine"]\n__all__ += ["_maker"]',
+    "another's names that are added": "__all__ = []\n__all__ += other.__all__",
+    "a sum": '__all__ = ["engine"] + other.__all__',
+    "what it is extended with": '__all__ = ["engine"]\n__all__.extend(["_maker"])',
+    "another's names that it is extended with": (
+        '__all__ = ["engine"]\n__all__.extend(other.__all__)'
+    ),
+    "what is appended": '__all__ = []\n__all__.append("_maker")',
+    "one that is bound in branches": (
+        'if DEBUG:\n    __all__ = ["engine"]\nelse:\n    __all__ = ["_maker"]'
+    ),
+}
+STARRED = """\
+from app.make import *
+
+async def job():
+    async with _maker() as s:
+        pass
+"""
+
+
+@pytest.mark.parametrize("listed", LISTS.values(), ids=LISTS.keys())
+def test_what_a_module_lists_is_what_a_star_brings(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from app import other\n\nengine, _maker = init_db()\n{listed}\n"
+    files = {
+        "app/make.py": made,
+        "app/other.py": '__all__ = []\n__all__ += ["_maker"]\n',
+        "app/jobs.py": STARRED,
+    }
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
+UNLISTED = {
+    "nothing": "",
+    "another name": '__all__ = ["maker"]',
+    "another's names, where it is not among them": "__all__ = [*other.__all__]",
+    "what is extended by others": '__all__ = ["engine"]\n__all__.extend(["init_db"])',
+    "what nobody knows": "__all__ = names()",
+}
+
+
+@pytest.mark.parametrize("listed", UNLISTED.values(), ids=UNLISTED.keys())
+def test_what_a_module_does_not_list_a_star_does_not_bring(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from app import other\n\nengine, _maker = init_db()\n{listed}\n"
+    files = {"app/make.py": made, "app/other.py": '__all__ = ["engine"]\n', "app/jobs.py": STARRED}
+    assert found(tmp_path, files, "app/jobs.py") == []
+
+
+@pytest.mark.parametrize("listed", ["[*other.__all__]", "names() + ['engine']"])
+def test_a_public_name_may_be_listed_where_not_all_is_known(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from lib import other\n\nengine, maker = init_db()\n__all__ = {listed}\n"
+    files = {"app/make.py": made, "app/jobs.py": STARRED.replace("_maker", "maker")}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
+def test_lists_of_names_that_go_round_in_circles_end(tmp_path: Path) -> None:
+    files = {
+        "app/make.py": f"{MAKE}from app.other import *\nengine, _maker = init_db()\n"
+        '__all__ = ["_maker", *other.__all__]\nfor one in many:\n    __all__ += one.__all__\n',
+        "app/other.py": "from app.make import *\nfrom app import make as other\n"
+        "__all__ = [*make.__all__, *other.__all__]\n",
+        "app/jobs.py": STARRED,
+    }
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
 NOT_FROM_OUTSIDE = {
     "nobody gives it one": (VIEW, ""),
     "a caller gives what is its own": (

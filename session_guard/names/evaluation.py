@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -29,6 +30,7 @@ from session_guard.names.bindings import (
     Ref,
     Scope,
     Sequence,
+    Star,
     Subscript,
     TextBeginning,
     end_of,
@@ -460,9 +462,81 @@ class Evaluation:
         found = home.find_module(module)
         if found is None or found[1]:
             return (UNKNOWN,)  # a module outside the project may have any name
-        if not _exports_by_star(found[0], name):
+        if not self._exports(found[0], name):
             return ()
         return self._member(found[0], name) or ()
+
+    def _exports(self, module: Namespace, name: str) -> bool:
+        """Return whether `import *` brings a name of a module along."""
+        listed = self._listed(module)
+        if name in listed:
+            return True
+        if listed and None not in listed:
+            return False
+        return not name.startswith("_") and (
+            name in module.scope.bindings or bool(module.scope.star_imports)
+        )
+
+    def _listed(self, module: Namespace) -> frozenset[str | None]:
+        """Return the names in a module's `__all__`; None where there may be others.
+
+        Nothing where it has none.
+        """
+        if "__all__" not in module.scope.bindings:
+            return frozenset()
+        found = self.once(("__all__", module), module, lambda: (Literal(self._in_all(module)),))
+        return next(
+            (v.value for v in found if isinstance(v, Literal) and isinstance(v.value, frozenset)),
+            frozenset({None}),  # while it is being found out
+        )
+
+    def _in_all(self, module: Namespace) -> frozenset[str | None]:
+        names = set(self._names(Ref(("__all__",)), end_of(module.scope), module, frozenset()))
+        for call, place in module.scope.calls:
+            match call:
+                case Call(function=Ref(("__all__", "append")), arguments=(item,)):
+                    names.update(self._names(Sequence((item,)), place, module, frozenset()))
+                case Call(function=Ref(("__all__", "extend")), arguments=(items,)):
+                    names.update(self._names(items, place, module, frozenset()))
+        return frozenset(names)
+
+    def _names(
+        self, expr: Expr, place: Place, home: Namespace, seen: frozenset[Binding]
+    ) -> Iterator[str | None]:
+        """Yield the strings in a list or a tuple; None where there may be others."""
+        match expr:
+            case Ref(("__all__",)):
+                for binding in lookup("__all__", place) or ():
+                    if binding in seen or isinstance(binding.value, (Function, Class, NoneType)):
+                        yield None
+                    else:
+                        yield from self._names(binding.value, binding.place, home, seen | {binding})
+            case Ref((*owner, "__all__")):
+                for value in self.expr(Ref(tuple(owner)), place, home):
+                    dotted = value.dotted if isinstance(value, External) else ""
+                    found = home.find_module(dotted)
+                    known = self._listed(found[0]) if found is not None and not found[1] else None
+                    yield from known or (None,)
+            case Opaque(pieces) if pieces:  # of `a + b`
+                for piece in pieces:
+                    yield from (
+                        (None,) if isinstance(piece, str) else self._names(piece, place, home, seen)
+                    )
+            case Sequence(items):
+                for item in items:
+                    match item:
+                        case Constant(str(name)):
+                            yield name
+                        case Star(value=starred):
+                            yield from self._names(starred, place, home, seen)
+                        case _:
+                            yield None
+            case _:
+                for value in self.expr(expr, place, home):
+                    if isinstance(value, Items):
+                        yield from self._names(value.sequence, value.place, value.home, seen)
+                    else:
+                        yield None
 
     def _hidden_by_star(
         self, name: str, bindings: list[Binding], place: Place, home: Namespace
@@ -867,18 +941,6 @@ def _is_annotated(dotted: str) -> bool:
 def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
     """Yield the classes that an annotation names, `None` and what goes with them left out."""
     return Evaluation().annotated(annotation, place, home)
-
-
-def _exports_by_star(module: Namespace, name: str) -> bool:
-    """Return whether `import *` brings a name of a module along."""
-    exported = module.scope.bindings.get("__all__")
-    if exported and isinstance(exported[-1].value, Sequence):
-        return any(
-            isinstance(item, Constant) and item.value == name for item in exported[-1].value.items
-        )
-    return not name.startswith("_") and (
-        name in module.scope.bindings or bool(module.scope.star_imports)
-    )
 
 
 def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:
