@@ -9,36 +9,37 @@ import re
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Ref, Subscript
+from session_guard.names.bindings import Ref
 from session_guard.names.values import Elsewhere, LocalClass, Located
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from session_guard.names.bindings import Expr
     from session_guard.names.values import Namespace
 
 _SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
 _CALLS = re.compile(rb"\b(\w+)\s*\(")
-_EXTENDS = re.compile(rb"^[ \t]*class\s+\w+\s*\(([^)]*)\)", re.MULTILINE)
+_EXTENDS = re.compile(rb"^[ \t]*class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 _WORD = re.compile(rb"\w+")
 
 
 class ProjectElsewhere(Elsewhere):
-    """What the files that `texts` yields do; `names_of` parses one of them."""
+    """What the files `paths` do; `read` gives one's bytes, and `names_of` parses it."""
 
     def __init__(
         self,
-        texts: Callable[[], Iterator[tuple[Path, bytes]]],
+        paths: tuple[Path, ...],
+        read: Callable[[Path], bytes],
         names_of: Callable[[Path], Namespace | None],
     ) -> None:
-        self._texts = texts
+        self._paths = paths
+        self._read = read
         self._names_of = names_of
         self._states: dict[str, tuple[Located, ...]] = {}
         self._set: dict[str, tuple[tuple[Located, Located], ...]] = {}
         self._calls: dict[str, tuple[Located, ...]] = {}
-        self._subclasses: dict[str, tuple[tuple[LocalClass, Located], ...]] = {}
+        self._subclasses: dict[tuple[str, str], tuple[LocalClass, ...]] = {}
 
     def in_state(self, name: str) -> tuple[Located, ...]:
         """Return what is assigned to `app.state.name`, whatever `app` is, or yielded as that."""
@@ -48,7 +49,7 @@ class ProjectElsewhere(Elsewhere):
             self._states[name] = tuple(
                 Located(value, place, names)
                 for names in self._parsed(
-                    path for path, data in self._texts() if wanted.search(data) is not None
+                    path for path in self._paths if wanted.search(self._read(path)) is not None
                 )
                 for value, place in names.scope.state.get(name, ())
             )
@@ -84,17 +85,35 @@ class ProjectElsewhere(Elsewhere):
             )
         return self._calls[name]
 
-    def subclasses(self, name: str) -> tuple[tuple[LocalClass, Located], ...]:
-        """Return the classes that have a base of a name, each with that base."""
-        if name not in self._subclasses:
-            self._subclasses[name] = tuple(
-                (LocalClass(definition, names), Located(base, definition.place, names))
-                for names in self._parsed(self._extending.get(name.encode(), ()))
+    def subclasses(self, name: str, attribute: str) -> tuple[LocalClass, ...]:
+        """Return the classes that may derive from one of a name and have an attribute of a name."""
+        key = name, attribute
+        if key not in self._subclasses:
+            word = attribute.encode()
+            paths = {path: None for path in self._below(name) if word in self._read(path)}
+            self._subclasses[key] = tuple(
+                LocalClass(definition, names)
+                for names in self._parsed(paths)
                 for definition in names.scope.classes
-                for base in definition.bases
-                if _named(base) == name
+                if definition.bases
+                and (
+                    attribute in definition.scope.bindings
+                    or attribute in definition.scope.attributes
+                )
             )
-        return self._subclasses[name]
+        return self._subclasses[key]
+
+    def _below(self, name: str) -> Iterator[Path]:
+        """Yield the files with classes that have a base of a name, and with those below them."""
+        waiting, seen = [name.encode()], set[bytes]()
+        while waiting:
+            base = waiting.pop()
+            if base in seen:
+                continue
+            seen.add(base)
+            for subclass, path in self._extending.get(base, ()):
+                waiting.append(subclass)
+                yield path
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
         return (names for path in paths if (names := self._names_of(path)) is not None)
@@ -108,21 +127,18 @@ class ProjectElsewhere(Elsewhere):
         return self._files_by_name(_CALLS.findall)
 
     @cached_property
-    def _extending(self) -> dict[bytes, list[Path]]:
-        return self._files_by_name(
-            lambda data: [name for bases in _EXTENDS.findall(data) for name in _WORD.findall(bases)]
-        )
+    def _extending(self) -> dict[bytes, list[tuple[bytes, Path]]]:
+        """By a word among the bases of classes, the classes and their files."""
+        found: dict[bytes, list[tuple[bytes, Path]]] = {}
+        for path in self._paths:
+            for name, bases in _EXTENDS.findall(self._read(path)):
+                for base in _WORD.findall(bases):
+                    found.setdefault(base, []).append((name, path))
+        return found
 
     def _files_by_name(self, find: Callable[[bytes], list[bytes]]) -> dict[bytes, list[Path]]:
         found: dict[bytes, list[Path]] = {}
-        for path, data in self._texts():
-            for name in set(find(data)):
+        for path in self._paths:
+            for name in set(find(self._read(path))):
                 found.setdefault(name, []).append(path)
         return found
-
-
-def _named(base: Expr) -> str | None:
-    """Return the last part of a base's name; of `Base[T]`, the base's."""
-    if isinstance(base, Subscript):
-        base = base.value
-    return base.parts[-1] if isinstance(base, Ref) else None

@@ -246,8 +246,7 @@ class Project:
 
     @cached_property
     def _elsewhere(self) -> ProjectElsewhere:
-        own = [*self._own_files(lambda _: True)]
-        return ProjectElsewhere(lambda: ((path, _data(path)) for path in own), self.names_of)
+        return ProjectElsewhere(tuple(self._own_files(lambda _: True)), _data, self.names_of)
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""

@@ -656,20 +656,29 @@ class Evaluation:
                 yield UNKNOWN
                 yield from self._located(value)
 
-    def _set_below(
-        self, owner: LocalClass, name: str, seen: frozenset[Class] = frozenset()
-    ) -> Iterator[Value]:
+    def _set_below(self, owner: LocalClass, name: str) -> Iterator[Value]:
         """Yield what the subclasses of a class set an attribute to, which it has none of itself."""
-        for subclass, base in owner.home.elsewhere.subclasses(owner.definition.name):
-            if subclass.definition in seen or not any(
-                _is_of_class(found, owner) for found in self._located(base)
-            ):
+        for subclass in owner.home.elsewhere.subclasses(owner.definition.name, name):
+            if self._derives(subclass, owner):
+                yield UNKNOWN
+                yield from self._own_member(subclass, name)
+
+    def _derives(self, value: LocalClass, owner: LocalClass) -> bool:
+        """Return whether a class has another among its bases or theirs."""
+        waiting, seen = [value], set[Class]()
+        while waiting:
+            current = waiting.pop()
+            if current.definition in seen:
                 continue
-            yield UNKNOWN
-            found = [*self._own_member(subclass, name)]
-            yield from found
-            if not found:
-                yield from self._set_below(subclass, name, seen | {subclass.definition})
+            seen.add(current.definition)
+            for base in current.definition.bases:
+                located = Located(base, current.definition.place, current.home)
+                for found in self._located(located):
+                    if isinstance(found, LocalClass):
+                        if _is_of_class(found, owner):
+                            return True
+                        waiting.append(found)
+        return False
 
     def _given(self, owner: LocalClass, name: str) -> Iterator[Value]:
         """Yield what calls of a class give for a field of it, as a dataclass has them."""

@@ -194,8 +194,8 @@ class Elsewhere:
         """Return the calls of what has a name."""
         return ()
 
-    def subclasses(self, name: str) -> tuple[tuple[LocalClass, Located], ...]:
-        """Return the classes that have a base of a name, each with that base."""
+    def subclasses(self, name: str, attribute: str) -> tuple[LocalClass, ...]:
+        """Return the classes that may derive from one of a name and have an attribute of a name."""
         return ()
 
 
