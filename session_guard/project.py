@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from session_guard import sources
 from session_guard.config import ConfigError
+from session_guard.elsewhere import ProjectElsewhere
 from session_guard.gate import ProjectNames, Subject
 from session_guard.handler import (
     CONTEXT_MANAGER,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Expr, Place
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -74,7 +74,6 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
-        self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -110,8 +109,23 @@ class Project:
         return usable[0] if len(usable) == 1 else None
 
     def is_handler(self, path: Path) -> bool:
-        """Return whether a file is a handler, or the one that builds engine and factories."""
-        return path in self._lone_builders or any(h.path == path for h in self.handlers)
+        """Return whether a file is a handler, or builds what one opens sessions from.
+
+        Where there is none, what alone builds engine and factories is taken for it.
+        """
+        return path in self._lone_builders or path in self._handler_modules
+
+    @cached_property
+    def _handler_modules(self) -> frozenset[Path]:
+        """The handlers, with the module that has the engine or the factory of one."""
+        found = {handler.path for handler in self.handlers}
+        for handler in self.handlers:
+            engines = [v for v in handler.engines() if isinstance(v, values.Result)]
+            building = {engine.home.path for engine in engines if openings.is_engine(engine)}
+            # Of engines in several modules none is the handler's for sure.
+            if handler.engine is not None and len(building) < 2:
+                found |= building | {handler.engine.home.path}
+        return frozenset(found)
 
     @cached_property
     def _lone_builders(self) -> frozenset[Path]:
@@ -206,9 +220,10 @@ class Project:
         if dotted is None:
             dotted = self.modules.likeliest_name(path)
         function = context_manager(names)
-        if function is None or not function.is_async:
+        if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        return Handler(path, dotted, names, opening_of(names, function), shortfall_of(function))
+        shortfall = shortfall_of(function.definition)
+        return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
 
@@ -230,27 +245,17 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        return Namespace(
-            scope,
-            package,
-            path,
-            lambda dotted: self._find_module(dotted, path),
-            self._in_state,
-            lambda name: self.is_mentioned_elsewhere(name, path),
-        )
+        find = functools.partial(self._find_module, importer=path)
+        return Namespace(scope, package, path, find, self._elsewhere)
 
-    def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:
-        """Return what the project's files assign to `app.state.name`, whatever `app` is."""
-        if name not in self._states:
-            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=" % re.escape(name.encode()))
-            paths = self._own_files(lambda data: wanted.search(data) is not None)
-            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
-            self._states[name] = tuple(
-                (names, value, place)
-                for names in spaces
-                for value, place in names.scope.state.get(name, ())
-            )
-        return self._states[name]
+    @cached_property
+    def _elsewhere(self) -> ProjectElsewhere:
+        return ProjectElsewhere(
+            tuple(self._own_files(lambda _: True)),
+            _data,
+            self.names_of,
+            self.is_mentioned_elsewhere,
+        )
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
@@ -346,11 +351,11 @@ class Project:
             case Subject.FOREIGN_SQL:
                 return sql.executes_sql_of_others(names)
             case Subject.HANDLER:
-                homes = {handler.path for handler in self.handlers}
                 return any(
-                    isinstance(value, values.LocalFunction) and value.home.path in homes
+                    handler.function_of(value) is not None
                     for call, place in names.scope.calls
                     for value in names.evaluate(call.function, place)
+                    for handler in self.handlers
                 )
 
     @cached_property
@@ -492,11 +497,16 @@ def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, .
             yield name, tuple(evaluation.annotated(Ref((name,)), end_of(scope), names))
     for definition in scope.classes:
         owner = values.LocalClass(definition, names)
-        for name in (*definition.scope.attributes, *definition.scope.bindings):
+        held = definition.scope
+        for name in {**held.attributes, **held.bindings, **held.annotations}:
             yield name, evaluation.class_member(owner, name)
     for name, stated in scope.state.items():
         for value, place in stated:
             yield name, names.evaluate(value, place)
+    for parts, every in scope.assigned_attributes.items():
+        for assigned in every:
+            if assigned.value is not None:
+                yield parts[-1], names.evaluate(assigned.value, assigned.place)
     for store in scope.stores:
         if isinstance(store.owner, Ref) and store.value is not None:
             yield store.owner.parts[-1], names.evaluate(store.value, store.place)

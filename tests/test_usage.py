@@ -26,7 +26,7 @@ HEADER = """\
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, NewType, Optional
+from typing import Annotated, NewType, Optional, TypeVar
 from fastapi import BackgroundTasks, Depends
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, NoResultFound
@@ -97,6 +97,19 @@ HELD = {
     "from a factory": "async def f():\n    async with Session() as s: use(s)",
     "from a factory's begin": "async def f():\n    async with Session.begin() as s: use(s)",
     "from the class": "async def f(e):\n    async with AsyncSession(e) as s: use(s)",
+    "of a type variable": "T = TypeVar('T', bound=AsyncSession)\nasync def f(s: T): use(s)",
+    "from a library that gives them": """
+        from nonebot_plugin_orm import get_session
+        async def f():
+            async with get_session() as s:
+                use(s)
+        """,
+    "from a library that gives them, imported": """
+        import nonebot_plugin_orm as orm
+        async def f():
+            s = orm.get_session()
+            use(s)
+        """,
     "from the handler": "async def f():\n    async with get_background_session() as s: use(s)",
     "from a generator": "async def f():\n    async for s in get_db(): use(s)",
     "the next of a generator": "async def f():\n    s = await anext(get_db())\n    use(s)",
@@ -168,6 +181,15 @@ NOT_HELD = {
             use(t)
         async def twice(node):
             return await twice(node)
+        """,
+    "of a type variable of something else": (
+        "T = TypeVar('T', bound=int)\nasync def f(s: T): use(s)"
+    ),
+    "from a library's function of the same name": """
+        from requests import get_session
+        async def f():
+            async with get_session() as s:
+                use(s)
         """,
     "a result": "async def f(s: AsyncSession):\n    r = await s.get(1)\n    use(r)",
 }

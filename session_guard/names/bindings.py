@@ -122,7 +122,9 @@ class LambdaExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Star:
-    """`*items` in a call or a display."""
+    """`*value` in a call or a display."""
+
+    value: Expr
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,7 +45,7 @@ def _given(bind: Located) -> list[Located]:
     function = bindings[0].place.scope.function if len(bindings) == 1 else None
     if function is None or bindings[0].kind != "parameter":
         return []
-    if function.decorators or home.is_mentioned_elsewhere(function.name):
+    if function.decorators or home.elsewhere.is_mentioned(function.name, home.path):
         return []
     return [
         Located(expr, bind.place, home, (Step(call, place, home, value),)).as_given()

@@ -475,7 +475,7 @@ def _is_handlers(binding: Binding, handler: Handler, module: Module) -> bool:
 def _has_it(names: Namespace, handler: Handler) -> bool:
     """Return whether a module has the handler's context manager, its own or passed on."""
     return any(
-        isinstance(value, values.LocalFunction) and value.home is handler.namespace
+        handler.function_of(value) is not None
         for value in names.evaluate(Ref((CONTEXT_MANAGER,)), end_of(names.scope))
     )
 
@@ -500,8 +500,7 @@ def _is_bound(module: Module, place: Place) -> bool:
         if value != values.External(CONTEXT_MANAGER)  # what is bound nowhere
     ]
     if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
-        isinstance(value, values.LocalFunction) and value.home is handler.namespace
-        for value in meant
+        handler.function_of(value) is not None for value in meant
     ):
         raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
     if own and not any(always_runs(binding, place) for binding in own):
