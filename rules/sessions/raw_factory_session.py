@@ -26,11 +26,12 @@ loses the work without a word, and who catches an error goes on in a transaction
 `get_background_session()` does all of it in one place."""
     fix_safety = """\
 `async with SessionLocal() as session:` and `async with SessionLocal.begin() as session:` become
-`async with get_background_session() as session:`.
+`async with get_background_session() as session:`, and so do `session = SessionLocal()` with the
+`try` whose `finally` closes it, and a session on an `AsyncExitStack`.
 
 As for SG101: *safe* where the factory is bound to the handler's engine and the block is known to
 behave the same; *unsafe* where it is not known to; *absent* where the engine is another or unknown,
-the class differs, or the session is not opened by an `async with`."""
+the class differs, or the session is opened and closed in another form."""
     since = "0.1.0"
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
     tokens = (b"sessionmaker", b"async_scoped_session")
@@ -161,6 +162,34 @@ async def job():
         await session.commit()
 """,
             because="its engine is another than the handler's",
+        ),
+        Invalid(
+            """\
+from app.db import background_task_session_factory
+from app.models import User
+
+async def rename(user_id: int, name: str) -> None:
+    db = background_task_session_factory()
+    try:
+        user = await db.get(User, user_id)
+        if user is None:
+            return
+        user.name = name
+        await db.commit()
+    finally:
+        await db.close()
+""",
+            fixed="""\
+from app.db import get_background_session
+from app.models import User
+
+async def rename(user_id: int, name: str) -> None:
+    async with get_background_session() as db:
+        user = await db.get(User, user_id)
+        if user is None:
+            return
+        user.name = name
+""",
         ),
         Invalid(
             """\
