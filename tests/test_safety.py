@@ -178,7 +178,10 @@ SAFE = {
 
 @pytest.mark.parametrize("body", SAFE.values(), ids=SAFE.keys())
 def test_safe(body: str, tmp_path: Path) -> None:
-    assert verdict(tmp_path, in_block(body)) == ("safe", "open it with `get_background_session()`")
+    assert verdict(tmp_path, in_block(body)) == (
+        "safe",
+        "open it with `async with get_background_session() as session:`",
+    )
 
 
 UNSAFE = {

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.handler import CONTEXT_MANAGER
 from session_guard.names import openings
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External, LocalFunction
@@ -108,6 +107,8 @@ class Terms:
     """A commit expired what was loaded, and under the handler it does not."""
     commits_itself: bool
     """The old form commits on leaving already: `factory.begin()`."""
+    is_handed_out: bool = False
+    """The block yields its session to what a framework runs, and goes on when that is done."""
 
 
 def reasons_against(
@@ -437,6 +438,8 @@ class _Analysis:
                 if self.mentions(node):
                     self.object_to("a function inside the block uses the session", node)
                 return state
+            case cst.Yield() if self.terms.is_handed_out and self.yields_session(node):
+                return self.handed_out(node, state)
             case cst.Yield():
                 self.object_to("it yields inside the block, and may never be resumed", node)
                 return state
@@ -472,6 +475,19 @@ class _Analysis:
                 for part in children(node):
                     state = self.value(part, state)
                 return state
+
+    def yields_session(self, node: cst.Yield) -> bool:
+        return node.value is not None and self.is_session(node.value)
+
+    def handed_out(self, node: cst.Yield, state: State) -> State:
+        """Yield the session to code that was not followed, and does with it what it likes."""
+        if self.terms.autoflush_ends:
+            self.object_to("who gets the session may rely on autoflush, which would end", node)
+        if self.terms.expiry_ends:
+            self.object_to("who gets the session may rely on what expires on commit", node)
+        line = self.module.position(node).start.line
+        self.last_write = f"who gets the session may leave changes (line {line})"
+        return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     def session_call(self, name: str, call: cst.Call, state: State) -> State:
         if any(argument.star for argument in call.args):
@@ -663,11 +679,12 @@ def is_quiet_context(module: Module, node: cst.BaseExpression) -> bool:
 def _is_quiet(value: Value, module: Module) -> bool:
     if isinstance(value, LocalFunction):
         handler = module.handler
-        return (
-            handler is not None
-            and value.home is handler.namespace
-            and value.definition.name == CONTEXT_MANAGER
-            and handler.shortfall is None
+        return handler is not None and any(
+            value.home is manager.namespace
+            and value.definition.name == manager.manager
+            and manager.shortfall is None
+            for manager in (handler, handler.for_requests())
+            if manager is not None
         )
     return isinstance(value, External) and value.dotted in _QUIET_CONTEXTS
 

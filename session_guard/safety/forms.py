@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.arguments import NotFixableError
-from session_guard.imports import has_comment
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
+from session_guard.rendering import comments
 from session_guard.safety.block import is_quiet_context
+from session_guard.safety.tries import is_close, last_steps, without_finally, without_last_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 _NO_FORM = "the session is not opened by an `async with`"
 _EXIT_STACK = External("contextlib.AsyncExitStack")
-_CLOSING = frozenset({"close", "aclose"})
-_COMMITTING = frozenset({"commit"})
-_ROLLING_BACK = frozenset({"rollback"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,8 @@ class Form:
     """Why the form itself is not surely the same under the handler."""
     is_closed_anyway: bool = True
     """Whether the session is closed where an error leaves the block, too."""
+    replaced: cst.IndentedBlock | None = None
+    """The block of an `async with` that `block` takes the place of."""
     suite: cst.IndentedBlock | None = None
     """Where `whole` becomes one `async with`: the block that it stands in."""
     leading_lines: Sequence[cst.EmptyLine] = field(default=())
@@ -55,12 +55,13 @@ class Form:
 
         A last `commit()` goes with what is laid out anew if the handler makes it.
         """
-        if self.suite is None:
-            return ((call, replacement),)
-        assert self.name is not None
         block = self.block
-        if handler_commits:
-            block = _without_last_commit(block, self.name)
+        if handler_commits and self.name is not None:
+            block = without_last_commit(block, self.name)
+        if self.replaced is not None and isinstance(block, cst.IndentedBlock):
+            return ((call, replacement), (self.replaced, block))
+        if self.suite is None or self.name is None:
+            return ((call, replacement),)
         statement = cst.With(
             items=[cst.WithItem(replacement, cst.AsName(cst.Name(self.name)))],
             body=block,
@@ -126,13 +127,30 @@ def _in_with(item: cst.WithItem, module: Module) -> Form:
     assert isinstance(statement, cst.With)
     if statement.asynchronous is None:
         raise NotFixableError("a plain `with` cannot open an async session")
-    return Form(
-        statement,
-        _local_name(item.asname.name if item.asname is not None else None, module),
-        statement.body,
-        [statement],
-        statement.items[statement.items.index(item) + 1 :],
-    )
+    name = _local_name(item.asname.name if item.asname is not None else None, module)
+    entered = statement.items[statement.items.index(item) + 1 :]
+    block = _closed_inside(statement.body, name) if name is not None and not entered else None
+    if block is not None and isinstance(statement.body, cst.IndentedBlock):
+        return Form(statement, name, block, [statement], replaced=statement.body)
+    return Form(statement, name, statement.body, [statement], entered)
+
+
+def _closed_inside(body: cst.BaseSuite, name: str) -> cst.IndentedBlock | None:
+    """Return what the block of an `async with` is without a `try` that closes its session, too.
+
+    None where the block is no such `try` alone, or has a comment on it.
+    """
+    match body:
+        case cst.IndentedBlock(body=[cst.Try() | cst.TryStar() as statement]):
+            steps = last_steps(statement)
+            if len(steps) != 1 or not is_close(steps[0], name):
+                return None
+            block = without_finally([], statement, name, body)
+            if isinstance(block, cst.IndentedBlock) and (
+                [c.value for c in comments(block)] == [c.value for c in comments(body)]
+            ):
+                return block
+    return None
 
 
 # -- `session = AsyncSession(engine)`, and a `close()` by hand ------------------------------------
@@ -153,10 +171,15 @@ def _assigned(statement: cst.Assign | cst.AnnAssign, module: Module) -> Form:
         raise NotFixableError(f"{_NO_FORM}, nor on a line of its own in a function")
     behind = suite.body[suite.body.index(line) + 1 :]
     for number, last in enumerate(behind):
-        if _is_call_of(last, name, _CLOSING):
+        if is_close(last, name):
             block: cst.BaseSuite = cst.IndentedBlock(behind[:number], indent=suite.indent)
-        elif isinstance(last, (cst.Try, cst.TryStar)) and _closes(last, name):
-            block = _of_try(behind[:number], last, name, suite)
+        elif isinstance(last, (cst.Try, cst.TryStar)):
+            steps = last_steps(last)
+            if not any(is_close(step, name) for step in steps):
+                continue
+            if len(steps) > 1:
+                raise NotFixableError("its `finally` does more than to close the session")
+            block = without_finally(behind[:number], last, name, suite)
         else:
             continue
         if not block.body:
@@ -188,111 +211,6 @@ def _is_bound_again(
     last = max(module.place(part).order for statement in whole for part in walk(statement))
     bound = [b for b in place.scope.bindings[name] if place.order <= b.place.order <= last + 1]
     return len(bound) > 1
-
-
-def _closes(statement: cst.Try | cst.TryStar, name: str) -> bool:
-    """Return whether a `finally` closes the session, and does nothing else."""
-    if statement.finalbody is None:
-        return False
-    steps = _statements(statement.finalbody.body)
-    if not any(_is_call_of(step, name, _CLOSING) for step in steps):
-        return False
-    if len(steps) > 1:
-        raise NotFixableError("its `finally` does more than to close the session")
-    return True
-
-
-def _of_try(
-    before: Sequence[cst.BaseStatement],
-    statement: cst.Try | cst.TryStar,
-    name: str,
-    suite: cst.IndentedBlock,
-) -> cst.BaseSuite:
-    """Return the block that a `try` is with its session closed by someone else.
-
-    An `except` that only rolls back and raises on is what the handler does; any other stays, in a
-    `try` inside the block.
-    """
-    if not all(_only_rolls_back(handler, name) for handler in statement.handlers):
-        return cst.IndentedBlock(
-            [*before, statement.with_changes(finalbody=None)], indent=suite.indent
-        )
-    body = statement.body
-    if statement.orelse is None and not before:
-        return body
-    lines = [*before, *_lines(body)]
-    last = body
-    if statement.orelse is not None:
-        last = statement.orelse.body
-        lines.extend(_lines(last))
-    # What stands between two that are joined is written nowhere: a comment there would be lost.
-    return cst.IndentedBlock(
-        lines,
-        header=body.header if isinstance(body, cst.IndentedBlock) else cst.TrailingWhitespace(),
-        indent=suite.indent,
-        footer=last.footer if isinstance(last, cst.IndentedBlock) else (),
-    )
-
-
-def _lines(suite: cst.BaseSuite) -> list[cst.BaseStatement]:
-    """Return the lines of a block; that of a block on one line as one of its own."""
-    if isinstance(suite, cst.SimpleStatementSuite):
-        return [cst.SimpleStatementLine(suite.body, trailing_whitespace=suite.trailing_whitespace)]
-    assert isinstance(suite, cst.IndentedBlock)
-    return list(suite.body)
-
-
-def _only_rolls_back(handler: cst.ExceptHandler | cst.ExceptStarHandler, name: str) -> bool:
-    *steps, raised = _statements(handler.body)
-    if (
-        not isinstance(handler, cst.ExceptHandler)
-        or has_comment(handler)
-        or not all(_is_call_of(step, name, _ROLLING_BACK) for step in steps)
-        or not isinstance(raised, cst.Raise)
-        or raised.cause is not None
-    ):
-        return False
-    own = handler.name.name if handler.name is not None else None
-    return raised.exc is None or (
-        isinstance(raised.exc, cst.Name)
-        and isinstance(own, cst.Name)
-        and raised.exc.value == own.value
-    )
-
-
-def _statements(suite: cst.BaseSuite) -> list[cst.CSTNode]:
-    """Return the statements of a block, of each line all of them."""
-    found: list[cst.CSTNode] = []
-    for line in _lines(suite):
-        found.extend(line.body if isinstance(line, cst.SimpleStatementLine) else [line])
-    return found
-
-
-def _is_call_of(node: cst.CSTNode, name: str, methods: frozenset[str]) -> bool:
-    """Return whether a statement is `await name.method()`, for one of some methods."""
-    match node:
-        case cst.SimpleStatementLine(body=[statement]):
-            return _is_call_of(statement, name, methods)
-        case cst.Expr(
-            cst.Await(
-                cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method), args=[])
-            )
-        ):
-            return owner == name and method.value in methods
-    return False
-
-
-def _without_last_commit(block: cst.BaseSuite, name: str) -> cst.BaseSuite:
-    """Return a block without the `commit()` that ends it; one with a comment stays."""
-    if (
-        isinstance(block, cst.IndentedBlock)
-        and len(block.body) > 1
-        and _is_call_of(block.body[-1], name, _COMMITTING)
-        and not has_comment(block.body[-1])
-        and not any(line.comment for line in block.footer)
-    ):
-        return block.with_changes(body=block.body[:-1])
-    return block
 
 
 # -- `session = await stack.enter_async_context(AsyncSession(engine))` ----------------------------

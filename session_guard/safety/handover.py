@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.arguments import NotFixableError
-from session_guard.handler import CONTEXT_MANAGER
+from session_guard.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.imports import has_comment
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
 from session_guard.rule import Applicability, Rewrite, Violation
 from session_guard.safety.block import Terms, reasons_against
-from session_guard.safety.callers import is_request_handler
+from session_guard.safety.callers import is_request_dependency, is_request_handler
 from session_guard.safety.forms import enclosing_function, form_of, yields
 from session_guard.safety.matching import (
     all_openings,
@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 
 def report_opening(call: cst.Call, opening: Opening, module: Module, message: str) -> Violation:
     """Return the violation that a session's opening is, with its fix or the reason for none."""
-    help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
     try:
         rewrite = rewrite_opening(call, opening, module)
     except NotFixableError as error:
+        help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
         return Violation(call, message, f"{help_text}; not fixed: {error}")
+    help_text = rewrite.message
     if rewrite.applicability is Applicability.UNSAFE:
-        help_text = f"{rewrite.message} (`--unsafe-fixes` does it)"
+        help_text = f"{help_text} (`--unsafe-fixes` does it)"
     return Violation(call, message, help_text, rewrite)
 
 
@@ -81,53 +82,78 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         )
     form = form_of(call, module)
     function = enclosing_function(form.opening, module)
-    if function is not None and yields(form.block):
-        raise NotFixableError(
-            "the block yields the session: a request dependency uses `get_session()` or "
-            "`get_session_dependency()`"
-        )
+    is_endpoint = function is not None and is_request_handler(function, module)
+    manager = _manager(form, function, handler, module)
     every = all_openings(call, module)
     check_attribute(module.expr(call.func), module.place(call), module)
     for one in every:
         if one.bind is not None and one.bind.home is module.names:
             check_attribute(one.bind.expr, one.bind.place, module)
-        check_engine(one, handler, module)
-        check_class(one, handler)
+        check_engine(one, manager, module)
+        check_class(one, manager)
     if has_comment(call):
         raise NotFixableError("a comment stands inside the call")
-    in_request = function is not None and is_request_handler(function, module)
     reasons = [
-        *(reason for one in every for reason in argument_reasons(one, handler)),
-        *_handler_reasons(handler),
-        *(["it stands in a request handler, which uses `get_session()`"] if in_request else []),
+        *(reason for one in every for reason in argument_reasons(one, manager)),
+        *_manager_reasons(manager, is_endpoint=is_endpoint),
         *form.reasons,
-        *_block_reasons(form, opening, handler, module),
+        *_block_reasons(form, opening, manager, module),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
-    written, imports = reference(handler, module, call)
+    written, imports = reference(manager, module, call)
     replacements = form.replacements(
         call,
         cst.Call(func=written, lpar=call.lpar, rpar=call.rpar),
         # An endpoint's own commit comes before its response is sent.
-        handler_commits=handler.shortfall is None and not in_request,
+        handler_commits=manager.shortfall is None and not is_endpoint,
     )
-    message = f"open it with `{CONTEXT_MANAGER}()`"
+    message = f"open it with `async with {manager.manager}() as session:`"
     if reasons:
         message = f"{message}; not safe, since {'; '.join(reasons)}"
     applicability = Applicability.UNSAFE if reasons else Applicability.SAFE
     return Rewrite(applicability, message, replacements, imports)
 
 
-def _handler_reasons(handler: Handler) -> list[str]:
-    """Return what the handler does not do as the standard asks."""
+def _manager(
+    form: Form, function: cst.FunctionDef | None, handler: Handler, module: Module
+) -> Handler:
+    """Return the handler by the context manager that is for such a function.
+
+    Raises NotFixableError where the function yields its session, to whom is not known.
+    """
+    if function is None:
+        return handler
+    for_requests = handler.for_requests()
+    if not yields(form.block):
+        is_endpoint = is_request_handler(function, module)
+        return for_requests if is_endpoint and for_requests is not None else handler
+    is_dependency = is_request_dependency(function, module)
+    if is_dependency is None:
+        raise NotFixableError(
+            "the block yields the session, and nothing in the project tells a framework to run "
+            f"its function for a parameter; a request dependency uses `{REQUEST_MANAGER}()`"
+        )
+    if not is_dependency:
+        return handler
+    if for_requests is None:
+        raise NotFixableError(
+            f"{handler.dotted} has no `{REQUEST_MANAGER}()` that an `async with` can enter"
+        )
+    return for_requests
+
+
+def _manager_reasons(handler: Handler, *, is_endpoint: bool) -> list[str]:
+    """Return what the context manager does not do as the standard asks."""
     assert handler.opening is not None
     reasons: list[str] = []
+    if is_endpoint and handler.manager != REQUEST_MANAGER:
+        reasons.append(f"it stands in a request handler, which uses `{REQUEST_MANAGER}()`")
     if handler.shortfall is not None:
-        reasons.append(f"`{CONTEXT_MANAGER}()` of {handler.dotted} {handler.shortfall}")
+        reasons.append(f"`{handler.manager}()` of {handler.dotted} {handler.shortfall}")
     if handler.opening.begins:
         reasons.append(
-            f"`{CONTEXT_MANAGER}()` of {handler.dotted} begins the transaction itself, which "
+            f"`{handler.manager}()` of {handler.dotted} begins the transaction itself, which "
             "neither a `begin()` nor a read after a `commit()` in the block survives"
         )
     if option(handler.opening, "expire_on_commit") is not False:
@@ -143,6 +169,7 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
         and option(handler.opening, "autoflush") is not True,
         expiry_ends=option(opening, "expire_on_commit") is not False,
         commits_itself=opening.begins,
+        is_handed_out=yields(form.block),
     )
     reasons = reasons_against(module, form.block, form.name, form.entered, terms)
     if form.name is not None and _is_used_elsewhere(form.name, form, module):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.arguments import NotFixableError
-from session_guard.handler import CONTEXT_MANAGER
 from session_guard.names import openings, values
 from session_guard.names.bindings import Constant, Ref, end_of, lookup
 
@@ -158,7 +157,7 @@ def _is_one_name(dotted: str, configured: str, module: Module) -> bool:
 def check_class(opening: Opening, handler: Handler) -> None:
     if handler.opening is None:
         raise NotFixableError(
-            f"what `{CONTEXT_MANAGER}()` of {handler.dotted} opens could not be followed"
+            f"what `{handler.manager}()` of {handler.dotted} opens could not be followed"
         )
     if not openings.is_same_or_subclass(handler.opening.session_class, opening.session_class):
         raise NotFixableError("its class is not the one that the handler's sessions have")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.arguments import NotFixableError
-from session_guard.handler import CONTEXT_MANAGER
 from session_guard.imports import always_runs, is_use
 from session_guard.names import values
 from session_guard.names.bindings import Ref, end_of, lookup
@@ -31,26 +30,26 @@ def reference(
         for end in range(1, len(root)):
             if bindings and all(_is_module(b, root[1:end], handler, module) for b in bindings):
                 # The module itself: `db.engine` becomes `db.get_background_session()`.
-                return _attribute((*root[:end], CONTEXT_MANAGER)), ()
+                return _attribute((*root[:end], handler.manager)), ()
         for binding in bindings:
             if binding.kind != "import" or binding.type_checking:
                 continue
             found = module.names.find_module(module.names.absolute(binding.target))
             if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
                 continue
-            if _is_bound(module, place):
-                return cst.Name(CONTEXT_MANAGER), ()
+            if _is_bound(handler, module, place):
+                return cst.Name(handler.manager), ()
             if not always_runs(binding, place):
                 raise NotFixableError("its engine is imported in a branch, which may not have run")
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
-            return cst.Name(CONTEXT_MANAGER), (
-                Import(spelled, CONTEXT_MANAGER, _statement_of(binding, module)),
+            return cst.Name(handler.manager), (
+                Import(spelled, handler.manager, _statement_of(binding, module)),
             )
-    if _is_bound(module, place):
-        return cst.Name(CONTEXT_MANAGER), ()
+    if _is_bound(handler, module, place):
+        return cst.Name(handler.manager), ()
     beside = _model(call, module)
-    return cst.Name(CONTEXT_MANAGER), (Import(_spelling(handler, module), CONTEXT_MANAGER, beside),)
+    return cst.Name(handler.manager), (Import(_spelling(handler, module), handler.manager, beside),)
 
 
 def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:
@@ -98,44 +97,42 @@ def _is_handlers(binding: Binding, handler: Handler, module: Module) -> bool:
     if binding.kind != "import" or binding.type_checking:
         return False
     found = module.names.find_module(module.names.absolute(binding.target))
-    return found is not None and found[1] == (CONTEXT_MANAGER,) and _has_it(found[0], handler)
+    return found is not None and found[1] == (handler.manager,) and _has_it(found[0], handler)
 
 
 def _has_it(names: Namespace, handler: Handler) -> bool:
     """Return whether a module has the handler's context manager, its own or passed on."""
     return any(
         isinstance(value, values.LocalFunction) and value.home is handler.namespace
-        for value in names.evaluate(Ref((CONTEXT_MANAGER,)), end_of(names.scope))
+        for value in names.evaluate(Ref((handler.manager,)), end_of(names.scope))
     )
 
 
-def _is_bound(module: Module, place: Place) -> bool:
+def _is_bound(handler: Handler, module: Module, place: Place) -> bool:
     """Return whether the context manager's name means the handler's at `place` already.
 
     Raises NotFixableError where it means something else there or elsewhere in the file, or nothing
     in some runs.
     """
-    handler = module.handler
-    assert handler is not None
-    own = lookup(CONTEXT_MANAGER, place) or []
-    bindings = [*module.names.scope.bindings.get(CONTEXT_MANAGER, ()), *own]
+    own = lookup(handler.manager, place) or []
+    bindings = [*module.names.scope.bindings.get(handler.manager, ()), *own]
     for node in module.nodes("Name"):
         assert isinstance(node, cst.Name)
-        if node.value == CONTEXT_MANAGER and is_use(module, node):
+        if node.value == handler.manager and is_use(module, node):
             bindings.extend(module.bindings(module.expr(node), module.place(node)))
     meant = [
         value
-        for value in module.names.evaluate(Ref((CONTEXT_MANAGER,)), place)
-        if value != values.External(CONTEXT_MANAGER)  # what is bound nowhere
+        for value in module.names.evaluate(Ref((handler.manager,)), place)
+        if value != values.External(handler.manager)  # what is bound nowhere
     ]
     if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
         isinstance(value, values.LocalFunction) and value.home is handler.namespace
         for value in meant
     ):
-        raise NotFixableError(f"the file has another `{CONTEXT_MANAGER}`")
+        raise NotFixableError(f"the file has another `{handler.manager}`")
     if own and not any(always_runs(binding, place) for binding in own):
         raise NotFixableError(
-            f"`{CONTEXT_MANAGER}` is imported in a branch, which may not have run"
+            f"`{handler.manager}` is imported in a branch, which may not have run"
         )
     return bool(own or meant)
 
