@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.contract import shortfall
+from session_guard.contract import passed_on, shortfall
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
 from session_guard.names.values import External, LocalFunction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONTEXT_MANAGER = "get_background_session"
 _DECORATOR = "contextlib.asynccontextmanager"
+REQUEST_MANAGER = "get_session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,15 @@ class Handler:
     """The name by which the project's modules import it."""
     namespace: Namespace
     opening: Opening | None
-    """What `get_background_session` opens; None where that could not be followed."""
+    """What its context manager opens; None where that could not be followed."""
     shortfall: str | None
-    """What `get_background_session` does not do as the standard asks; None where it does all."""
+    """What its context manager does not do as the standard asks; None where it does all."""
+    manager: str = CONTEXT_MANAGER
+    """The name of the context manager that this is about."""
 
     def function_of(self, value: Value) -> LocalFunction | None:
         """Return the function of the handler that a value is or is made of, or None."""
-        function, manager = managed(value), context_manager(self.namespace)
+        function, manager = managed(value), context_manager(self.namespace, self.manager)
         if function is None:
             return None
         is_manager = manager is not None and function.definition is manager.definition
@@ -47,6 +50,35 @@ class Handler:
     def engine(self) -> Located | None:
         """The engine that its sessions are bound to."""
         return self.opening.bind if self.opening is not None else None
+
+    def for_requests(self) -> Handler | None:
+        """Return the handler as `get_session()` opens sessions; None if that cannot be entered.
+
+        `get_session` may be a plain generator, or missing.
+        """
+        names = self.namespace
+        function = context_manager(names, REQUEST_MANAGER)
+        if function is None or not is_context_manager(names, REQUEST_MANAGER):
+            return None
+        definition = function.definition
+        node = _syntax_of(definition)
+        inner = passed_on(node) if node is not None else None
+        own = context_manager(names)
+        if (
+            own is not None
+            and inner is not None
+            and any(
+                isinstance(value, LocalFunction) and value.definition is own.definition
+                for value in function.home.evaluate(Ref((inner,)), definition.place)
+            )
+        ):
+            return replace(self, manager=REQUEST_MANAGER)
+        return replace(
+            self,
+            manager=REQUEST_MANAGER,
+            opening=opening_of(function),
+            shortfall=shortfall_of(definition),
+        )
 
     def engines(self) -> list[Value]:
         """Return what the handler's engine may be, before it is built (None) left out."""
@@ -66,22 +98,20 @@ def _same_engine(one: Value, other: Value) -> bool:
     return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted
 
 
-def context_manager(namespace: Namespace) -> LocalFunction | None:
-    """Return the function that a module's `get_background_session` is or is made of, or None.
+def context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> LocalFunction | None:
+    """Return the function that a module's context manager is or is made of, or None.
 
     That is one of its own, a method under another name (`get_background_session = db.session`), or
     what `asynccontextmanager(...)` is called with. What is imported is another module's.
     """
-    bindings = namespace.scope.bindings.get(CONTEXT_MANAGER, [])
+    bindings = namespace.scope.bindings.get(name, [])
     if not bindings or bindings[-1].kind == "import":
         return None
     if isinstance(bindings[-1].value, Function):
         return LocalFunction(bindings[-1].value, namespace)
-    found = [managed(value) for value in _bound(namespace)]
+    found = [managed(value) for value in _bound(namespace, name)]
     function = found[0] if len(found) == 1 else None
-    if function is None or (
-        function.definition.name == CONTEXT_MANAGER and function.home is not namespace
-    ):
+    if function is None or (function.definition.name == name and function.home is not namespace):
         return None
     return None if _lacks_object(bindings[-1], namespace) else function
 
@@ -113,9 +143,9 @@ def managed(value: Value) -> LocalFunction | None:
     return None
 
 
-def is_context_manager(namespace: Namespace) -> bool:
+def is_context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> bool:
     """Return whether a module defines it as an async context manager without arguments."""
-    function = context_manager(namespace)
+    function = context_manager(namespace, name)
     if function is None:
         return False
     definition = function.definition
@@ -124,7 +154,7 @@ def is_context_manager(namespace: Namespace) -> bool:
         definition.is_async
         and definition.required_parameters == own
         and (
-            any(isinstance(value, values.Result) for value in _bound(namespace))
+            any(isinstance(value, values.Result) for value in _bound(namespace, name))
             or any(
                 value == External(_DECORATOR)
                 for decorator in definition.decorators
@@ -134,8 +164,8 @@ def is_context_manager(namespace: Namespace) -> bool:
     )
 
 
-def _bound(namespace: Namespace) -> tuple[Value, ...]:
-    return namespace.evaluate(Ref((CONTEXT_MANAGER,)), end_of(namespace.scope))
+def _bound(namespace: Namespace, name: str) -> tuple[Value, ...]:
+    return namespace.evaluate(Ref((name,)), end_of(namespace.scope))
 
 
 def opening_of(function: LocalFunction) -> Opening | None:
@@ -166,6 +196,14 @@ def opening_of(function: LocalFunction) -> Opening | None:
 
 def shortfall_of(function: Function) -> str | None:
     """Return where the context manager falls short of the standard, or None."""
+    node = _syntax_of(function)
+    if node is None:
+        return "is written in syntax that this Python does not know"
+    return shortfall(node)
+
+
+def _syntax_of(function: Function) -> ast.AsyncFunctionDef | None:
+    """Return a function as `ast` has it, or None where this Python does not know its syntax."""
     node = function.node
     if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
         import libcst as cst
@@ -174,6 +212,6 @@ def shortfall_of(function: Function) -> str | None:
         try:
             node = ast.parse(cst.Module([node]).code.strip()).body[0]
         except SyntaxError:
-            return "is written in syntax that this Python does not know"
+            return None
     assert isinstance(node, ast.AsyncFunctionDef)
-    return shortfall(node)
+    return node
