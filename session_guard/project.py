@@ -25,12 +25,14 @@ from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
+from session_guard.takers import taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
     from session_guard.names.bindings import Expr, Place
+    from session_guard.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -71,6 +73,7 @@ class Project:
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
         self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
+        self._taken: dict[Path, Taken | None] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -409,6 +412,32 @@ class Project:
         """Return whether another file of the project has `name` anywhere in its text."""
         wanted = name.encode()
         return any(wanted in _data(other) for other in self.modules.files if other != path)
+
+    def is_taken_from(self, path: Path, name: str) -> bool:
+        """Return whether another file, a test too, has `name` from the module at `path`.
+
+        Such a name is part of what the module offers, though it may only import it.
+        """
+        wanted = name.encode()
+        for other in self.modules.files:
+            data = _data(other) if other != path else b""
+            if wanted not in data and b"*" not in data:
+                continue
+            if other not in self._taken:
+                text = _text(other)
+                self._taken[other] = taken_in(text) if text is not None else None
+            taken, names = self._taken[other], self.names_of(other)
+            if taken is None or names is None:
+                if wanted in data:
+                    return True
+            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
+                return True
+        return False
+
+    def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
+        """Return whether a dotted name in a file means the module at `path`."""
+        absolute = importer.absolute(dotted)
+        return bool(absolute) and self.modules.find(absolute, importer.path) == (path, ())
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.settings.root).as_posix()
