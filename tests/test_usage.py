@@ -15,11 +15,13 @@ from session_guard.module import Module
 from session_guard.names.from_libcst import walk
 from session_guard.project import Project
 from session_guard.registry import load_rules
+from session_guard.rule import Applicability
 from session_guard.sources import decode
 from session_guard.usage.sql_state import state_of
 
 if TYPE_CHECKING:
     from session_guard.names.held import Held
+    from session_guard.rule import Finding
 
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
@@ -202,14 +204,18 @@ def test_one_session_has_one_key_under_all_its_names(project: Project) -> None:
     assert first.key == second.key != other.key
 
 
-def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[int]:
-    """Return the lines, counted in `code`, that a rule reports in a file of that name."""
+def findings(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[Finding]:
+    """Return what a rule reports in a file of that name, which has the header before `code`."""
     path = project.settings.root / name
     rules = [r for r in load_rules() if r.code == rule]
     text = HEADER + textwrap.dedent(code).lstrip("\n")
     assert rules[0].gate(text.encode(), project.exported_names)
-    found = lint("jobs.py", path, text.encode(), project, rules)
-    return [item.line - HEADER.count("\n") for item in found]
+    return lint("jobs.py", path, text.encode(), project, rules)
+
+
+def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[int]:
+    """Return the lines, counted in `code`, that a rule reports in a file of that name."""
+    return [item.line - HEADER.count("\n") for item in findings(project, code, rule, name)]
 
 
 SHARED = {
@@ -1606,4 +1612,70 @@ def test_redundant(project: Project, code: str) -> None:
 
 @pytest.mark.parametrize("code", NOT_REDUNDANT.values(), ids=NOT_REDUNDANT.keys())
 def test_not_redundant(project: Project, code: str) -> None:
+    assert lines(project, code, "SG303") == []
+
+
+HELD_OPEN = {
+    "the finally of the same try": """
+        async def f(x, notify):
+            async with get_background_session() as s:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+                finally:
+                    await notify()
+        """,
+    "the finally of a try round it": """
+        async def f(x, lock):
+            async with get_background_session() as s:
+                try:
+                    if x:
+                        try:
+                            await save(s, x)
+                        except ValueError:
+                            await s.rollback()
+                            raise
+                finally:
+                    async with lock:
+                        pass
+        """,
+    "what the with enters behind the session": """
+        async def f(x, lock):
+            async with get_background_session() as s, lock:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+        """,
+}
+
+
+@pytest.mark.parametrize("code", HELD_OPEN.values(), ids=HELD_OPEN.keys())
+def test_a_rollback_with_something_awaited_behind_it_is_not_safe_to_remove(
+    project: Project, code: str
+) -> None:
+    [finding] = findings(project, code, "SG303")
+    assert finding.fix is not None
+    assert finding.fix.applicability is Applicability.UNSAFE
+    alone = code.replace("await notify()", "notify()").replace("async with lock", "if lock")
+    [safe] = findings(project, alone.replace(", lock:", ":"), "SG303")
+    assert safe.fix is not None
+    assert safe.fix.applicability is Applicability.SAFE
+
+
+def test_a_rollback_of_an_error_that_a_finally_swallows_is_needed(project: Project) -> None:
+    code = """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+                finally:
+                    return x
+        """
     assert lines(project, code, "SG303") == []
