@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import sources
+from session_guard import assigning, sources
+from session_guard.assigning import SETS_BY_NAME
 from session_guard.config import ConfigError
 from session_guard.gate import ProjectNames, Subject
 from session_guard.handler import (
@@ -369,18 +370,17 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(setattr\s*\([^)\n]*|(globals|vars)\(.*?\)\s*\[|__dict__\s*\[)\s*[\"']%s[\"']"
-            % wanted
+            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
+            % (wanted, wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self._shown(path)
-        for path in self._own_files(lambda data: pattern.search(data) is not None):
+        for path in self._own_files(
+            lambda data: pattern.search(data) is not None or SETS_BY_NAME.search(data) is not None
+        ):
             names = self.names_of(path)
-            if names is None or any(
-                parts[-1] == name
-                and any(b.kind == "import" for b in names.scope.bindings.get(parts[0], ()))
-                for parts in names.scope.assigned_attributes
-            ):
+            if names is None or assigning.sets_in_modules(names, name):
                 return self._shown(path)
         return None
 
@@ -393,20 +393,40 @@ class Project:
     def _may_be_set_anew(self, attribute: str) -> bool:
         quoted = re.compile(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
         count = 0
+        owners: list[values.LocalClass] = []
         for path in self._own_files(lambda data: attribute.encode() in data):
             names = self.names_of(path)
             if names is None or quoted.search(_data(path)):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
-            for owner in (definition.scope for definition in names.scope.classes):
+            for definition in names.scope.classes:
+                owner = definition.scope
                 own = owner.bindings.get(attribute, [])
+                if own or attribute in owner.attributes:
+                    owners.append(values.LocalClass(definition, names))
                 if own and attribute in owner.annotations:
                     return True  # of a dataclass, each object may be given another
                 set_to = (binding.value for binding in (*own, *owner.attributes.get(attribute, ())))
                 count += sum(
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
-        return count > 1
+        return count > 1 or self._are_set_by_name(owners)
+
+    def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
+        """Return whether objects of some classes, or of kins of theirs, get any attributes."""
+        lines = [set(assigning.lineage(owner)) for owner in owners]
+        return any(
+            setter.definition in line or owner.definition in assigning.lineage(setter)
+            for setter in self._set_by_name
+            for owner, line in zip(owners, lines, strict=True)
+        )
+
+    @cached_property
+    def _set_by_name(self) -> tuple[values.LocalClass, ...]:
+        """The classes whose methods set attributes of their object by names not written out."""
+        paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
