@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.contract import shortfall
+from session_guard.contract import passed_on, shortfall
 from session_guard.names import openings, values
-from session_guard.names.bindings import Function
+from session_guard.names.bindings import Function, Ref
 from session_guard.names.values import External
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from session_guard.names.values import Located, Namespace, Value
 
 CONTEXT_MANAGER = "get_background_session"
+REQUEST_MANAGER = "get_session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,40 @@ class Handler:
     """The name by which the project's modules import it."""
     namespace: Namespace
     opening: Opening | None
-    """What `get_background_session` opens; None where that could not be followed."""
+    """What its context manager opens; None where that could not be followed."""
     shortfall: str | None
-    """What `get_background_session` does not do as the standard asks; None where it does all."""
+    """What its context manager does not do as the standard asks; None where it does all."""
+    manager: str = CONTEXT_MANAGER
+    """The name of the context manager that this is about."""
 
     @property
     def engine(self) -> Located | None:
         """The engine that its sessions are bound to."""
         return self.opening.bind if self.opening is not None else None
+
+    def for_requests(self) -> Handler | None:
+        """Return the handler as `get_session()` opens sessions; None if that cannot be entered.
+
+        `get_session` may be a plain generator, or missing.
+        """
+        names = self.namespace
+        function = context_manager(names, REQUEST_MANAGER)
+        if function is None or not is_context_manager(names, REQUEST_MANAGER):
+            return None
+        node = _syntax_of(function)
+        inner = passed_on(node) if node is not None else None
+        own = context_manager(names, CONTEXT_MANAGER)
+        if inner is not None and any(
+            isinstance(value, values.LocalFunction) and value.definition is own
+            for value in names.evaluate(Ref((inner,)), function.place)
+        ):
+            return replace(self, manager=REQUEST_MANAGER)
+        return replace(
+            self,
+            manager=REQUEST_MANAGER,
+            opening=opening_of(names, function),
+            shortfall=shortfall_of(function),
+        )
 
     def engines(self) -> list[Value]:
         """Return what the handler's engine may be, before it is built (None) left out."""
@@ -56,16 +83,16 @@ def _same_engine(one: Value, other: Value) -> bool:
     return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted
 
 
-def context_manager(namespace: Namespace) -> Function | None:
-    """Return the function `get_background_session` of a module, or None."""
-    bindings = namespace.scope.bindings.get(CONTEXT_MANAGER, [])
+def context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> Function | None:
+    """Return the function of a module that is to be its context manager, or None."""
+    bindings = namespace.scope.bindings.get(name, [])
     value = bindings[-1].value if bindings else None
     return value if isinstance(value, Function) else None
 
 
-def is_context_manager(namespace: Namespace) -> bool:
+def is_context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> bool:
     """Return whether a module defines it as an async context manager without arguments."""
-    function = context_manager(namespace)
+    function = context_manager(namespace, name)
     return (
         function is not None
         and function.is_async
@@ -106,6 +133,14 @@ def opening_of(namespace: Namespace, function: Function) -> Opening | None:
 
 def shortfall_of(function: Function) -> str | None:
     """Return where the context manager falls short of the standard, or None."""
+    node = _syntax_of(function)
+    if node is None:
+        return "is written in syntax that this Python does not know"
+    return shortfall(node)
+
+
+def _syntax_of(function: Function) -> ast.AsyncFunctionDef | None:
+    """Return a function as `ast` has it, or None where this Python does not know its syntax."""
     node = function.node
     if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
         import libcst as cst
@@ -114,6 +149,6 @@ def shortfall_of(function: Function) -> str | None:
         try:
             node = ast.parse(cst.Module([node]).code.strip()).body[0]
         except SyntaxError:
-            return "is written in syntax that this Python does not know"
+            return None
     assert isinstance(node, ast.AsyncFunctionDef)
-    return shortfall(node)
+    return node

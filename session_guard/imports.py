@@ -191,11 +191,13 @@ def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
     used: set[int] = set()
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
-            if not isinstance(new, Appended):
-                gone.update((id(name), name) for name in _names(old))
+            held = {} if isinstance(new, Appended) else {id(name): name for name in _names(old)}
             written = new.item if isinstance(new, Appended) else new
             for name in _names(written) if written is not None else ():
-                used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+                # What stays in its place is looked at there.
+                if held.pop(id(name), None) is None:
+                    used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+            gone.update(held)
     found: dict[tuple[int, str], _Unused] = {}
     for name in gone.values():
         place = module.place(name)

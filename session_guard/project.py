@@ -60,6 +60,7 @@ _RENAMES_HANDLER = re.compile(
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
+_INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
@@ -427,6 +428,29 @@ class Project:
         paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
         spaces = (names for path in paths if (names := self.names_of(path)) is not None)
         return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
+
+    def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
+        """Return the packages that the project tells to call a function of a module for parameters.
+
+        `Depends(get_db)` tells `fastapi`, wherever in the project it stands.
+        """
+        found = set[str]()
+        paths = self._own_files(
+            lambda data: name.encode() in data and _INJECTS.search(data) is not None
+        )
+        others = (self.names_of(path) for path in paths if path != home.path)
+        for names in filter(None, (home, *others)):
+            for call, place in names.scope.calls:
+                wanted = evaluation.dependency(call)
+                if isinstance(wanted, Ref) and any(
+                    isinstance(value, values.LocalFunction)
+                    and value.home.path == home.path
+                    and value.definition.name == name
+                    for value in names.evaluate(wanted, end_of(place.scope))
+                ):
+                    makers = names.evaluate(call.function, place)
+                    found.update(filter(None, map(evaluation.injecting_package, makers)))
+        return frozenset(found)
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""

@@ -168,6 +168,32 @@ SAFE = {
             s.add(User(name=name))
         await s.commit()
         """,
+    "exceptions as control flow, which are logged now": """
+        from fastapi import HTTPException
+        user = await s.get(User, user_id)
+        if user is None:
+            raise HTTPException(404)
+        return user
+        """,
+    "a retry, after a commit": """
+        try:
+            s.add(User(name=name))
+            await s.commit()
+        except OSError as error:
+            raise Retry(countdown=5) from error
+        """,
+    "a commit in a try that turns its error into another": """
+        s.add(User(name=name))
+        try:
+            await s.commit()
+        except Exception as error:
+            raise ValueError("taken") from error
+        """,
+    "disposes of the engine when it is done": """
+        total = await s.scalar(select(func.count(User.id)))
+        await engine.dispose()
+        return total
+        """,
     "breaks out of its own loop": """
         for job in jobs:
             if job:
@@ -178,7 +204,10 @@ SAFE = {
 
 @pytest.mark.parametrize("body", SAFE.values(), ids=SAFE.keys())
 def test_safe(body: str, tmp_path: Path) -> None:
-    assert verdict(tmp_path, in_block(body)) == ("safe", "open it with `get_background_session()`")
+    assert verdict(tmp_path, in_block(body)) == (
+        "safe",
+        "open it with `async with get_background_session() as session:`",
+    )
 
 
 UNSAFE = {
@@ -282,6 +311,53 @@ UNSAFE = {
         await s.commit()
         """,
         "catches errors of the session",
+    ),
+    "rolls back for each item": (
+        """
+        for job in jobs:
+            try:
+                s.add(Order(job=job))
+                await s.commit()
+            except Exception:
+                await s.rollback()
+        """,
+        "the block rolls back, and goes on",
+    ),
+    "goes on with the next item": (
+        """
+        for job in jobs:
+            try:
+                await s.execute(insert(Order).values(job=job))
+            except ValueError:
+                continue
+            await s.commit()
+        """,
+        "catches errors of the session",
+    ),
+    "a commit on leaving that no `try` of its own would see": (
+        """
+        try:
+            s.add(User(name=name))
+        except Exception as error:
+            raise ValueError(name) from error
+        """,
+        "nothing commits that",
+    ),
+    "polls in a for": (
+        """
+        for job in jobs:
+            print((await s.scalars(select(Order))).all())
+            await s.commit()
+        """,
+        "reads again after a commit",
+    ),
+    "reads once more after a commit": (
+        """
+        order = await s.get(Order, user_id)
+        await s.commit()
+        return await s.get(Order, user_id)
+        """,
+        "reads again after a commit",
     ),
     "suppresses an error of the session": (
         "with contextlib.suppress(Exception):\n    await s.execute(select(User))",

@@ -100,8 +100,10 @@ _MADE_BY_PARTIAL = frozenset(
     {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
 )
 # `Depends` and its kin of FastAPI and of those that took it over.
-_INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
-_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
+_INJECTING = frozenset(
+    {"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies", "litestar"}
+)
+_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends", "Provide"})
 _DATABASE_LIBRARIES = ("sqlalchemy.", "sqlmodel.")
 _DEEPEST = 40
 _MOST_NAMES = 12
@@ -686,10 +688,16 @@ def _is_property(function: Function) -> bool:
 
 def is_depends(value: Value) -> bool:
     """Return whether a function tells a framework to give a parameter what another returns."""
+    return injecting_package(value) is not None
+
+
+def injecting_package(value: Value) -> str | None:
+    """Return the package of the framework that a function tells what to call for a parameter."""
     if not isinstance(value, External):
-        return False
+        return None
     package, _, name = value.dotted.partition(".")
-    return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+    is_known = package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+    return package if is_known else None
 
 
 def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.names import openings
 from session_guard.names.from_libcst import children, dotted_parts, walk
-from session_guard.names.values import External
+from session_guard.names.values import External, LocalFunction
 from session_guard.safety.loaded import (
     READS,
     carries_objects,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from session_guard.module import Module
+    from session_guard.names.values import Value
 
 _LOADS_ONE = frozenset({"get", "get_one"})
 # What a result answers without changing anything that was loaded.
@@ -105,6 +107,8 @@ class Terms:
     """A commit expired what was loaded, and under the handler it does not."""
     commits_itself: bool
     """The old form commits on leaving already: `factory.begin()`."""
+    is_handed_out: bool = False
+    """The block yields its session to what a framework runs, and goes on when that is done."""
 
 
 def reasons_against(
@@ -152,16 +156,16 @@ class _Analysis:
 
         What it does when it is called in the block is not followed.
         """
-        around = next(
-            (a for a in self.module.ancestors(block) if isinstance(a, cst.FunctionDef)),
-            self.module.tree,
-        )
+        # A rule may have made the block of the file's statements.
+        own = next(part for part in walk(block) if self.module.parent(part) is not None)
+        holders = list(self.module.ancestors(own))
+        around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
         inside = {id(part) for part in walk(block)}
         return any(
             isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
             and part is not around
             and id(part) not in inside
-            and not any(holder is part for holder in self.module.ancestors(block))
+            and not any(holder is part for holder in holders)
             and self.mentions(part)
             for part in walk(around)
         )
@@ -306,21 +310,12 @@ class _Analysis:
             return replace(state, unflushed=False)
         state = self.value(item.item, state)
         inside = any(self.mentions(part) for part in (*rest, body))
-        if inside and not self.is_quiet_context(item.item):
+        if inside and not is_quiet_context(self.module, item.item):
             self.object_to("a context manager that may swallow errors stands in the block", item)
         state = self.entered(rest, body, state)
-        if state.reached and state.escaped and not self.is_quiet_context(item.item):
+        if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
         return state
-
-    def is_quiet_context(self, node: cst.BaseExpression) -> bool:
-        """Return whether a context manager is known not to swallow what is raised in it."""
-        if isinstance(node, cst.Call):
-            node = node.func
-        for value in self.module.evaluate(node):
-            if not isinstance(value, External) or value.dotted not in _QUIET_CONTEXTS:
-                return False
-        return True
 
     def attempt(self, node: cst.Try | cst.TryStar, state: State) -> State:
         entry = state
@@ -443,6 +438,8 @@ class _Analysis:
                 if self.mentions(node):
                     self.object_to("a function inside the block uses the session", node)
                 return state
+            case cst.Yield() if self.terms.is_handed_out and self.yields_session(node):
+                return self.handed_out(node, state)
             case cst.Yield():
                 self.object_to("it yields inside the block, and may never be resumed", node)
                 return state
@@ -478,6 +475,19 @@ class _Analysis:
                 for part in children(node):
                     state = self.value(part, state)
                 return state
+
+    def yields_session(self, node: cst.Yield) -> bool:
+        return node.value is not None and self.is_session(node.value)
+
+    def handed_out(self, node: cst.Yield, state: State) -> State:
+        """Yield the session to code that was not followed, and does with it what it likes."""
+        if self.terms.autoflush_ends:
+            self.object_to("who gets the session may rely on autoflush, which would end", node)
+        if self.terms.expiry_ends:
+            self.object_to("who gets the session may rely on what expires on commit", node)
+        line = self.module.position(node).start.line
+        self.last_write = f"who gets the session may leave changes (line {line})"
+        return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     def session_call(self, name: str, call: cst.Call, state: State) -> State:
         if any(argument.star for argument in call.args):
@@ -654,6 +664,29 @@ class _Analysis:
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
+
+
+def is_quiet_context(module: Module, node: cst.BaseExpression) -> bool:
+    """Return whether a context manager is known not to swallow what is raised in it."""
+    if isinstance(node, cst.Call):
+        found = module.evaluate(node)
+        if found and all(openings.opening(value) is not None for value in found):
+            return True  # another session closes, and raises on
+        node = node.func
+    return all(_is_quiet(value, module) for value in module.evaluate(node))
+
+
+def _is_quiet(value: Value, module: Module) -> bool:
+    if isinstance(value, LocalFunction):
+        handler = module.handler
+        return handler is not None and any(
+            value.home is manager.namespace
+            and value.definition.name == manager.manager
+            and manager.shortfall is None
+            for manager in (handler, handler.for_requests())
+            if manager is not None
+        )
+    return isinstance(value, External) and value.dotted in _QUIET_CONTEXTS
 
 
 def _is_construction(function: cst.BaseExpression) -> bool:
