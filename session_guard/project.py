@@ -26,6 +26,7 @@ from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
+from session_guard.routes import HANDS_OVER, handed_to_routes
 from session_guard.takers import taken_in
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Project:
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
         self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
+        self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -451,6 +453,24 @@ class Project:
                     makers = names.evaluate(call.function, place)
                     found.update(filter(None, map(evaluation.injecting_package, makers)))
         return frozenset(found)
+
+    def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
+        """Return whether the project hands a function of a module to what adds routes."""
+        paths = self._own_files(
+            lambda data: name.encode() in data and HANDS_OVER.search(data) is not None
+        )
+        others = (self.names_of(path) for path in paths if path != home.path)
+        return any(
+            function.definition.name == name and function.home.path == home.path
+            for names in filter(None, (home, *others))
+            for function in self._handed_by(names)
+        )
+
+    def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction, ...]:
+        known = self._handed.get(names.path)
+        if known is None or known[0] is not names:
+            known = self._handed[names.path] = (names, tuple(handed_to_routes(names)))
+        return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
