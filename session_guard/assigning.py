@@ -9,6 +9,7 @@ from session_guard.names.bindings import (
     Attribute,
     Call,
     Constant,
+    Function,
     Ref,
     Subscript,
     class_of_receiver,
@@ -19,9 +20,14 @@ from session_guard.names.values import LocalClass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.names.bindings import Class, Expr, Place
+    from session_guard.names.bindings import Class, Expr, Place, Scope
     from session_guard.names.values import Namespace
 
+_CHANGES_IN_PLACE = frozenset(
+    """
+    add append clear discard extend insert pop popitem remove reverse setdefault sort update
+    """.split()
+)
 ANY = ""
 """Stands for an attribute whose name is only known when the code runs."""
 SETS_BY_NAME = re.compile(rb"setattr|__dict__|\bvars\s*\(|\bglobals\s*\(")
@@ -151,3 +157,79 @@ def lineage(owner: LocalClass) -> Iterator[Class]:
         for base in current.definition.bases:
             found = current.home.evaluate(base, current.definition.place)
             waiting.extend(value for value in found if isinstance(value, LocalClass))
+
+
+def setting_properties(names: Namespace) -> Iterator[str]:
+    """Yield the names of the properties in a module whose getters set something of their object.
+
+    Setting is assigning, changing a collection in place, and calling a method that does so.
+    """
+    setting = {
+        id(method)
+        for place, root in _changed(names)
+        if (method := _method_of(place)) is not None and root == method.scope.receiver
+    }
+    for definition in names.scope.classes:
+        methods = [
+            binding.value
+            for bindings in definition.scope.bindings.values()
+            for binding in bindings
+            if isinstance(binding.value, Function)
+        ]
+        found = [method for method in methods if id(method) in setting]
+        while True:
+            called = {method.name for method in found}
+            more = [m for m in methods if m not in found and _calls_one(m, called)]
+            if not more:
+                break
+            found.extend(more)
+        for method in found:
+            if any(map(_is_property, method.decorators)):
+                yield method.name
+
+
+def _changed(names: Namespace) -> Iterator[tuple[Place, str]]:
+    """Yield where something is changed that is reached through a name, and that name."""
+    for definition in names.scope.classes:
+        for bindings in definition.scope.attributes.values():
+            for binding in bindings:
+                if binding.place.scope.receiver is not None:
+                    yield binding.place, binding.place.scope.receiver
+    for parts, every in names.scope.assigned_attributes.items():
+        for assigned in every:
+            yield assigned.place, parts[0]
+    for store in names.scope.stores:
+        if isinstance(store.owner, Ref):
+            yield store.place, store.owner.parts[0]
+    for owner, _, place in set_by_name(names):
+        if isinstance(owner, Ref):
+            yield place, owner.parts[0]
+    for call, place in names.scope.calls:
+        if isinstance(call.function, Ref) and len(call.function.parts) > 2:
+            first, *_, method = call.function.parts
+            if method in _CHANGES_IN_PLACE:
+                yield place, first
+
+
+def _method_of(place: Place) -> Function | None:
+    """Return the method that a place is in, functions in the method left out."""
+    scope: Scope | None = place.scope
+    while scope is not None and scope.kind == "comprehension":
+        scope = scope.parent
+    return scope.function if scope is not None and scope.receiver is not None else None
+
+
+def _calls_one(method: Function, names: set[str]) -> bool:
+    """Return whether a method calls one of some methods of its object."""
+    return any(
+        isinstance(call.function, Ref)
+        and len(call.function.parts) == 2
+        and call.function.parts[0] == method.scope.receiver
+        and call.function.parts[1] in names
+        for call, _ in method.calls
+    )
+
+
+def _is_property(decorator: Expr) -> bool:
+    """Return whether a decorator makes a property of a method, by its name's end."""
+    return isinstance(decorator, Ref) and decorator.parts[-1].endswith("property")

@@ -431,6 +431,13 @@ class Project:
         spaces = (names for path in paths if (names := self.names_of(path)) is not None)
         return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
 
+    @cached_property
+    def setting_properties(self) -> frozenset[str]:
+        """The names of the project's properties that set something when they are read."""
+        paths = self._own_files(lambda data: b"property" in data)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return frozenset(name for names in spaces for name in assigning.setting_properties(names))
+
     def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
         """Return the packages that the project tells to call a function of a module for parameters.
 

@@ -1353,6 +1353,72 @@ def test_an_attribute_that_another_file_sets_is_never_fixed(
     assert levels(tmp_path, HEAD_OF_JOBS + code, users=users) == ["none"]
 
 
+SETS_WHEN_READ = {
+    "adds": ("property", "self.hits += 1"),
+    "assigns": ("property", "if self.hits is None:\n            self.hits = 1"),
+    "of an object of its own": ("property", "self.owner.hits = 1"),
+    "appends": ("property", "self.tags.append(1)"),
+    "puts in": ("property", "self.data['seen'] = 1"),
+    "by name": ("property", "setattr(self, 'hits', 1)"),
+    "by a method": ("property", "self.touch()"),
+    "by two methods": ("property", "self.touch_twice()"),
+    "a hybrid": ("hybrid_property", "self.hits += 1"),
+    "a hybrid by its module": ("hybrid.hybrid_property", "self.hits += 1"),
+}
+ONLY_READS = {
+    "a property": ("property", "hits = self.hits"),
+    "a name of its own": ("property", "tags = [1]\n        tags.append(self.hits)"),
+    "a method that reads": ("property", "self.count()"),
+}
+ROW = """
+class Row:
+    hits = 0
+
+    @{}
+    def seen(self):
+        {}
+        return self.hits
+
+    @seen.setter
+    def seen(self, value):
+        self.hits = value
+
+    def touch(self):
+        self.hits += 1
+
+    def touch_twice(self):
+        return self.touch(), self.touch()
+
+    def count(self):
+        return self.hits + 1
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "return row.seen",
+        "return f'{row.seen}'",
+        "return (await s.get(Row, 2)).seen",
+        "return sorted([row], key=lambda of: of.seen)",
+        "return [other.seen for other in (await s.scalars(select(Row))).all()]",
+    ],
+)
+def test_a_property_that_sets_something_is_a_write(use: str, tmp_path: Path) -> None:
+    code = f"""\
+        async def job():
+            async with AsyncSession(engine) as s:
+                row = await s.get(Row, 1)
+                {use}
+        """
+    imports = "from sqlalchemy import select\nfrom app.users import Row\n"
+    head = HEAD_OF_JOBS + imports + textwrap.dedent(code)
+    for decorator, body in SETS_WHEN_READ.values():
+        assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["unsafe"], body
+    for decorator, body in ONLY_READS.values():
+        assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["safe"], body
+
+
 SETS_BY_NAME = {
     "setattr": "for name, value in options.items():\n            setattr(self, name, value)",
     "its dictionary": "self.__dict__.update(options)",
