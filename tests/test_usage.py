@@ -219,6 +219,26 @@ def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> 
 
 
 SHARED = {
+    "several at a time, by a semaphore": """
+        async def f(db: AsyncSession, items):
+            two = asyncio.Semaphore(2)
+            async def one(item):
+                async with two:
+                    await db.merge(item)
+            await asyncio.gather(*[one(item) for item in items])
+        """,
+    "behind what a lock was held for": """
+        async def f(db: AsyncSession, items):
+            turn = asyncio.Lock()
+            async def one(item):
+                await turn.acquire()
+                try:
+                    items.remove(item)
+                finally:
+                    turn.release()
+                await db.merge(item)
+            await asyncio.gather(*[one(item) for item in items])
+        """,
     "two of one repository": """
         async def f(db: AsyncSession):
             repo = Repo(db)
@@ -582,6 +602,45 @@ SHARED |= {
         """,
 }
 NOT_SHARED = {
+    "one at a time, by a semaphore": """
+        import anyio
+        async def f(db: AsyncSession, items):
+            one_by_one, limit = asyncio.Semaphore(1), anyio.CapacityLimiter(1)
+            async def save_one(item):
+                async with one_by_one:
+                    await save(db, item)
+            async def load_one(item):
+                async with limit:
+                    await load(db, item)
+            await asyncio.gather(*[save_one(item) for item in items])
+            await asyncio.gather(*[load_one(item) for item in items])
+        """,
+    "one at a time, by a semaphore of the object": """
+        import anyio
+        class Store:
+            def __init__(self, db: AsyncSession):
+                self.db = db
+                self._turn = anyio.Semaphore(initial_value=1)
+            async def one(self, item):
+                async with self._turn:
+                    await self.db.merge(item)
+            async def many(self, items):
+                await asyncio.gather(*[self.one(item) for item in items])
+        """,
+    "one at a time, by a lock that is taken and given back": """
+        class Store:
+            def __init__(self, db: AsyncSession):
+                self.db = db
+                self._turn = asyncio.Lock()
+            async def one(self, item):
+                await self._turn.acquire()
+                try:
+                    await self.db.merge(item)
+                finally:
+                    self._turn.release()
+            async def many(self, items):
+                await asyncio.gather(*[self.one(item) for item in items])
+        """,
     "only one of the methods uses it": """
         async def f(db: AsyncSession):
             repo = Repo(db)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +24,7 @@ from session_guard.names.values import (
     Partial,
     Result,
 )
+from session_guard.usage.locks import under_lock
 from session_guard.usage.objects import given_to_maker
 from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
 
@@ -53,7 +52,6 @@ _WRAPPERS = CREATE | {
     "anyio.fail_after",
 }
 _REPEATING = frozenset({"itertools.repeat"})
-_LOCK = re.compile(r"(?<![a-z])(?:lock|mutex)|(?:Lock|Mutex)\b")
 _DEEPEST = 5
 
 Uses = dict["Key", "Held"]
@@ -220,7 +218,7 @@ class Coroutines:
         definition = callee.definition
         if depth > _DEEPEST:
             return True
-        locked = self._under_lock(definition)
+        locked = self._under_lock(callee)
         for call, place in calls_in(definition, callee.home):
             if id(call.node) in locked:
                 continue
@@ -257,7 +255,7 @@ class Coroutines:
 
     def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[Held]:
         definition, home = callee.definition, callee.home
-        locked = self._under_lock(definition)
+        locked = self._under_lock(callee)
         for call, place in (*definition.calls, *_of_lambda(definition)):
             if id(call.node) in locked:
                 continue
@@ -296,10 +294,10 @@ class Coroutines:
             elif session.key in known:
                 yield known[session.key]
 
-    def _under_lock(self, function: Function) -> frozenset[int]:
-        key = id(function.scope)
+    def _under_lock(self, function: LocalFunction) -> frozenset[int]:
+        key = id(function.definition.scope)
         if key not in self._locked:
-            self._locked[key] = _under_lock(function)
+            self._locked[key] = under_lock(function)
         return self._locked[key]
 
 
@@ -337,23 +335,3 @@ def _is_inside(scope: Scope, outer: Scope) -> bool:
             return True
         current = current.parent
     return False
-
-
-def _under_lock(function: Function) -> frozenset[int]:
-    """Return the ids of a function's nodes that run while a lock is held: one task at a time."""
-    node = function.node
-    locked: set[int] = set()
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for part in ast.walk(node):
-            if isinstance(part, ast.AsyncWith) and any(
-                _LOCK.search(ast.unparse(item.context_expr)) for item in part.items
-            ):
-                locked.update(id(inner) for inner in ast.walk(part))
-    elif isinstance(node, cst.FunctionDef):
-        empty = cst.Module([])
-        for step in walk(node.body):
-            if isinstance(step, cst.With) and any(
-                _LOCK.search(empty.code_for_node(item.item)) for item in step.items
-            ):
-                locked.update(id(inner) for inner in walk(step))
-    return frozenset(locked)
