@@ -993,6 +993,103 @@ def test_what_starts_tasks_opens_the_gate(project: Project, call: str) -> None:
 
 
 SWALLOWED = {
+    "another object is closed": """
+        async def f(x, client):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await client.close()
+        """,
+    "a cache is invalidated": """
+        async def f(x, cache):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    cache.users.invalidate(x)
+        """,
+    "a result is closed": """
+        async def f(x, query):
+            async with get_background_session() as s:
+                s.add(x)
+                rows = await s.stream(query)
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await rows.close()
+        """,
+    "another session is rolled back": """
+        async def f(x, other: AsyncSession):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await other.rollback()
+        """,
+    "a way out in finally": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                finally:
+                    return x
+        """,
+    "a way out of a loop in finally": """
+        async def f(xs):
+            async with get_background_session() as s:
+                for x in xs:
+                    try:
+                        await s.merge(x)
+                    finally:
+                        continue
+        """,
+    "in a class that says no types": """
+        class Store:
+            def __init__(self, db):
+                self.db = db
+            async def save(self, x):
+                self.db.add(x)
+                await self.db.flush()
+        async def f(x):
+            async with get_background_session() as s:
+                store = Store(s)
+                try:
+                    await store.save(x)
+                except Exception:
+                    pass
+        """,
+    "in the base of a class that says no types": """
+        class Base:
+            def __init__(self, db):
+                self.db = db
+            async def flush(self):
+                await self.db.flush()
+        class Store(Base):
+            async def save(self, x):
+                await self.flush()
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await Store(db=s).save(x)
+                except Exception:
+                    pass
+        """,
+    "two objects deep": """
+        class Service:
+            def __init__(self, repo: Repo):
+                self.repo = repo
+            async def run(self):
+                return await self.repo.count()
+        async def f(x):
+            async with get_background_session() as s:
+                s.add(x)
+                service = Service(Repo(s))
+                try:
+                    await service.run()
+                except Exception:
+                    pass
+        """,
     "followed into a repository": """
         async def f():
             async with get_background_session() as s:
@@ -1054,6 +1151,59 @@ SWALLOWED = {
         """,
 }
 NOT_SWALLOWED = {
+    "its connection is closed": """
+        async def f(x):
+            async with get_background_session() as s:
+                connection = await s.connection()
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await connection.invalidate()
+        """,
+    "an object of it is reset": """
+        async def f(x):
+            async with get_background_session() as s:
+                repo = Repo(s)
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await repo.reset()
+        """,
+    "rolled back before a way out in finally": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await s.rollback()
+                    raise
+                finally:
+                    return x
+        """,
+    "a loop in finally": """
+        async def f(x, steps):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                finally:
+                    for step in steps:
+                        if step():
+                            break
+        """,
+    "an object that was given something else": """
+        class Store:
+            def __init__(self, db):
+                self.db = db
+            async def save(self, x):
+                await self.db.flush()
+        async def f(x, client):
+            async with get_background_session() as s:
+                s.add(x)
+                try:
+                    await Store(client).save(x)
+                except Exception:
+                    pass
+        """,
     "another session": """
         async def f(x, other: AsyncSession):
             async with get_background_session() as s:

@@ -12,7 +12,7 @@ from session_guard.rule import Applicability, Rewrite
 from session_guard.safety.block import always_raises
 from session_guard.safety.callers import is_request_handler
 from session_guard.safety.loaded import tracked_names
-from session_guard.usage.blocks import handler_blocks, mentions, method_call, within
+from session_guard.usage.blocks import handler_blocks, may_leave, mentions, method_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -185,7 +185,9 @@ class _Search:
                         is_alone=len(last) == 1,
                     )
             names = self._tracked | {self._name}
-            if any(mentions(line, names) or _may_leave(line) for line in last):
+            if any(mentions(line, names) for line in last) or (
+                child.finalbody is not None and may_leave(child.finalbody.body)
+            ):
                 continue
             waits_here = waits or any(map(_awaits, last))
             for handler in child.handlers:
@@ -223,11 +225,6 @@ def _single(line: cst.CSTNode | None) -> cst.CSTNode | None:
 def _awaits(node: cst.CSTNode) -> bool:
     """Return whether something in a statement is awaited; `async with` and `async for` await."""
     return isinstance(node, (cst.Await, cst.Asynchronous)) or any(map(_awaits, node.children))
-
-
-def _may_leave(line: cst.CSTNode) -> bool:
-    """Return whether a line of a `finally` may end it with no error."""
-    return any(isinstance(part, (cst.Return, cst.Break, cst.Continue)) for part in within(line))
 
 
 def _is_plain(value: cst.BaseExpression) -> bool:
