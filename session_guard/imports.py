@@ -217,7 +217,11 @@ def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
         if unused.name not in quoted and all(
             binding.kind == "import" and id(binding) not in used for binding in unused.bindings
         ):
-            yield unused
+            is_exported = unused.bindings[0].place.scope.kind == "module" and (
+                module.project.is_taken_from(module.path, unused.name)
+            )
+            if not is_exported:
+                yield unused
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:

@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import sources
+from session_guard import assigning, sources
+from session_guard.assigning import SETS_BY_NAME
 from session_guard.config import ConfigError
 from session_guard.elsewhere import ProjectElsewhere
 from session_guard.gate import ProjectNames, Subject
@@ -26,11 +27,14 @@ from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
+from session_guard.routes import HANDS_OVER, handed_to_routes
+from session_guard.takers import taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
+    from session_guard.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -75,6 +79,8 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
+        self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
+        self._taken: dict[Path, Taken | None] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -381,18 +387,17 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(setattr\s*\([^)\n]*|(globals|vars)\(.*?\)\s*\[|__dict__\s*\[)\s*[\"']%s[\"']"
-            % wanted
+            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
+            % (wanted, wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self._shown(path)
-        for path in self._own_files(lambda data: pattern.search(data) is not None):
+        for path in self._own_files(
+            lambda data: pattern.search(data) is not None or SETS_BY_NAME.search(data) is not None
+        ):
             names = self.names_of(path)
-            if names is None or any(
-                parts[-1] == name
-                and any(b.kind == "import" for b in names.scope.bindings.get(parts[0], ()))
-                for parts in names.scope.assigned_attributes
-            ):
+            if names is None or assigning.sets_in_modules(names, name):
                 return self._shown(path)
         return None
 
@@ -405,20 +410,47 @@ class Project:
     def _may_be_set_anew(self, attribute: str) -> bool:
         quoted = re.compile(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
         count = 0
+        owners: list[values.LocalClass] = []
         for path in self._own_files(lambda data: attribute.encode() in data):
             names = self.names_of(path)
             if names is None or quoted.search(_data(path)):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
-            for owner in (definition.scope for definition in names.scope.classes):
+            for definition in names.scope.classes:
+                owner = definition.scope
                 own = owner.bindings.get(attribute, [])
+                if own or attribute in owner.attributes:
+                    owners.append(values.LocalClass(definition, names))
                 if own and attribute in owner.annotations:
                     return True  # of a dataclass, each object may be given another
                 set_to = (binding.value for binding in (*own, *owner.attributes.get(attribute, ())))
                 count += sum(
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
-        return count > 1
+        return count > 1 or self._are_set_by_name(owners)
+
+    def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
+        """Return whether objects of some classes, or of kins of theirs, get any attributes."""
+        lines = [set(assigning.lineage(owner)) for owner in owners]
+        return any(
+            setter.definition in line or owner.definition in assigning.lineage(setter)
+            for setter in self._set_by_name
+            for owner, line in zip(owners, lines, strict=True)
+        )
+
+    @cached_property
+    def _set_by_name(self) -> tuple[values.LocalClass, ...]:
+        """The classes whose methods set attributes of their object by names not written out."""
+        paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
+
+    @cached_property
+    def setting_properties(self) -> frozenset[str]:
+        """The names of the project's properties that set something when they are read."""
+        paths = self._own_files(lambda data: b"property" in data)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return frozenset(name for names in spaces for name in assigning.setting_properties(names))
 
     def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
         """Return the packages that the project tells to call a function of a module for parameters.
@@ -443,10 +475,54 @@ class Project:
                     found.update(filter(None, map(evaluation.injecting_package, makers)))
         return frozenset(found)
 
+    def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
+        """Return whether the project hands a function of a module to what adds routes."""
+        paths = self._own_files(
+            lambda data: name.encode() in data and HANDS_OVER.search(data) is not None
+        )
+        others = (self.names_of(path) for path in paths if path != home.path)
+        return any(
+            function.definition.name == name and function.home.path == home.path
+            for names in filter(None, (home, *others))
+            for function in self._handed_by(names)
+        )
+
+    def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction, ...]:
+        known = self._handed.get(names.path)
+        if known is None or known[0] is not names:
+            known = self._handed[names.path] = (names, tuple(handed_to_routes(names)))
+        return known[1]
+
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
         wanted = name.encode()
         return any(wanted in _data(other) for other in self.modules.files if other != path)
+
+    def is_taken_from(self, path: Path, name: str) -> bool:
+        """Return whether another file, a test too, has `name` from the module at `path`.
+
+        Such a name is part of what the module offers, though it may only import it.
+        """
+        wanted = name.encode()
+        for other in self.modules.files:
+            data = _data(other) if other != path else b""
+            if wanted not in data and b"*" not in data:
+                continue
+            if other not in self._taken:
+                text = _text(other)
+                self._taken[other] = taken_in(text) if text is not None else None
+            taken, names = self._taken[other], self.names_of(other)
+            if taken is None or names is None:
+                if wanted in data:
+                    return True
+            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
+                return True
+        return False
+
+    def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
+        """Return whether a dotted name in a file means the module at `path`."""
+        absolute = importer.absolute(dotted)
+        return bool(absolute) and self.modules.find(absolute, importer.path) == (path, ())
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.settings.root).as_posix()

@@ -458,3 +458,96 @@ def test_registered_tasks_get_get_background_session(registration: str, tmp_path
     of = project(tmp_path, {})
     assert verdict(of, code)[0] == "safe"
     assert "async with get_background_session() as session:" in fixed(of, code)
+
+
+COMMITTING = """\
+from app.db import get_background_session
+
+async def add(request):
+    async with get_background_session() as session:
+        session.add(User())
+        await session.commit()
+
+"""
+REGISTERED = {
+    "FastAPI": "from fastapi import APIRouter\nAPIRouter().add_api_route('/', add)\n",
+    "FastAPI, by its name": "router.add_api_route(path='/', endpoint=add)\n",
+    "FastAPI, without a decorator's sign": "router.post('/users')(add)\n",
+    "FastAPI's class": "from fastapi.routing import APIRoute\nroutes = [APIRoute('/', add)]\n",
+    "Starlette": "from starlette.routing import Route\nroutes = [Route('/', endpoint=add)]\n",
+    "Starlette's application": "app.add_route('/', add)\n",
+    "aiohttp": "from aiohttp import web\napp.add_routes([web.post('/', add)])\n",
+    "aiohttp's router": "app.router.add_post('/', add)\n",
+    "with arguments": "import functools\napp.add_route('/', functools.partial(add, None))\n",
+}
+
+
+@pytest.mark.parametrize("code", REGISTERED.values(), ids=REGISTERED.keys())
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_an_endpoint_that_is_registered_keeps_its_commit(
+    code: str, elsewhere: bool, tmp_path: Path
+) -> None:
+    routes = f"from app.deps import add\n{code}" if elsewhere else ""
+    of = project(tmp_path, {"routes": routes})
+    path, data = written(of, COMMITTING + ("" if elsewhere else code))
+    assert lint("deps.py", path, data, of, RULES) == []
+
+
+METHODS = {
+    "Starlette": """\
+from starlette.endpoints import HTTPEndpoint
+
+class Users(HTTPEndpoint):
+    async def post(self, request):
+""",
+    "strawberry": """\
+import strawberry
+
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    async def post(self):
+""",
+    "strawberry, with arguments": """\
+from strawberry import mutation
+
+class Mutation:
+    @mutation(description="adds one")
+    async def post(self):
+""",
+    "a class with a router": """\
+class Users:
+    def __init__(self):
+        self.router = APIRouter()
+        self.router.add_api_route("/", self.post)
+
+    async def post(self):
+""",
+}
+
+
+@pytest.mark.parametrize("head", METHODS.values(), ids=METHODS.keys())
+def test_an_endpoint_that_is_a_method_keeps_its_commit(head: str, tmp_path: Path) -> None:
+    of = project(tmp_path, {})
+    body = textwrap.indent(COMMITTING.split("(request):\n")[1], "    ")
+    code = f"from app.db import get_background_session\n{head}{body}"
+    path, data = written(of, code)
+    assert lint("deps.py", path, data, of, RULES) == []
+    opened = verdict(of, code.replace("get_background_session()", "Sessions()"))
+    assert "get_session()" in opened[1]
+
+
+NO_ENDPOINTS = {
+    "another function": "app.add_route('/', other)\n",
+    "a job": "scheduler.add_job(add)\n",
+    "of another module": "from app.other import add as other\napp.add_route('/', other)\n",
+    "a dictionary": "registry.get(add)\n",
+    "a class of its own": "class Route:\n    pass\nRoute('/', add)\n",
+}
+
+
+@pytest.mark.parametrize("code", NO_ENDPOINTS.values(), ids=NO_ENDPOINTS.keys())
+def test_what_is_handed_to_others_is_no_endpoint(code: str, tmp_path: Path) -> None:
+    of = project(tmp_path, {"other": "async def add(): ...\n"})
+    path, data = written(of, f"{COMMITTING}\n{code}")
+    assert [item.code for item in lint("deps.py", path, data, of, RULES)] == ["SG303"]

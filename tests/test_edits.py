@@ -566,6 +566,54 @@ def test_an_import_that_is_exported_stays(project: Project) -> None:
     assert b"import engine, get_background_session" in result.data
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from app.jobs import engine\n",
+        "from .jobs import other, engine as e\n",
+        "from app.jobs import *\n",
+        "from app import jobs\n\ndef dispose():\n    return jobs.engine.dispose()\n",
+        "import app.jobs\n\ndef dispose():\n    return app.jobs.engine.dispose()\n",
+        "import app.jobs as work\n\ndef dispose():\n    return work.engine.dispose()\n",
+        "import app\n\ndef dispose(of=app):\n    module = app.jobs\n    module.engine.dispose()\n",
+        'from unittest.mock import patch\n\nwith patch("app.jobs.engine"):\n    ...\n',
+        'from app import jobs\n\ndef test(mock):\n    mock.setattr(jobs, "engine", 1)\n',
+        'import sys\n\nengine = getattr(sys.modules["app.jobs"], "engine")\n',
+        'import importlib\n\nimportlib.import_module("app.jobs").engine.dispose()\n',
+        'TASKS = ["app.jobs:engine"]\n',
+        "from app.jobs import engine\nthis is no Python\n",
+    ],
+)
+@pytest.mark.parametrize("folder", ["app", "app/tests"])
+def test_an_import_that_other_files_use_stays(other: str, folder: str, project: Project) -> None:
+    path = project.settings.root / folder / "test_other.py"
+    path.parent.mkdir(exist_ok=True)
+    if folder == "app/tests":
+        other = other.replace("from .jobs", "from ..jobs")
+    path.write_text(other)
+    (project.settings.root / "app" / "jobs.py").write_text(BEFORE)
+    after = fixed(project, BEFORE.encode()).decode()
+    assert "from app.db import engine, get_background_session" in after
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from app.db import engine\n",
+        "from app.jobs import job\nfrom app.db import engine\n\nengine.dispose()\n",
+        "from app import jobs, db\n\njobs.job(db.engine)\n",
+        'from unittest.mock import patch\n\nwith patch("app.db.engine"):\n    ...\n',
+        "from app.db import *\n",
+    ],
+)
+def test_an_import_that_others_have_from_elsewhere_goes(other: str, project: Project) -> None:
+    root = project.settings.root
+    (root / "app" / "__init__.py").write_text("")
+    (root / "app" / "other.py").write_text(other)
+    (root / "app" / "jobs.py").write_text(BEFORE)
+    assert fixed(project, BEFORE.encode()).decode() == AFTER
+
+
 def test_edits_that_overlap_are_refused() -> None:
     with pytest.raises(ValueError, match="overlap"):
         apply(b"abcdef", [Edit(0, 3, "x"), Edit(2, 4, "y")], "utf-8")

@@ -450,6 +450,9 @@ class _Analysis:
                 state = self.value(node.value, state)
                 if node.attr.value == "awaitable_attrs":
                     return self.query(node, state, loads=True)
+                if self.sets_when_read(node) and (state.escaped or self.carries(node.value)):
+                    what = f"`{node.attr.value}` changes what it loaded when it is read"
+                    return self.written(state, what, node)
                 return state
             case cst.NamedExpr():
                 return self.target(node.target, self.value(node.value, state))
@@ -475,6 +478,13 @@ class _Analysis:
                 for part in children(node):
                     state = self.value(part, state)
                 return state
+
+    def sets_when_read(self, node: cst.Attribute) -> bool:
+        """Return whether an attribute is named like a property of the project that sets something.
+
+        What is not known of an attribute is a read: most are columns.
+        """
+        return node.attr.value in self.module.project.setting_properties
 
     def yields_session(self, node: cst.Yield) -> bool:
         return node.value is not None and self.is_session(node.value)
@@ -603,6 +613,8 @@ class _Analysis:
             if argument.keyword is not None and argument.keyword.value == "key":
                 key = argument.value  # `sorted(users, key=touch)` calls what it is given
                 if not isinstance(key, cst.Lambda) or not isinstance(key.body, cst.Attribute):
+                    return False
+                if self.sets_when_read(key.body):
                     return False
         values = self.module.evaluate(function)
         if values and all(

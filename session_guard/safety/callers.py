@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import values
+from session_guard.routes import ROUTE_METHODS
 
 if TYPE_CHECKING:
     from session_guard.module import Module
 
-_ROUTE_METHODS = frozenset(
-    "get post put patch delete head options route websocket api_route trace".split()
+_RESOLVERS = frozenset({"field", "mutation", "subscription"})
+_ENDPOINTS = frozenset(
+    {"starlette.endpoints.HTTPEndpoint", "aiohttp.web.View", "tornado.web.RequestHandler"}
 )
 _NO_FRAMEWORKS = ("unittest.", "mock.")  # `@patch("app.jobs.send")`
 _WEB_FRAMEWORKS = frozenset({"fastapi", "litestar"})
@@ -31,17 +33,34 @@ def is_request_dependency(function: cst.FunctionDef, module: Module) -> bool | N
 
 
 def is_request_handler(function: cst.FunctionDef, module: Module) -> bool:
-    """Return whether a function is decorated like a web framework's route."""
-    for decorator in function.decorators:
-        call = decorator.decorator
-        if not isinstance(call, cst.Call):
-            continue
-        names = [v.dotted for v in module.evaluate(call.func) if isinstance(v, values.External)]
-        if any(name.startswith(_NO_FRAMEWORKS) for name in names):
-            continue
-        if isinstance(call.func, cst.Attribute) and call.func.attr.value in _ROUTE_METHODS:
-            return True
-        # Litestar's are plain functions: `@get("/users")`
-        if any(name.rpartition(".")[2] in _ROUTE_METHODS for name in names):
-            return True
-    return False
+    """Return whether a web framework runs a function for a request.
+
+    It is decorated like a route, handed to what adds one, or a method of a class that is one.
+    """
+    if any(_is_route(decorator.decorator, module) for decorator in function.decorators):
+        return True
+    if module.project.is_handed_to_routes(function.name.value, module.names):
+        return True
+    owner = module.place(function).scope.definition
+    return (
+        owner is not None
+        and function.name.value in ROUTE_METHODS
+        and any(
+            isinstance(value, values.External) and value.dotted in _ENDPOINTS
+            for base in owner.bases
+            for value in module.names.evaluate(base, owner.place)
+        )
+    )
+
+
+def _is_route(decorator: cst.BaseExpression, module: Module) -> bool:
+    function = decorator.func if isinstance(decorator, cst.Call) else decorator
+    names = [v.dotted for v in module.evaluate(function) if isinstance(v, values.External)]
+    if any(name.startswith("strawberry.") for name in names):
+        return any(name.rpartition(".")[2] in _RESOLVERS for name in names)
+    if not isinstance(decorator, cst.Call) or any(n.startswith(_NO_FRAMEWORKS) for n in names):
+        return False
+    if isinstance(function, cst.Attribute) and function.attr.value in ROUTE_METHODS:
+        return True
+    # Litestar's are plain functions: `@get("/users")`
+    return any(name.rpartition(".")[2] in ROUTE_METHODS for name in names)

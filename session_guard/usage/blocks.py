@@ -116,6 +116,15 @@ def within(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
             yield from within(child)
 
 
+def may_leave(node: cst.CSTNode) -> bool:
+    """Return whether a suite may be left by a `return`, or by a `break` of a loop round it."""
+    if isinstance(node, (cst.Return, cst.Break, cst.Continue)):
+        return True
+    if isinstance(node, (cst.For, cst.While)):
+        return any(isinstance(part, cst.Return) for part in within(node))
+    return not isinstance(node, _INNER) and any(map(may_leave, node.children))
+
+
 def mentions(node: cst.CSTNode, names: frozenset[str]) -> bool:
     """Return whether an expression or a statement has one of some names in it."""
     return any(isinstance(part, cst.Name) and part.value in names for part in walk(node))
