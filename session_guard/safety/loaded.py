@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
 # What takes objects into the session.
-_TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
+TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
 _PLAIN_TYPES = frozenset(
@@ -62,7 +62,7 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
                 case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    owner == session and method.value in _TAKES
+                    owner == session and method.value in TAKES
                 ):
                     for argument in node.args:
                         found.update(_reachable(module, argument.value))
