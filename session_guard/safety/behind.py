@@ -1,8 +1,8 @@
 """What becomes of a block's objects when it was left: who uses them behind it.
 
 The handler rolls back on an error, which expires what the session knew; a session that is only
-closed leaves it as it was loaded. And a commit of the handler's expires nothing, where one of the
-session's own did: what another session takes in then overwrites newer rows, or hides them.
+closed leaves it as it was loaded. And the handler's commits expire nothing, where the session's own
+did: another session that takes such an object in then overwrites newer rows with it, or hides them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import libcst as cst
 
 from session_guard.names.bindings import lookup
 from session_guard.names.from_libcst import walk
+from session_guard.names.openings import opening
 from session_guard.safety.loaded import TAKES
-from session_guard.safety.ways_out import always_raises
+from session_guard.safety.ways_out import is_quiet_context, leaves_the_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,25 +24,26 @@ if TYPE_CHECKING:
 
 
 def reasons_behind(
-    module: Module, block: cst.BaseSuite, tracked: frozenset[str], *, expired: bool
+    module: Module, block: cst.BaseSuite, tracked: frozenset[str], *, expired: bool, kept: bool
 ) -> list[str]:
     """Return why the objects of a block, by their names `tracked`, may be others behind it.
 
-    `expired` says whether its own commit had expired them, which the handler's does not.
+    `expired` says whether its own commits had expired them; `kept` whether an error that left it
+    did not.
     """
     behind = _Behind(module, block, tracked)
-    used = next(behind.after_an_error(), None)
-    taken = next(behind.taken_again(), None) if expired else None
     reasons = []
+    used = next(behind.after_an_error(), None) if kept else None
     if used is not None:
         reasons.append(
             f"`{used.value}` is used after an error of the block (line {behind.line(used)}), and "
             "the handler's rollback expires it"
         )
+    taken = next(behind.taken_again(), None) if expired else None
     if taken is not None:
         reasons.append(
-            f"`{taken.value}` goes into another session (line {behind.line(taken)}) with values "
-            "that a commit expired before, and would no longer"
+            f"`{taken.value}` goes on to another session (line {behind.line(taken)}) with values "
+            "that would have expired"
         )
     return reasons
 
@@ -50,7 +52,6 @@ class _Behind:
     def __init__(self, module: Module, block: cst.BaseSuite, tracked: frozenset[str]) -> None:
         self._module = module
         self._tracked = tracked
-        self._inside = {id(part) for part in walk(block)}
         self._around: list[cst.CSTNode] = [block]
         for holder in module.ancestors(block):
             self._around.append(holder)
@@ -71,61 +72,72 @@ class _Behind:
         for inner, holder in zip(self._around, self._around[1:], strict=False):
             if isinstance(holder, (cst.Try, cst.TryStar)):
                 suites = [handler.body for handler in holder.handlers if inner is holder.body]
-                goes_on = not all(map(always_raises, suites))
+                goes_on = not all(map(leaves_the_function, suites))
                 if holder.finalbody is not None and inner is not holder.finalbody:
                     suites.append(holder.finalbody.body)
                 for suite in suites:
-                    yield from self._uses(suite)
+                    yield from filter(self._is_use, _names(suite, self._tracked))
                 if goes_on:
-                    yield from self._reached()
-            elif isinstance(holder, cst.With) and holder is not self._around[1]:
-                yield from self._reached()
+                    yield from self._reached_after(holder)
+            elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
+                yield from self._reached_after(holder)
 
     def taken_again(self) -> Iterator[cst.Name]:
-        """Yield the objects that are handed to a session, or to what may have one."""
-        for part in self._outside():
+        """Yield the objects that are handed to a session, or to a coroutine that may have one."""
+        for part in walk(self._around[-1]):
             if not isinstance(part, cst.Call):
                 continue
-            is_session = isinstance(part.func, cst.Attribute) and part.func.attr.value in TAKES
-            for argument in part.args:
-                name = argument.value
-                if isinstance(name, cst.Name) and self._is_from_block(name):
-                    awaited = isinstance(self._module.parent(part), cst.Await)
-                    if is_session or awaited:
-                        yield name
+            takes = isinstance(part.func, cst.Attribute) and part.func.attr.value in TAKES
+            if takes or isinstance(self._module.parent(part), cst.Await):
+                for argument in part.args:
+                    if isinstance(argument.value, cst.Name) and self._is_from_block(argument.value):
+                        yield argument.value
 
-    def _outside(self) -> Iterator[cst.CSTNode]:
-        """Yield what stands in the function, but not in the block."""
-        for part in walk(self._around[-1]):
-            if id(part) not in self._inside:
-                yield part
+    def _reached_after(self, holder: cst.CSTNode) -> Iterator[cst.Name]:
+        """Yield the uses behind a statement that went on after an error, by a loop too."""
+        inside = {id(part) for part in walk(holder)}
+        for name in _names(self._around[-1], self._tracked):
+            is_behind = id(name) not in inside or self._order(name) < self._first
+            if is_behind and self._is_use(name) and self._is_from_block(name):
+                yield name
 
-    def _reached(self) -> Iterator[cst.Name]:
-        for part in self._outside():
-            if isinstance(part, cst.Name) and self._is_use(part) and self._is_from_block(part):
-                yield part
-
-    def _uses(self, suite: cst.BaseSuite) -> Iterator[cst.Name]:
-        for part in walk(suite):
-            if isinstance(part, cst.Name) and part.value in self._tracked and self._is_use(part):
-                yield part
+    def _is_quiet(self, item: cst.WithItem) -> bool:
+        """Return whether a context manager round the block, or beside it, swallows no errors."""
+        if isinstance(item.item, cst.Call) and isinstance(item.item.func, cst.Attribute):
+            method = item.item.func.attr.value
+            if method in ("begin", "begin_nested"):
+                return True
+        return is_quiet_context(self._module, item.item) or any(
+            opening(value) is not None for value in self._module.evaluate(item.item)
+        )
 
     def _is_use(self, name: cst.Name) -> bool:
         """Return whether a name is read for more than to see whether it holds an object."""
         parent = self._module.parent(name)
-        if isinstance(parent, (cst.AssignTarget, cst.AnnAssign, cst.AsName)):
-            return isinstance(parent, cst.AnnAssign) and parent.value is name
+        if isinstance(parent, (cst.AssignTarget, cst.AsName)):
+            return False
         if isinstance(parent, cst.Comparison) and len(parent.comparisons) == 1:
             return not isinstance(parent.comparisons[0].operator, (cst.Is, cst.IsNot))
-        return not isinstance(parent, cst.ComparisonTarget)
+        return True
 
     def _is_from_block(self, name: cst.Name) -> bool:
-        """Return whether what a name holds may have been bound in the block."""
+        """Return whether what a name holds may have been bound in a run of the block before."""
         if name.value not in self._tracked:
             return False
         place = self._module.place(name)
+        is_inside = self._first <= place.order <= self._last
         return any(
             self._first <= binding.place.order <= self._last + 1
+            and (not is_inside or binding.place.order > place.order)
             for binding in lookup(name.value, place) or ()
             if binding.place.scope is place.scope
         )
+
+    def _order(self, node: cst.CSTNode) -> float:
+        return self._module.place(node).order
+
+
+def _names(node: cst.CSTNode, wanted: frozenset[str]) -> Iterator[cst.Name]:
+    for part in walk(node):
+        if isinstance(part, cst.Name) and part.value in wanted:
+            yield part

@@ -28,7 +28,7 @@ from session_guard.safety.statements import (
     builds_sql,
     statement_kind,
 )
-from session_guard.safety.ways_out import WAYS_OUT, always_raises
+from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,13 +52,6 @@ _VALUE_METHODS = frozenset(
 )
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
-# Context managers that are known not to swallow what is raised in them.
-_QUIET_CONTEXTS = frozenset(
-    """
-    open asyncio.timeout asyncio.timeout_at asyncio.Lock asyncio.Semaphore
-    httpx.AsyncClient httpx.Client aiohttp.ClientSession aiofiles.open threading.Lock
-    """.split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +122,11 @@ def reasons_against(
     start = State(escaped=analysis.is_captured_outside(block))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
-    return [
-        *analysis.reasons,
-        *reasons_behind(module, block, analysis.tracked, expired=analysis.expired),
-    ]
+    begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
+    behind = reasons_behind(
+        module, block, analysis.tracked, expired=analysis.expired, kept=not begins
+    )
+    return [*analysis.reasons, *behind]
 
 
 class _Analysis:
@@ -225,7 +219,7 @@ class _Analysis:
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
-                if node.exc is not None and self.hands_out(node.exc):
+                if not self.committing and node.exc is not None and self.hands_out(node.exc):
                     self.object_to(
                         "an error carries what it loaded, which the handler's rollback expires",
                         node,
@@ -322,23 +316,14 @@ class _Analysis:
             return replace(state, unflushed=False)
         state = self.value(item.item, state)
         inside = any(self.mentions(part) for part in (*rest, body))
-        if inside and not self.is_quiet_context(item.item):
+        if inside and not is_quiet_context(self.module, item.item):
             self.object_to("a context manager that may swallow errors stands in the block", item)
         if item.asname is not None:
             state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
-        if state.reached and state.escaped and not self.is_quiet_context(item.item):
+        if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
         return state
-
-    def is_quiet_context(self, node: cst.BaseExpression) -> bool:
-        """Return whether a context manager is known not to swallow what is raised in it."""
-        if isinstance(node, cst.Call):
-            node = node.func
-        for value in self.module.evaluate(node):
-            if not isinstance(value, External) or value.dotted not in _QUIET_CONTEXTS:
-                return False
-        return True
 
     def attempt(self, node: cst.Try | cst.TryStar, state: State) -> State:
         entry = state
@@ -682,6 +667,11 @@ class _Analysis:
             )
             for part in walk(node)
         )
+
+    def begins(self, item: cst.WithItem) -> bool:
+        """Return whether a `with` enters the session's transaction, which an error rolls back."""
+        method = self.session_method(item.item)
+        return method is not None and method[0] == "begin"
 
     def hands_out(self, error: cst.BaseExpression) -> bool:
         """Return whether an exception that is raised holds an object of the session."""

@@ -323,6 +323,19 @@ class Writer:
         self.users.add("v")
         self.wrote()
 
+    def take_again(self) -> None:
+        """Take in what an earlier block, or an earlier run of this one, may have left."""
+        self.before_query()
+        user = self.one("u", "v")
+        with self.inside(f"if {user} is not None:"):
+            if self.chance(60):
+                self.line(f"s.add({user})")
+            else:
+                self.line(f"{user} = await s.merge({user})")
+            if self.chance(50):
+                self.line(f"{user}.visits = {self.one('5', '10', '20')}")
+        self.wrote()
+
     def execute(self) -> None:
         self.before_query()
         self.wrote(pending=False)
@@ -549,6 +562,7 @@ class Writer:
             self.change_collection,
             self.delete,
             self.merge,
+            self.take_again,
             self.execute,
             self.execute,
             self.flush,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -176,6 +177,23 @@ SAME = {
                 if row.id == 2:
                     return row.name
         """,
+    "returns after an error, and uses what it loaded behind": """\
+        try:
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+            print(user.name)
+        except Stop:
+            return None
+        return user.visits
+        """,
+    "fails in a transaction that it began": """\
+        try:
+            async with PlainSession() as s, s.begin():
+                user = await s.get(User, 1)
+                raise Stop(user)
+        except Stop:
+            print(user is None)
+        """,
     "an error that says what it was about": """\
         try:
             async with AsyncSession(engine) as s:
@@ -279,6 +297,13 @@ DIFFERENT = {
         """,
         "catches errors of the session",
     ),
+    "an argument that the handler's sessions lack": (
+        """\
+        async with AsyncSession(engine, info={"task": "nightly"}) as s:
+            print(s.info.get("task"))
+        """,
+        "do not have its `info`",
+    ),
     "uses what it loaded after an error": (
         """\
         try:
@@ -324,7 +349,22 @@ DIFFERENT = {
         await asyncio.sleep(0)
         await store_again(user, "merge")
         """,
-        "`user` goes into another session",
+        "`user` goes on to another session",
+    ),
+    "takes in again what expired in the run before": (
+        """\
+        user = None
+        for turn in range(2):
+            async with AsyncSession(engine) as s:
+                if user is not None:
+                    s.add(user)
+                    user.visits = 10
+                    await s.commit()
+                user = await s.get(User, 1)
+                await s.commit()
+            await asyncio.sleep(0)
+        """,
+        "`user` goes on to another session",
     ),
     "commits in a transaction that its factory begins, and goes on": (
         """\
@@ -352,3 +392,57 @@ def test_what_is_unsafe_differs(shop: Shop, body: str, reason: str) -> None:
     assert reason in said
     assert after != before
     assert not before.never_ran
+
+
+LEFT_ALONE = {
+    "another database": (
+        """\
+        elsewhere = create_async_engine(engine.url, connect_args={
+            "ssl": False, "server_settings": {"search_path": "pg_catalog"}
+        })
+        async with AsyncSession(elsewhere) as s:
+            print(await s.scalar(text("SHOW search_path")))
+        await elsewhere.dispose()
+        """,
+        "its engine is another than the handler's",
+    ),
+    "another isolation level": (
+        """\
+        strict = engine.execution_options(isolation_level="SERIALIZABLE")
+        async with AsyncSession(strict) as s:
+            print(await s.scalar(text("SHOW transaction_isolation")))
+        """,
+        "its engine is another than the handler's",
+    ),
+    "another class": (
+        """\
+        async with CountingSession(engine) as s:
+            print(await s.count_orders())
+        """,
+        "its class is not the one",
+    ),
+}
+ITS_OWN_CLASS = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class CountingSession(AsyncSession):
+    async def count_orders(self):
+        return await self.scalar(select(func.count()).select_from(Order))
+
+
+"""
+
+
+@pytest.mark.parametrize(("body", "reason"), LEFT_ALONE.values(), ids=LEFT_ALONE.keys())
+def test_what_has_no_fix_would_differ(shop: Shop, body: str, reason: str) -> None:
+    program = job(body, before=ITS_OWN_CLASS)
+    result = shop.fixed(program, unsafe=True)
+    assert result.data == program.encode()
+    assert any(reason in finding.help for finding in result.remaining)
+
+    opening = re.compile(r"(?<=async with )\w+\(\w+\)")
+    by_hand = opening.sub("get_background_session()", program)
+    by_hand = by_hand.replace("import PlainSession", "import get_background_session, PlainSession")
+    calls = (("job", ()),)
+    assert shop.run(by_hand, calls) != shop.run(program, calls)
