@@ -36,8 +36,8 @@ def reasons_behind(
     used = next(behind.after_an_error(), None) if kept else None
     if used is not None:
         reasons.append(
-            f"`{used.value}` is used after an error of the block (line {behind.line(used)}), and "
-            "the handler's rollback expires it"
+            f"`{used.value}` is used where an error may have left the block "
+            f"(line {behind.line(used)}), and the handler's rollback expires it"
         )
     taken = next(behind.taken_again(), None) if expired else None
     if taken is not None:
@@ -84,14 +84,37 @@ class _Behind:
 
     def taken_again(self) -> Iterator[cst.Name]:
         """Yield the objects that are handed to a session, or to a coroutine that may have one."""
+        refreshed = self._refreshed()
         for part in walk(self._around[-1]):
             if not isinstance(part, cst.Call):
                 continue
             takes = isinstance(part.func, cst.Attribute) and part.func.attr.value in TAKES
             if takes or isinstance(self._module.parent(part), cst.Await):
                 for argument in part.args:
-                    if isinstance(argument.value, cst.Name) and self._is_from_block(argument.value):
-                        yield argument.value
+                    name = argument.value
+                    if (
+                        isinstance(name, cst.Name)
+                        and name.value not in refreshed
+                        and self._is_from_block(name)
+                    ):
+                        yield name
+
+    def _refreshed(self) -> frozenset[str]:
+        """Return the names of objects that are read anew right behind the block's only commit."""
+        ends = [
+            part
+            for part in walk(self._around[0])
+            if isinstance(part, cst.Attribute) and part.attr.value in ("commit", "begin")
+        ]
+        if len(ends) != 1 or ends[0].attr.value == "begin":
+            return frozenset()
+        suite = next(a for a in self._module.ancestors(ends[0]) if isinstance(a, cst.BaseSuite))
+        return frozenset(
+            name.value
+            for line in suite.body
+            for name in _refreshed_by(line)
+            if self._order(name) > self._order(ends[0])
+        )
 
     def _reached_after(self, holder: cst.CSTNode) -> Iterator[cst.Name]:
         """Yield the uses behind a statement that went on after an error, by a loop too."""
@@ -141,3 +164,21 @@ def _names(node: cst.CSTNode, wanted: frozenset[str]) -> Iterator[cst.Name]:
     for part in walk(node):
         if isinstance(part, cst.Name) and part.value in wanted:
             yield part
+
+
+def _refreshed_by(line: cst.CSTNode) -> Iterator[cst.Name]:
+    """Yield the name of the object that a statement reads anew, all of it."""
+    match line:
+        case cst.SimpleStatementLine(
+            body=[
+                cst.Expr(
+                    value=cst.Await(
+                        expression=cst.Call(
+                            func=cst.Attribute(attr=cst.Name(value="refresh")),
+                            args=[cst.Arg(value=cst.Name() as name, keyword=None)],
+                        )
+                    )
+                )
+            ]
+        ):
+            yield name

@@ -313,7 +313,7 @@ DIFFERENT = {
         except Stop:
             print(user.name)
         """,
-        "`user` is used after an error",
+        "`user` is used where an error",
     ),
     "uses what it loaded behind an error that was swallowed": (
         """\
@@ -328,7 +328,7 @@ DIFFERENT = {
             except Stop:
                 pass
         """,
-        "`user` is used after an error",
+        "`user` is used where an error",
     ),
     "an error that carries what it loaded": (
         """\
