@@ -18,6 +18,7 @@ from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
     READS,
     carries_objects,
+    is_column_value,
     is_result,
     result_names,
     tracked_names,
@@ -116,7 +117,7 @@ def reasons_against(
     `session` is the name that the block has for its session, `items` what the `with` enters after
     it.
     """
-    analysis = _Analysis(module, session, terms)
+    analysis = _Analysis(module, block, session, terms)
     analysis.tracked = tracked_names(module, block, session)
     analysis.results = result_names(module, block, session)
     start = State(escaped=analysis.is_captured_outside(block))
@@ -130,8 +131,11 @@ def reasons_against(
 
 
 class _Analysis:
-    def __init__(self, module: Module, session: str | None, terms: Terms) -> None:
+    def __init__(
+        self, module: Module, block: cst.BaseSuite, session: str | None, terms: Terms
+    ) -> None:
         self.module = module
+        self.block = block
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
@@ -675,7 +679,11 @@ class _Analysis:
 
     def hands_out(self, error: cst.BaseExpression) -> bool:
         """Return whether an exception that is raised holds an object of the session."""
-        return isinstance(error, cst.Call) and any(self.carries(a.value) for a in error.args)
+        return isinstance(error, cst.Call) and any(
+            self.carries(argument.value)
+            and not is_column_value(self.module, argument.value, self.block)
+            for argument in error.args
+        )
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)

@@ -171,6 +171,14 @@ SAME = {
         except Exception as error:
             print(type(error).__name__)
         """,
+    "an error with a column's value": """\
+        try:
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                raise Stop(user.name)
+        except Stop as stop:
+            print(stop.what)
+        """,
     "a stream that is left": """\
         async with AsyncSession(engine) as s:
             async for row in await s.stream(select(User.id, User.name).order_by(User.id)):
@@ -336,6 +344,18 @@ DIFFERENT = {
             async with AsyncSession(engine) as s:
                 user = await s.get(User, 1)
                 raise Stop(user)
+        except Stop as stop:
+            print(stop.what.name)
+        """,
+        "an error carries what it loaded",
+    ),
+    "an error that carries what belongs to what it loaded": (
+        """\
+        try:
+            async with AsyncSession(engine) as s:
+                found = select(Order).options(selectinload(Order.user)).where(Order.id == 1)
+                order = (await s.scalars(found)).one()
+                raise Stop(order.user)
         except Stop as stop:
             print(stop.what.name)
         """,
