@@ -664,28 +664,36 @@ class Writer:
         return f"async def {name}(name, number, flag, names):\n" + "\n".join(self.lines) + "\n"
 
 
-_HELPERS = """\
+_HELPERS = {
+    "helper": """\
 async def helper(session):
     session.add(Order(user_id=1, kind="helped"))
 
 
+""",
+    "touch": """\
 def touch(user):
     user.visits = 0
 
 
+""",
+    "touch_all": """\
 def touch_all(users):
     for user in users:
         user.visits = 0
 
 
-"""
+""",
+}
 
 
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     """Make a program of one or two coroutines, mostly such as a safe fix could be for."""
     functions = ["job", "other_job"] if draw(st.integers(0, 4)) == 0 else ["job"]
-    text = HEADER + _HELPERS + "\n\n".join(Writer(draw).function(name) for name in functions)
+    written = "\n\n".join(Writer(draw).function(name) for name in functions)
+    helpers = "".join(code for name, code in _HELPERS.items() if f"{name}(" in written)
+    text = HEADER + helpers + written
     arguments = st.tuples(
         st.sampled_from(NAMES),
         st.integers(1, 4),
