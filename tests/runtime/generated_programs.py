@@ -12,6 +12,7 @@ from .shop import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from random import Random
 
 Call = tuple[str, tuple[object, ...]]
 
@@ -47,7 +48,7 @@ class Program:
 class Writer:
     """Writes one function; knows which names hold objects that have not expired."""
 
-    draw: st.DrawFn
+    random: Random
     lines: list[str] = field(default_factory=list)
     depth: int = 1
     users: set[str] = field(default_factory=set)
@@ -65,13 +66,13 @@ class Writer:
     budget: int = 9
     made: int = 0
 
-    # -- drawing --------------------------------------------------------------------------------
+    # -- choices --------------------------------------------------------------------------------
 
     def chance(self, percent: int) -> bool:
-        return self.draw(st.integers(0, 99)) < percent
+        return self.random.randrange(100) < percent
 
     def one(self, *choices: str) -> str:
-        return self.draw(st.sampled_from(choices))
+        return self.random.choice(choices)
 
     def line(self, text: str) -> None:
         self.lines.append("    " * self.depth + text)
@@ -94,9 +95,7 @@ class Writer:
         if self.chance(25):
             return "name"
         return (
-            repr(self.one(*NAMES))
-            if self.chance(25)
-            else repr(f"new{self.draw(st.integers(0, 9))}")
+            repr(self.one(*NAMES)) if self.chance(25) else repr(f"new{self.random.randint(0, 9)}")
         )
 
     def key(self) -> str:
@@ -163,7 +162,7 @@ class Writer:
 
     def read_values(self) -> None:
         self.before_query()
-        match self.draw(st.integers(0, 6)):
+        match self.random.randint(0, 6):
             case 0:
                 self.line("print(await s.scalar(select(func.count()).select_from(Order)))")
             case 1:
@@ -249,14 +248,14 @@ class Writer:
         self.wrote()
         key = self.key() if self.chance(90) else "99"
         name = self.user_name()
-        match self.draw(st.integers(0, 6)):
+        match self.random.randint(0, 6):
             case 0 | 1:
                 self.line(f"s.add(Order(user_id={key}, kind={name}))")
             case 2:
                 self.line(f"s.add(User(name={name}))")
             case 3:
                 user = self.one("u", "v")
-                self.line(f"{user} = User(name={name}, visits={self.draw(st.integers(0, 9))})")
+                self.line(f"{user} = User(name={name}, visits={self.random.randint(0, 9)})")
                 self.line(f"s.add({user})")
                 self.users.add(user)
             case 4:
@@ -279,7 +278,7 @@ class Writer:
         text = self.one(
             f"{user}.name = {self.user_name()}",
             f"{user}.name = {user}.name",
-            f"{user}.visits = {self.draw(st.integers(0, 50))}",
+            f"{user}.visits = {self.random.randint(0, 50)}",
             f"{user}.visits += 1",
             f"{user}.visits = {user}.visits + number",
             f"{user}.visits = 5",
@@ -485,7 +484,7 @@ class Writer:
         caught = self.one("Exception", "Exception", "Stop", "ValueError", "(Stop, AttributeError)")
         with self.branch(), self.inside(f"except {caught} as error:"):
             self.line("print(type(error).__name__)")
-            match self.draw(st.integers(0, 9)):
+            match self.random.randint(0, 9):
                 case 0:
                     self.line("await s.rollback()")
                 case 1:
@@ -537,7 +536,7 @@ class Writer:
                 self.line("await t.commit()")
 
     def some(self, most: int) -> None:
-        for _ in range(self.draw(st.integers(1, most))):
+        for _ in range(self.random.randint(1, most)):
             if self.budget <= 0 and len(self.lines) > 1:
                 return
             self.budget -= 1
@@ -576,14 +575,14 @@ class Writer:
             self.attempt,
             self.nested,
         ]
-        kind = self.draw(st.integers(0, 99))
+        kind = self.random.randint(0, 99)
         if kind < self.control_share:
-            return self.draw(st.sampled_from(controls))()
+            return self.random.choice(controls)()
         if kind < self.control_share + self.write_share:
-            return self.draw(st.sampled_from(writes))()
+            return self.random.choice(writes)()
         if kind < self.control_share + self.write_share + self.odd_share:
-            return self.draw(st.sampled_from((self.odd, self.another)))()
-        return self.draw(st.sampled_from(reads))()
+            return self.random.choice((self.odd, self.another))()
+        return self.random.choice(reads)()
 
     control_share: int = 25
     write_share: int = 35
@@ -600,14 +599,14 @@ class Writer:
         self.users.clear()
         self.lists.clear()
         self.results.clear()
-        match self.draw(st.integers(0, 9)):
+        match self.random.randint(0, 9):
             case 0 | 1 | 2 | 3:
                 self.write_share, self.odd_share = 0, 0
             case 9:
                 self.write_share, self.odd_share = 30, 10
             case _:
                 self.write_share, self.odd_share = 35, 0
-        self.budget = self.draw(st.integers(1, 9))
+        self.budget = self.random.randint(1, 9)
         with self.inside(f"async with {opening}:"):
             self.some(6)
             if self.dirty and not self.begins and self.chance(92):
@@ -618,7 +617,7 @@ class Writer:
     def behind(self) -> None:
         """Use what the block left, as it is or in a session of its own."""
         names = ["u", "v", "w"]
-        for _ in range(self.draw(st.integers(0, 2))):
+        for _ in range(self.random.randint(0, 2)):
             user = self.one(*names)
             self.line(
                 self.one(
@@ -640,7 +639,7 @@ class Writer:
         self.line("us, keep = [], []")
         self.line("n = 0")
         for _ in range(1 if self.chance(75) else 2):
-            match self.draw(st.integers(0, 5)):
+            match self.random.randint(0, 5):
                 case 0 | 1:
                     with self.inside("try:"):
                         self.block()
@@ -687,20 +686,24 @@ def touch_all(users):
 }
 
 
-@st.composite
-def programs(draw: st.DrawFn) -> Program:
-    """Make a program of one or two coroutines, mostly such as a safe fix could be for."""
-    functions = ["job", "other_job"] if draw(st.integers(0, 4)) == 0 else ["job"]
-    written = "\n\n".join(Writer(draw).function(name) for name in functions)
+def _program(random: Random) -> Program:
+    functions = ["job", "other_job"] if random.random() < 0.2 else ["job"]
+    written = "\n\n".join(Writer(random).function(name) for name in functions)
     helpers = "".join(code for name, code in _HELPERS.items() if f"{name}(" in written)
-    text = HEADER + helpers + written
-    arguments = st.tuples(
-        st.sampled_from(NAMES),
-        st.integers(1, 4),
-        st.booleans(),
-        st.lists(st.sampled_from(("pen", "ada", "gus", "hal")), max_size=2),
-    )
-    calls = tuple((name, draw(arguments)) for name in functions)
-    if draw(st.booleans()):
-        calls += (("job", draw(arguments)),)
-    return Program(text, calls)
+    calls = [(name, _arguments(random)) for name in functions]
+    if random.random() < 0.5:
+        calls.append(("job", _arguments(random)))
+    return Program(HEADER + helpers + written, tuple(calls))
+
+
+def _arguments(random: Random) -> tuple[object, ...]:
+    names = random.choices(("pen", "ada", "gus", "hal"), k=random.randint(0, 2))
+    return random.choice(NAMES), random.randint(1, 4), random.random() < 0.5, names
+
+
+def programs() -> st.SearchStrategy[Program]:
+    """Make programs of one or two coroutines, mostly such as a safe fix could be for.
+
+    Each is drawn as one number: Hypothesis would vary single statements, and try fewer programs.
+    """
+    return st.randoms(use_true_random=True).map(_program)
