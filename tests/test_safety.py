@@ -839,6 +839,200 @@ FORMS = {
         "none",
         "another `get_background_session`",
     ),
+    "used in an `except` round it": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+                    await send(user.name)
+                    await s.commit()
+            except OSError:
+                logger.error("%s was not told", user.name)
+                raise
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used in a `finally` round it": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+            finally:
+                print(user.name)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used behind an error that was suppressed": (
+        """
+        async def job():
+            with contextlib.suppress(OSError):
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+            print(user.name)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used in the run after one that failed": (
+        """
+        async def job():
+            user = None
+            while True:
+                if user:
+                    print(user.name)
+                try:
+                    async with AsyncSession(engine) as s:
+                        user = await s.get(User, 1)
+                except OSError:
+                    continue
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used where no error leads to": (
+        """
+        async def job():
+            import asyncio
+            lock = asyncio.Lock()
+            try:
+                async with asyncio.timeout(3):
+                    async with AsyncSession(engine) as s:
+                        user = await s.get(User, 1)
+                print(user.name)
+            except OSError:
+                return user is None
+            else:
+                print(user.name)
+            return user.name
+        """,
+        "safe",
+        "",
+    ),
+    "used after an error that its own transaction met": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s, s.begin():
+                    user = await s.get(User, 1)
+            except OSError:
+                print(user)
+        """,
+        "safe",
+        "",
+    ),
+    "an error with what was loaded": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                raise LookupError(user)
+        """,
+        "unsafe",
+        "an error carries what it loaded",
+    ),
+    "an error with a text": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                raise LookupError(f"{user.name} is no more")
+        """,
+        "safe",
+        "",
+    ),
+    "merged elsewhere after a commit": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                await s.commit()
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "merged elsewhere, never committed before": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "safe",
+        "",
+    ),
+    "merged elsewhere after a commit that expired nothing": (
+        """
+        async def job():
+            async with AsyncSession(engine, expire_on_commit=False) as s:
+                user = await s.get(User, 1)
+                await s.commit()
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "safe",
+        "",
+    ),
+    "handed on after a refresh": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = User()
+                s.add(user)
+                await s.commit()
+                await s.refresh(user)
+            await send(user)
+        """,
+        "safe",
+        "",
+    ),
+    "handed on after a refresh in another branch": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = User()
+                s.add(user)
+                await s.commit()
+                if user.name:
+                    await s.refresh(user)
+            await send(user)
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "taken in again by the next run": (
+        """
+        async def job():
+            user = User()
+            for turn in range(3):
+                async with AsyncSession(engine) as s:
+                    s.add(user)
+                    await s.flush()
+                    user = await s.get(User, 1)
+                    await s.commit()
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "ends the transaction that its factory began": (
+        """
+        from app.db import background_task_session_factory
+
+        async def job():
+            async with background_task_session_factory.begin() as s:
+                s.add(User())
+                await s.commit()
+                s.add(User())
+        """,
+        "unsafe",
+        "fails in the transaction that is begun round it",
+    ),
     "closed by hand": (
         """
         async def job():

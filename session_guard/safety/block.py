@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import openings
 from session_guard.names.from_libcst import children, dotted_parts, walk
-from session_guard.names.values import External, LocalFunction
+from session_guard.names.values import External
+from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
     READS,
     carries_objects,
+    is_column_value,
     is_result,
     result_names,
     tracked_names,
@@ -28,12 +29,12 @@ from session_guard.safety.statements import (
     builds_sql,
     statement_kind,
 )
+from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from session_guard.module import Module
-    from session_guard.names.values import Value
 
 _LOADS_ONE = frozenset({"get", "get_one"})
 # What a result answers without changing anything that was loaded.
@@ -52,13 +53,6 @@ _VALUE_METHODS = frozenset(
 )
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
-# Context managers that are known not to swallow what is raised in them.
-_QUIET_CONTEXTS = frozenset(
-    """
-    open asyncio.timeout asyncio.timeout_at asyncio.Lock asyncio.Semaphore
-    httpx.AsyncClient httpx.Client aiohttp.ClientSession aiofiles.open threading.Lock
-    """.split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +70,8 @@ class State:
     """A commit came after objects were loaded: they expired, and would no longer."""
     escaped: bool = False
     """Objects of the session may be in the hands of code that was not followed."""
+    ended: bool = False
+    """The transaction was ended by a call, which those round the block may not take."""
 
     def joined(self, other: State) -> State:
         """Return what may be true where two ways meet."""
@@ -90,11 +86,11 @@ class State:
             self.loaded or other.loaded,
             self.stale or other.stale,
             self.escaped or other.escaped,
+            self.ended or other.ended,
         )
 
 
 _ENDED = State(reached=False)
-_WAYS_OUT = (cst.Return, cst.Break, cst.Continue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +119,25 @@ def reasons_against(
     `session` is the name that the block has for its session, `items` what the `with` enters after
     it.
     """
-    analysis = _Analysis(module, session, terms)
+    analysis = _Analysis(module, block, session, terms)
     analysis.tracked = tracked_names(module, block, session)
     analysis.results = result_names(module, block, session)
     start = State(escaped=analysis.is_captured_outside(block))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
-    return analysis.reasons
+    begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
+    behind = reasons_behind(
+        module, block, analysis.tracked, expired=analysis.expired, kept=not begins
+    )
+    return [*analysis.reasons, *behind]
 
 
 class _Analysis:
-    def __init__(self, module: Module, session: str | None, terms: Terms) -> None:
+    def __init__(
+        self, module: Module, block: cst.BaseSuite, session: str | None, terms: Terms
+    ) -> None:
         self.module = module
+        self.block = block
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
@@ -144,6 +147,8 @@ class _Analysis:
         self.raising = False
         self.loops: list[list[State]] = []
         self.last_write = ""
+        self.expired = terms.commits_itself and terms.expiry_ends
+        """Whether the block may be left with objects that its own commit expired."""
 
     def object_to(self, reason: str, node: cst.CSTNode) -> None:
         """Record a reason, once, with the line it stands on."""
@@ -220,6 +225,11 @@ class _Analysis:
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
+                if not self.committing and node.exc is not None and self.hands_out(node.exc):
+                    self.object_to(
+                        "an error carries what it loaded, which the handler's rollback expires",
+                        node,
+                    )
                 return _ENDED
             case cst.If():
                 state = self.value(node.test, state)
@@ -298,6 +308,8 @@ class _Analysis:
             return self.suite(body, state)
         item, rest = items[0], items[1:]
         method = self.session_method(item.item)
+        if method is not None:
+            self.check_begun(method[0], item, state)
         if method is not None and method[0] in ("begin", "begin_nested") and not method[1].args:
             if item.asname is not None and self.mentions_tracked(item.asname):
                 self.object_to("the transaction's name is one of the session's objects", item)
@@ -312,6 +324,8 @@ class _Analysis:
         inside = any(self.mentions(part) for part in (*rest, body))
         if inside and not is_quiet_context(self.module, item.item):
             self.object_to("a context manager that may swallow errors stands in the block", item)
+        if item.asname is not None:
+            state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
         if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
@@ -332,10 +346,10 @@ class _Analysis:
             after = after.joined(self.suite(handler.body, caught))
             self.raising = outer
         if node.finalbody is not None:
-            if any(isinstance(part, _WAYS_OUT) for part in walk(node.finalbody)):
+            if any(isinstance(part, WAYS_OUT) for part in walk(node.finalbody)):
                 self.object_to("a way out in `finally` swallows errors", node.finalbody)
             if self.mentions(node.finalbody) and any(
-                isinstance(part, _WAYS_OUT)
+                isinstance(part, WAYS_OUT)
                 for suite in (node.body, *node.handlers, *([node.orelse] if node.orelse else ()))
                 for part in walk(suite)
             ):
@@ -365,6 +379,8 @@ class _Analysis:
 
     def leave(self, state: State, node: cst.CSTNode) -> None:
         """Check a way out of the block that raises nothing."""
+        expires = state.stale or (self.committing > 0 and state.loaded)
+        self.expired = self.expired or (state.reached and self.terms.expiry_ends and expires)
         if state.reached and state.dirty and not self.committing:
             reason = f"{self.last_write}, and nothing commits that; the handler would"
             if reason not in self.reasons:
@@ -505,6 +521,7 @@ class _Analysis:
             return state
         for argument in call.args:
             state = self.value(argument.value, state)
+        self.check_begun(name, call, state)
         if name in READS:
             kind = self.statement_kind(call)
             state = self.query(call, state, loads=kind in ("read", "other"))
@@ -530,7 +547,7 @@ class _Analysis:
         if name == "flush":
             return replace(state, unflushed=False)
         if name == "commit":
-            return self.committed(state)
+            return replace(self.committed(state), ended=True)
         if name == "rollback" and self.raising:
             return replace(state, unflushed=False)
         if name == "rollback":
@@ -538,6 +555,16 @@ class _Analysis:
         else:
             self.object_to(f"`{self.session}.{name}()` is not understood", call)
         return state
+
+    def check_begun(self, name: str, node: cst.CSTNode, state: State) -> None:
+        """Object to what fails in the transaction that the old form begins, and the handler's not.
+
+        It takes no second `begin()`, and nothing at all behind a `commit()`.
+        """
+        if self.terms.commits_itself and (state.ended or name == "begin"):
+            self.object_to(
+                f"`{self.session}.{name}()` fails in the transaction that is begun round it", node
+            )
 
     def query(self, node: cst.CSTNode, state: State, *, loads: bool) -> State:
         """Run a query: what was not flushed is not seen, what was not expired is not read anew."""
@@ -674,31 +701,21 @@ class _Analysis:
             for part in walk(node)
         )
 
+    def begins(self, item: cst.WithItem) -> bool:
+        """Return whether a `with` enters the session's transaction, which an error rolls back."""
+        method = self.session_method(item.item)
+        return method is not None and method[0] == "begin"
+
+    def hands_out(self, error: cst.BaseExpression) -> bool:
+        """Return whether an exception that is raised holds an object of the session."""
+        return isinstance(error, cst.Call) and any(
+            self.carries(argument.value)
+            and not is_column_value(self.module, argument.value, self.block)
+            for argument in error.args
+        )
+
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
-
-
-def is_quiet_context(module: Module, node: cst.BaseExpression) -> bool:
-    """Return whether a context manager is known not to swallow what is raised in it."""
-    if isinstance(node, cst.Call):
-        found = module.evaluate(node)
-        if found and all(openings.opening(value) is not None for value in found):
-            return True  # another session closes, and raises on
-        node = node.func
-    return all(_is_quiet(value, module) for value in module.evaluate(node))
-
-
-def _is_quiet(value: Value, module: Module) -> bool:
-    if isinstance(value, LocalFunction):
-        handler = module.handler
-        return handler is not None and any(
-            value.home is manager.namespace
-            and value.definition.name == manager.manager
-            and manager.shortfall is None
-            for manager in (handler, handler.for_requests())
-            if manager is not None
-        )
-    return isinstance(value, External) and value.dotted in _QUIET_CONTEXTS
 
 
 def _is_construction(function: cst.BaseExpression) -> bool:
@@ -710,22 +727,6 @@ def _is_construction(function: cst.BaseExpression) -> bool:
 def is_literal(node: cst.CSTNode) -> bool:
     """Return whether an expression is a literal, which nothing can be done through."""
     return isinstance(node, (cst.SimpleString, cst.Integer, cst.Float, cst.ConcatenatedString))
-
-
-def always_raises(suite: cst.BaseSuite) -> bool:
-    """Return whether a block leaves with an exception, whatever it does before."""
-    if any(isinstance(part, _WAYS_OUT) for part in walk(suite)):
-        return False
-    last = suite.body[-1] if suite.body else None
-    if isinstance(last, cst.SimpleStatementLine):
-        last = last.body[-1]
-    if isinstance(last, cst.If):
-        orelse = last.orelse
-        if orelse is None:
-            return False
-        other = cst.IndentedBlock([orelse]) if isinstance(orelse, cst.If) else orelse.body
-        return always_raises(last.body) and always_raises(other)
-    return isinstance(last, cst.Raise)
 
 
 def _is_logger(function: cst.Attribute) -> bool:

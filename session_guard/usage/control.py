@@ -9,9 +9,9 @@ import libcst as cst
 
 from session_guard.imports import has_comment
 from session_guard.rule import Applicability, Rewrite
-from session_guard.safety.block import always_raises
 from session_guard.safety.callers import is_request_handler
 from session_guard.safety.loaded import tracked_names
+from session_guard.safety.ways_out import always_raises
 from session_guard.usage.blocks import handler_blocks, may_leave, mentions, method_call
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import libcst as cst
 
 from session_guard.names.bindings import Await, Call, Ref, Sequence
 from session_guard.names.values import External, LocalFunction
-from session_guard.safety.block import always_raises
 from session_guard.safety.loaded import tracked_names
+from session_guard.safety.ways_out import always_raises
 from session_guard.usage.blocks import (
     handler_blocks,
     may_leave,
