@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 from session_guard import sources, standard
 from session_guard.engine.facts import Engine
 from session_guard.names import values
-from session_guard.names.bindings import Ref, end_of, lookup
+from session_guard.names.bindings import Constant, Ref, end_of, lookup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from session_guard.names.bindings import Binding, Place
+    from session_guard.names.dictionaries import Contents
     from session_guard.names.values import Namespace, Result
     from session_guard.project import Project
 
@@ -57,6 +58,8 @@ _FIELDS = {
     "pool_timeout": "connection_timeout",
     "hide_parameters": "hide_parameters",
 }
+# Arguments that are no settings, or of which the handler has the like.
+_THE_HANDLERS_TOO = frozenset({"url", "future", "connect_args", "isolation_level"})
 _DEEPEST = 8
 
 
@@ -307,23 +310,26 @@ def carried_over(engine: Engine) -> tuple[dict[str, str], list[str]]:
     """
     fields, others = {}, []
     for name in engine.arguments.entries:
-        value = engine.arguments.literal(name)
         if name in _FIELDS:
-            is_plain = isinstance(value, (bool, int, float))
-            fields[_FIELDS[name]] = repr(value) if is_plain else "..."
-        elif name not in ("url", "future", "connect_args") and value not in (
-            False,
-            "READ COMMITTED",
-        ):
+            fields[_FIELDS[name]] = _plain(engine.arguments, name)
+        elif name not in _THE_HANDLERS_TOO and engine.arguments.literal(name) is not False:
             others.append(name)
+    if engine.isolation_level not in (None, "READ COMMITTED"):
+        others.append("isolation_level")
     for name in engine.connect_args.entries.keys() - set(standard.POOLER_SETTINGS):
-        value = engine.connect_args.literal(name)
         if name == "timeout":
-            is_plain = isinstance(value, (int, float))
-            fields["connection_timeout"] = repr(value) if is_plain else "..."
+            fields.setdefault("connection_timeout", _plain(engine.connect_args, name))
         else:
             others.append(f"connect_args[{name!r}]")
     return fields, sorted(others)
+
+
+def _plain(among: Contents, name: str) -> str:
+    """Return an argument's value where it is written as a number, and dots where it is not."""
+    [*_, entry] = among.entries[name]
+    expr = entry.value.expr if entry.value is not None else None
+    is_number = isinstance(expr, Constant) and isinstance(expr.value, (bool, int, float))
+    return repr(expr.value) if isinstance(expr, Constant) and is_number else "..."
 
 
 def _listed(names: list[str]) -> str:

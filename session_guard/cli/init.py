@@ -10,6 +10,7 @@ import click
 
 from session_guard import former_engine, registry
 from session_guard.config import ConfigError, Configuration
+from session_guard.former_engine import DATABASE_URL
 from session_guard.output.diff import unified
 from session_guard.output.masking import masked
 from session_guard.output.text import printable
@@ -66,6 +67,8 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
             "  Its URL is DATABASE_URL of the environment, since the project's own is not known: "
             f"{scaffold.url_not_told}. `configure(SessionSettings(url=...))` sets another."
         )
+    elif scaffold.url.expression == DATABASE_URL:
+        yield "  Its URL is DATABASE_URL of the environment."
     else:
         yield f"  Its URL is `{scaffold.url.expression}`{where}."
     if scaffold.is_sqlmodel:
