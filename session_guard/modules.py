@@ -41,6 +41,10 @@ class ModuleIndex:
         parts = relative.with_suffix("").parts
         return parts[:-1] if parts[-1] == "__init__" else parts
 
+    def is_package(self, parts: tuple[str, ...]) -> bool:
+        """Return whether the folder that `parts` lead to from the root has an `__init__.py`."""
+        return parts in self._packages
+
     def find(self, dotted: str, importer: Path) -> tuple[Path, tuple[str, ...]] | None:
         """Return the module that an absolute import in `importer` names, and what of it is left.
 

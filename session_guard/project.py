@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
+    from session_guard.names.values import Result
     from session_guard.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
@@ -142,16 +143,9 @@ class Project:
         """
         if self.settings.handler or self.handlers or self.notices:
             return frozenset()
-        engines, factories = set[Path](), set[Path]()
-        for path in self._own_files(_may_make):
-            names = self.names_of(path)
-            if names is None or self._may_build(path) or is_migration_environment(names):
-                continue
-            built = set(_built(names))
-            if "engine" in built:
-                engines.add(path)
-            if "factory" in built:
-                factories.add(path)
+        built = list(self.built())
+        engines = {value.home.path for value in built if openings.is_engine(value)}
+        factories = {value.home.path for value in built if not openings.is_engine(value)}
         builders = engines | factories
         # A database package may have its engine in one module and the factory on it in another.
         if len(engines) > 1 or len(factories) > 1 or not builders:
@@ -165,6 +159,31 @@ class Project:
             'names a handler: handler = "…"'
         )
         return frozenset(builders)
+
+    def built(self) -> Iterator[Result]:
+        """Yield the engines and factories that may be PostgreSQL's, where the project builds them.
+
+        Tests, migrations and files that may build what they like are left out.
+        """
+        for path in self._own_files(_may_make):
+            names = self.names_of(path)
+            if (
+                names is not None
+                and not self._may_build(path)
+                and not is_migration_environment(names)
+            ):
+                yield from _built(names)
+
+    def imports(self, name: str) -> bool:
+        """Return whether one of the project's own modules imports what has the dotted `name`."""
+        last = name.rpartition(".")[2].encode()
+        return any(
+            binding.kind == "import" and binding.target == name
+            for path in self._own_files(lambda data: last in data)
+            if (names := self.names_of(path)) is not None
+            for bindings in names.scope.bindings.values()
+            for binding in bindings
+        )
 
     def _may_build(self, path: Path) -> bool:
         """Return whether the configuration lets a file make sessions and engines as it likes."""
@@ -537,17 +556,17 @@ def is_migration_environment(names: Namespace) -> bool:
     )
 
 
-def _built(names: Namespace) -> Iterator[str]:
-    """Yield what a module builds that may be PostgreSQL's: `engine` and `factory`."""
+def _built(names: Namespace) -> Iterator[Result]:
+    """Yield the engines and factories built in a module that may be PostgreSQL's."""
     for call, place in names.scope.calls:
         for value in names.evaluate(call, place):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue
-            if openings.is_engine(value) and not databases.is_other_engine(value):
-                yield "engine"
             factory = openings.factory(value)
-            if factory is not None and not databases.is_on_another_database(factory.bind):
-                yield "factory"
+            if (openings.is_engine(value) and not databases.is_other_engine(value)) or (
+                factory is not None and not databases.is_on_another_database(factory.bind)
+            ):
+                yield value
 
 
 def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:

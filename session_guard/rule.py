@@ -82,6 +82,8 @@ class Import:
     name: str
     beside: cst.CSTNode | None = None
     """An import statement to put it into, or next to where that is inside a function."""
+    function: cst.FunctionDef | None = None
+    """A function to put it at the beginning of, since at the top it would close a cycle."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,18 @@ other = create_async_engine(
 """,
             config='pooler = "pgbouncer"',
         ),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {"statement_cache_size": 0}
+if settings.pooler == "supavisor":
+    connect_args["server_settings"] = {"statement_cache_size": "0"}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
+""",
+            config='pooler = "pgbouncer"',
+        ),
     )
     invalid = (
         Invalid(
@@ -272,14 +284,15 @@ engine = create_async_engine(
         from session_guard.arguments import NotFixableError
         from session_guard.engine.connect_args import node_of, removal
         from session_guard.engine.facts import engine_of
-        from session_guard.standard import NOT_OF_THE_SERVER
+        from session_guard.standard import NOT_OF_THE_SERVER, SERVER_SETTINGS
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)
         if engine is None or not engine.is_on_asyncpg:
             return
         settings = engine.server_settings
-        for key in sorted(settings.certain):
+        is_given = engine.connect_args.is_present(SERVER_SETTINGS)
+        for key in sorted(settings.certain) if is_given else ():
             said = _loss(engine, key)
             if said is None:
                 continue

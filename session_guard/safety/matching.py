@@ -123,8 +123,8 @@ def _is_named_in_settings(bind: Located, module: Module) -> bool:
     for binding in bindings:
         if binding.kind == "import":
             dotted = bind.home.absolute(binding.target)
-        elif bind.home is module.names and binding.place.scope.kind == "module":
-            dotted = f"{module.project.module_name(module.path)}.{first}"
+        elif binding.place.scope.kind == "module":
+            dotted = f"{module.project.module_name(bind.home.path)}.{first}"
         else:
             return False
         dotted = ".".join((dotted, *rest))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard import import_cycles
 from session_guard.arguments import NotFixableError
-from session_guard.imports import always_runs, is_use
+from session_guard.import_order import module_of
 from session_guard.names import values
 from session_guard.names.bindings import Ref, end_of, lookup
 from session_guard.rule import Import
+from session_guard.unused_imports import always_runs, is_use
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from session_guard.handler import Handler
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Place
@@ -43,13 +48,39 @@ def reference(
                 raise NotFixableError("its engine is imported in a branch, which may not have run")
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
+            beside = _statement_of(binding, module)
             return cst.Name(handler.manager), (
-                Import(spelled, handler.manager, _statement_of(binding, module)),
+                _imported(handler.manager, spelled, beside, found[0].path, call, module),
             )
     if _is_bound(handler, module, place):
         return cst.Name(handler.manager), ()
     beside = _model(call, module)
-    return cst.Name(handler.manager), (Import(_spelling(handler, module), handler.manager, beside),)
+    spelled = _spelling(handler, beside, module)
+    return cst.Name(handler.manager), (
+        _imported(handler.manager, spelled, beside, handler.path, call, module),
+    )
+
+
+def _imported(
+    name: str,
+    spelled: str,
+    beside: ImportStatement | None,
+    source: Path,
+    call: cst.Call,
+    module: Module,
+) -> Import:
+    """Return the import of the context manager from the file `source`, at the top if it can be.
+
+    Raises NotFixableError.
+    """
+    is_local = beside is not None and module.place(beside).scope.kind != "module"
+    if is_local or not import_cycles.runs(source, module.path, module.project):
+        return Import(spelled, name, beside)
+    around = (holder for holder in module.ancestors(call) if isinstance(holder, cst.FunctionDef))
+    function = next(around, None)
+    if function is None:
+        raise NotFixableError(f"an import of {spelled} would close a cycle")
+    return Import(spelled, name, function=function)
 
 
 def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:
@@ -146,8 +177,23 @@ def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
     return None
 
 
-def _spelling(handler: Handler, module: Module) -> str:
-    """Return the handler's name as this file would write it, after its other imports."""
+def _spelling(handler: Handler, beside: ImportStatement | None, module: Module) -> str:
+    """Return the handler's name as this file would write it, after its other imports.
+
+    It is relative where the import `beside` is, or else all that the file has of its project.
+    """
+    is_relative = isinstance(beside, cst.ImportFrom) and bool(beside.relative)
+    if not is_relative and (beside is None or not _is_of_project(module_of(beside), module)):
+        own = [
+            binding.target.startswith(".")
+            for bindings in module.names.scope.bindings.values()
+            for binding in bindings
+            if binding.kind == "import" and _is_of_project(binding.target, module)
+        ]
+        is_relative = bool(own) and all(own)
+    relative = _relative(handler, module) if is_relative else None
+    if relative is not None:
+        return relative
     parts = handler.dotted.split(".")
     full = module.project.module_name(handler.path).split(".")
     firsts = {
@@ -165,3 +211,17 @@ def _spelling(handler: Handler, module: Module) -> str:
     if package and package[0] in firsts:
         return ".".join((*package, *full))
     return ".".join(parts)
+
+
+def _is_of_project(target: str, module: Module) -> bool:
+    return module.names.find_module(module.names.absolute(target)) is not None
+
+
+def _relative(handler: Handler, module: Module) -> str | None:
+    """Return the handler's name from within the package that both are in, or None."""
+    package, parts = module.names.package, module.project.modules.parts(handler.path)
+    pairs = zip(package, parts[:-1], strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if not shared or not module.project.modules.is_package(parts[:shared]):
+        return None
+    return "." * (len(package) - shared + 1) + ".".join(parts[shared:])
