@@ -183,7 +183,8 @@ def _family(module: str) -> str:
 def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
     """Yield the imported names whose last use the rewrites remove.
 
-    Names that are exported stay, and so do those in a file that exists to re-export.
+    Names that are exported stay, those that another file has from here, and those in a file that
+    exists to re-export.
     """
     if module.path.name == "__init__.py":
         return
@@ -213,7 +214,13 @@ def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
     quoted = _quoted_names(module) if found else frozenset()
     for unused in found.values():
         if unused.name not in quoted and all(
-            binding.kind == "import" and id(binding) not in used for binding in unused.bindings
+            binding.kind == "import"
+            and id(binding) not in used
+            and not (
+                binding.place.scope.kind == "module"
+                and module.project.importer_of(unused.name, module.path)
+            )
+            for binding in unused.bindings
         ):
             yield unused
 

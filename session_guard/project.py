@@ -56,6 +56,7 @@ _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
+_FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
@@ -70,6 +71,7 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
+        self._mentions: dict[str, tuple[Path, ...]] = {}
         self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -412,8 +414,65 @@ class Project:
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
-        wanted = name.encode()
-        return any(wanted in _data(other) for other in self.modules.files if other != path)
+        return any(other != path for other in self._mentioning(name))
+
+    def user_of(self, name: str, path: Path) -> str | None:
+        """Return a file, a test too, that may use what another binds to a name, or None.
+
+        It imports the name, has it as an attribute of something, or in a string for `getattr`.
+        """
+        attribute = re.compile(rb"\.\s*%s\b" % re.escape(name.encode()))
+        return self._user(name, path, lambda data: attribute.search(data) is not None)
+
+    def importer_of(self, name: str, path: Path) -> str | None:
+        """Return a file that has a name of another module by way of that module, or None."""
+        stem = path.parent.name if path.name == "__init__.py" else path.stem
+        module, wanted = re.escape(stem.encode()), re.escape(name.encode())
+        renamed = re.compile(rb"\b%s\s+as\s+(\w+)" % module)
+
+        def has_attribute(data: bytes) -> bool:
+            names = b"|".join((module, *renamed.findall(data)))
+            pattern = rb"\b(?:%s)\b[^\n]*\.\s*%s\b" % (names, wanted)
+            return module in data and re.search(pattern, data) is not None
+
+        return self._user(name, path, has_attribute)
+
+    def _user(self, name: str, path: Path, has_attribute: Callable[[bytes], bool]) -> str | None:
+        wanted = re.escape(name.encode())
+        in_string = re.compile(
+            rb"[\"'][\w.:]*[.:]%s[\"']|(?:attr|globals|vars|__dict__)\b[^\n]*[\"']%s[\"']"
+            % (wanted, wanted)
+        )
+        for other in self._mentioning(name):
+            data = _data(other)
+            if other != path and (
+                has_attribute(data)
+                or in_string.search(data) is not None
+                or any(
+                    self.modules.find(source, other) == (path, ())
+                    for source in self._sources_of(name.encode(), other, data)
+                )
+            ):
+                return self._shown(other)
+        return None
+
+    def _mentioning(self, name: str) -> tuple[Path, ...]:
+        """The files that have a name anywhere in their text."""
+        if name not in self._mentions:
+            wanted = name.encode()
+            paths = tuple(path for path in self.modules.files if wanted in _data(path))
+            self._mentions[name] = paths
+        return self._mentions[name]
+
+    def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
+        """Yield the absolute names of the modules that a file may have a name from."""
+        wanted, parts = re.compile(rb"\b%s\b" % re.escape(name)), self.modules.parts(path)
+        package = parts if path.name == "__init__.py" else parts[:-1]
+        for source, brought in _FROM_IMPORT.findall(data):
+            if brought.strip() == b"*" or wanted.search(brought):
+                level = len(source) - len(source.lstrip(b"."))
+                base = package[: len(package) - level + 1] if level else ()
+                yield ".".join((*base, source.lstrip(b".").decode())).rstrip(".")
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.settings.root).as_posix()

@@ -49,7 +49,7 @@ Other answers in circulation and their worth:
 - Removing the dialect's `do_ping` mends the pool's ping alone."""
     fix_safety = """\
 What is missing is added to `connect_args`: where it stands inline, in the dictionary that a name
-stands for if the engine alone uses it, unpacked into a new one otherwise.
+stands for if no other code of the project uses it, tests included, unpacked into a new one otherwise.
 
 - *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
   SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.
