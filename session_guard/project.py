@@ -363,6 +363,12 @@ class Project:
                 return self._shown(path)
         return None
 
+    @cached_property
+    def listening(self) -> tuple[Namespace, ...]:
+        """The modules that may listen to what engines connect with."""
+        paths = self._own_files(lambda data: b"do_connect" in data)
+        return tuple(names for path in paths if (names := self.names_of(path)) is not None)
+
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
         if name not in self._assigned:

@@ -557,3 +557,15 @@ def test_an_import_that_another_file_has_from_here_stays(tmp_path: Path) -> None
     (tmp_path / "other.py").write_text("from uuid import uuid4\n\nprint(uuid4())\n")
     text, _ = fixed(tmp_path, before, "SG208")
     assert text == f"ARGS = {{{ALL}}}\n{engine}"
+
+
+def test_a_setting_that_a_listener_has_the_last_word_on_is_not_given(tmp_path: Path) -> None:
+    code = (
+        f"from sqlalchemy import event\nengine = create_async_engine({URL})\n\n"
+        '@event.listens_for(engine.sync_engine, "do_connect")\n'
+        "def connect(dialect, record, cargs, cparams):\n"
+        '    cparams["statement_cache_size"] = 100\n'
+    )
+    text, [help_text] = fixed(tmp_path, code, "SG202")
+    assert text == code
+    assert help_text.endswith("to `do_connect` sets `statement_cache_size` when it connects")

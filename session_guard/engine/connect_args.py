@@ -222,6 +222,8 @@ def setting(engine: Engine, module: Module, wanted: Mapping[str, str]) -> Replac
 
     Raises NotFixableError.
     """
+    for key in sorted(engine.set_by_listeners & wanted.keys()):
+        raise NotFixableError(f"a listener to `do_connect` sets `{key}` when it connects")
     items = {key: cst.parse_expression(code) for key, code in wanted.items()}
     given = _given(engine)
     own = _own_display(engine, given.value, module) if given is not None else None
