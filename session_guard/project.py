@@ -49,6 +49,10 @@ _NO_USE = re.compile(
     rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
     re.MULTILINE,
 )
+# Behind a colon that is no annotation's.
+_AS_A_VALUE = re.compile(
+    rb"(?:\blambda\b[^\n:]*|\{(?:[^{}]|\{[^{}]*\})*):\s*(?:\w+\.)*AsyncSession\b"
+)
 _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
 _HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
 # Where the handler's functions get another name.
@@ -600,9 +604,10 @@ def _may_make(data: bytes) -> bool:
     if _has_one(_MAKING, data):
         return True
     count = data.count(_SESSION_CLASS)
-    return (
-        count > 0 and sum(m.group().count(_SESSION_CLASS) for m in _NO_USE.finditer(data)) < count
-    )
+    if count == 0:
+        return False
+    idle = sum(match.group().count(_SESSION_CLASS) for match in _NO_USE.finditer(data))
+    return idle < count or _AS_A_VALUE.search(data) is not None
 
 
 def _may_make_or_rename(data: bytes) -> bool:

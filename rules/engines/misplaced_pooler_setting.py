@@ -51,6 +51,7 @@ Options of factories and sessions themselves are SG104's."""
     )
     tokens = (b"create_async_engine", _OPTIONS)
     project_names = True
+    subject = Subject.MAKERS
     in_handler = True
     node_types = ("Call",)
 
@@ -301,7 +302,7 @@ engine = create_async_engine(url)
     )
 
     def subject_in(self, source: bytes) -> Subject | None:
-        return None if _OPTIONS in source else Subject.MAKERS
+        return None if _OPTIONS in source else self.subject
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
