@@ -20,7 +20,7 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import databases, evaluation, openings, sql, values
+from session_guard.names import databases, evaluation, fixtures, openings, sql, values
 from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -500,6 +500,8 @@ def is_migration_environment(names: Namespace) -> bool:
 def _built(names: Namespace) -> Iterator[str]:
     """Yield what a module builds that may be PostgreSQL's: `engine` and `factory`."""
     for call, place in names.scope.calls:
+        if fixtures.is_in_fixture(place, names):
+            continue
         for value in names.evaluate(call, place):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue

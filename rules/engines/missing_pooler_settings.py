@@ -33,8 +33,8 @@ as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone 
 With `pooler = "direct"` nothing is reported; where the pooler is not known, an engine with none of
 the settings is reported as not safe behind one. An engine on another driver, or whose settings
 cannot be followed, is no finding; what listeners to `do_connect` set counts. Anonymous names with a
-cache left on are SG205's. One that is on asyncpg in one arm alone, as its URL or a setting that only
-asyncpg has tells, is a finding. Where it is not known whether the URL sets
+cache left on are SG205's. One that is on asyncpg in one arm alone, as its URL or a setting that
+only asyncpg has tells, is a finding. Where it is not known whether the URL sets
 `prepared_statement_cache_size`, asyncpg's own cache tells.
 
 Other answers in circulation and their worth:
