@@ -22,7 +22,7 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import databases, evaluation, openings, sql, values
+from session_guard.names import databases, evaluation, fixtures, openings, sql, values
 from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -65,6 +65,7 @@ _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
+_FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
@@ -82,6 +83,7 @@ class Project:
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -396,6 +398,12 @@ class Project:
                 return self._shown(path)
         return None
 
+    @cached_property
+    def listening(self) -> tuple[Namespace, ...]:
+        """The modules that may listen to what engines connect with."""
+        paths = self._own_files(lambda data: b"do_connect" in data)
+        return tuple(names for path in paths if (names := self.names_of(path)) is not None)
+
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
         if name not in self._assigned:
@@ -514,8 +522,49 @@ class Project:
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
-        wanted = name.encode()
-        return any(wanted in _data(other) for other in self.modules.files if other != path)
+        return any(other != path for other in self._mentioning(name))
+
+    def user_of(self, name: str, path: Path) -> str | None:
+        """Return a file, a test too, that may use what another binds to a name, or None.
+
+        It imports the name, has it as an attribute of something, or in a string for `getattr`.
+        """
+        wanted = re.escape(name.encode())
+        attribute = re.compile(rb"\.\s*%s\b" % wanted)
+        in_string = re.compile(
+            rb"[\"'][\w.:]*[.:]%s[\"']|(?:attr|globals|vars|__dict__)\b[^\n]*[\"']%s[\"']"
+            % (wanted, wanted)
+        )
+        for other in self._mentioning(name):
+            data = _data(other)
+            if other != path and (
+                attribute.search(data) is not None
+                or in_string.search(data) is not None
+                or any(
+                    self.modules.find(source, other) == (path, ())
+                    for source in self._sources_of(name.encode(), other, data)
+                )
+            ):
+                return self._shown(other)
+        return None
+
+    def _mentioning(self, name: str) -> tuple[Path, ...]:
+        """The files that have a name anywhere in their text."""
+        if name not in self._mentions:
+            wanted = name.encode()
+            paths = tuple(path for path in self.modules.files if wanted in _data(path))
+            self._mentions[name] = paths
+        return self._mentions[name]
+
+    def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
+        """Yield the absolute names of the modules that a file may have a name from."""
+        wanted, parts = re.compile(rb"\b%s\b" % re.escape(name)), self.modules.parts(path)
+        package = parts if path.name == "__init__.py" else parts[:-1]
+        for source, brought in _FROM_IMPORT.findall(data):
+            if brought.strip() == b"*" or wanted.search(brought):
+                level = len(source) - len(source.lstrip(b"."))
+                base = package[: len(package) - level + 1] if level else ()
+                yield ".".join((*base, source.lstrip(b".").decode())).rstrip(".")
 
     def is_taken_from(self, path: Path, name: str) -> bool:
         """Return whether another file, a test too, has `name` from the module at `path`.
@@ -559,6 +608,8 @@ def is_migration_environment(names: Namespace) -> bool:
 def _built(names: Namespace) -> Iterator[Result]:
     """Yield the engines and factories built in a module that may be PostgreSQL's."""
     for call, place in names.scope.calls:
+        if fixtures.is_in_fixture(place, names):
+            continue
         for value in names.evaluate(call, place):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue

@@ -28,13 +28,17 @@ FIXTURE = Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.
 
 def engine_in(root: Path, code: str, **settings: str) -> Engine:
     """Return the last engine that a file `jobs.py` builds."""
+    return engines_in(root, code, **settings)[-1]
+
+
+def engines_in(root: Path, code: str, **settings: str) -> list[Engine]:
+    """Return the engines that a file `jobs.py` builds."""
     text = HEAD + textwrap.dedent(code)
     project = Project(Settings(root=root, **settings))  # type: ignore[arg-type]
     decoded = sources.decode(text.encode())
     module = Module(root / "jobs.py", decoded, project, frozenset({"Call", "Name"}))
     calls = [call for call in module.nodes("Call") if isinstance(call, cst.Call)]
-    engines = [engine for call in calls if (engine := engine_of(call, module)) is not None]
-    return engines[-1]
+    return [engine for call in calls if (engine := engine_of(call, module)) is not None]
 
 
 OFF = [
@@ -748,3 +752,69 @@ def test_no_edit_repeats_a_password(call: str, tmp_path: Path) -> None:
     found = [item for batch in Run(Options((str(file),))).check() for item in batch]
     assert any(item.fix is not None for item in found)
     assert "hunter2" not in "".join(render(found))
+
+
+LISTENING = """
+from sqlalchemy import event
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"timeout": 5})
+other = create_async_engine("postgresql+asyncpg://db/other")
+"""
+OF_ENGINE = '@event.listens_for(engine.sync_engine, "do_connect")\n'
+DEF = "def connect(dialect, record, cargs, cparams):\n"
+NO_CACHE = '    cparams["statement_cache_size"] = 0\n'
+LISTENERS = {
+    "an item": (f"{OF_ENGINE}{DEF}{NO_CACHE}", True),
+    "an update": (f"{OF_ENGINE}{DEF}    cparams.update(statement_cache_size=0)\n", True),
+    "under any name": (
+        f"{OF_ENGINE}def set_up(_d, _r, _a, kw):\n    kw['statement_cache_size'] = 0\n",
+        True,
+    ),
+    "without a decorator": (
+        f'{DEF}{NO_CACHE}event.listen(engine.sync_engine, "do_connect", connect)\n',
+        True,
+    ),
+    "bound anew": (f"{OF_ENGINE}{DEF}    cparams |= {{'statement_cache_size': 0}}\n", None),
+    "a password": (f'{OF_ENGINE}{DEF}    cparams["password"] = token()\n', False),
+    "of another engine": (f"{OF_ENGINE.replace('engine.', 'other.')}{DEF}{NO_CACHE}", False),
+    "another event": (f"{OF_ENGINE.replace('do_connect', 'connect')}{DEF}{NO_CACHE}", False),
+    "of every engine": (
+        f"from sqlalchemy.engine import Engine\n{OF_ENGINE.replace('engine.sync_engine', 'Engine')}"
+        f"{DEF}{NO_CACHE}",
+        None,
+    ),
+    "of an engine that is given": (
+        "def listen(engine):\n" + textwrap.indent(f"{OF_ENGINE}{DEF}{NO_CACHE}", "    "),
+        None,
+    ),
+    "on a condition": (f"{OF_ENGINE}{DEF}    if pooled:\n    {NO_CACHE}", None),
+    "it connects": (f"{OF_ENGINE}{DEF}{NO_CACHE}    return dial(cparams)\n", None),
+    "handed on": (f"{OF_ENGINE}{DEF}    settle(cparams)\n", None),
+    "by names": (
+        '@event.listens_for(engine.sync_engine, "do_connect", named=True)\n'
+        'def connect(**kw):\n    kw["cparams"]["statement_cache_size"] = 0\n',
+        None,
+    ),
+    "a function that is not known": (
+        'from hooks import connect\nevent.listen(engine.sync_engine, "do_connect", connect)\n',
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "off"), LISTENERS.values(), ids=LISTENERS.keys())
+def test_listeners_have_the_last_word_on_connecting(
+    code: str, off: bool | None, tmp_path: Path
+) -> None:
+    engine, _ = engines_in(tmp_path, f"{LISTENING}{code}")
+    assert engine.is_off("statement_cache_size") is off
+    assert engine.connect_args.is_present("timeout")
+
+
+def test_a_listener_of_another_module(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        f"from sqlalchemy import event\nfrom jobs import engine\n{OF_ENGINE}{DEF}{NO_CACHE}"
+    )
+    (tmp_path / "jobs.py").write_text(f"{HEAD}{LISTENING}")
+    first, second = engines_in(tmp_path, LISTENING)
+    assert first.is_off("statement_cache_size") is True
+    assert second.is_off("statement_cache_size") is False

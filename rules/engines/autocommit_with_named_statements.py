@@ -35,6 +35,7 @@ engine is known, written in any case, in a dictionary or with `**`.
 Engines with asyncpg's own names are SG202's; with `pooler = "direct"` nothing is reported."""
     fix_safety = """\
 The name function becomes `lambda: ""`, and both caches are turned off where they are not: *safe*.
+A dictionary that others use as well is unpacked into a new one.
 *Absent* where the engine is built in another file, or `connect_args` comes with `**`."""
     since = "0.1.0"
     references = ("https://github.com/sqlalchemy/sqlalchemy/issues/12836",)

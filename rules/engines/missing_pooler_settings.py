@@ -32,9 +32,10 @@ as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone 
 
 With `pooler = "direct"` nothing is reported; where the pooler is not known, an engine with none of
 the settings is reported as not safe behind one. An engine on another driver, or whose settings
-cannot be followed, is no finding; anonymous names with a cache left on are SG205's. One that is on
-asyncpg in one arm alone, as its URL or a setting that only asyncpg has tells, is a finding. Where
-it is not known whether the URL sets `prepared_statement_cache_size`, asyncpg's own cache tells.
+cannot be followed, is no finding; what listeners to `do_connect` set counts. Anonymous names with a
+cache left on are SG205's. One that is on asyncpg in one arm alone, as its URL or a setting that
+only asyncpg has tells, is a finding. Where it is not known whether the URL sets
+`prepared_statement_cache_size`, asyncpg's own cache tells.
 
 Other answers in circulation and their worth:
 
@@ -51,7 +52,7 @@ Other answers in circulation and their worth:
 - Removing the dialect's `do_ping` mends the pool's ping alone."""
     fix_safety = """\
 What is missing is added to `connect_args`: where it stands inline, in the dictionary that a name
-stands for if the engine alone uses it, unpacked into a new one otherwise.
+stands for if nothing else of the project uses it, tests included, or unpacked into a new one.
 
 - *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
   SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.

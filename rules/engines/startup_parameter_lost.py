@@ -39,7 +39,8 @@ reported: a project that runs with such a setting is on Supavisor. `application_
 reported on Supavisor, though it always reads `Supavisor` there: no query depends on it."""
     fix_safety = """\
 Removing a setting of the driver from `server_settings` is *safe*: nothing could connect with it, or
-it was dropped. There is no fix for settings of the server: they belong to the role or the database
+it was dropped. It is *absent* where others than asyncpg's engines use the dictionary.
+There is no fix for settings of the server: they belong to the role or the database
 (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`)."""
     since = "0.1.0"
     references = (
@@ -307,7 +308,7 @@ engine = create_async_engine(
                 continue
             help_text = f"`{key}` is a setting of the driver: it belongs beside `server_settings`"
             try:
-                edits = removal(settings, key, module)
+                edits = removal(engine, settings, key, module)
             except NotFixableError as error:
                 yield Violation(where, said, f"{help_text}; not fixed: {error}")
             else:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Call, Constant, Display, Ref, Sequence, Store, lookup
+from session_guard.names.bindings import (
+    Call,
+    Constant,
+    Display,
+    Ref,
+    Sequence,
+    Store,
+    end_of,
+    lookup,
+)
 from session_guard.names.values import Dictionary, External, Literal, LocalFunction, Located
 
 if TYPE_CHECKING:
@@ -142,6 +151,13 @@ def keywords(call: Call, place: Place, home: Namespace) -> Contents:
     """Return the keyword arguments of a call; what comes with `**` where it is known."""
     items = tuple((None if k is None else Constant(k), v) for k, v in call.keywords)
     return of_display(Display(items, call.node), place, home)
+
+
+def apply_function(result: Contents, function: LocalFunction, name: str) -> None:
+    """Apply to a dictionary what a function does to it, which is given it as `name`."""
+    given = Dictionary(Display((), None), function.definition.place, function.home)
+    at = end_of(function.definition.scope)
+    _follow_name(result, given, name, at, function.home, 0)
 
 
 def is_list(entries: Iterable[Entry]) -> bool:
