@@ -459,32 +459,33 @@ def test_it_may_be_bound_to_what_has_another_name(handler: str, tmp_path: Path) 
     assert committed.fix is not None
 
 
-ENGINE, REST = STANDARD.split("def get_background_task_session_factory", 1)
-FACTORY, OPENING = REST.split("@asynccontextmanager", 1)
-HEAD = ENGINE.split("DATABASE_URL =")[0]
-FACTORY = f"def get_background_task_session_factory{FACTORY}"
-OPENING = f"@asynccontextmanager{OPENING}"
+ITS_ENGINE, REST = STANDARD.split("def get_background_task_session_factory", 1)
+ITS_FACTORY, ITS_OPENING = REST.split("@asynccontextmanager", 1)
+ITS_IMPORTS = ITS_ENGINE.split("DATABASE_URL =")[0]
+ITS_FACTORY = f"def get_background_task_session_factory{ITS_FACTORY}"
+ITS_OPENING = f"@asynccontextmanager{ITS_OPENING}"
 APART = {
     "the engine": {
-        "app/db/engine.py": ENGINE,
-        "app/db/__init__.py": f"{HEAD}from app.db.engine import engine\n\n{FACTORY}{OPENING}",
+        "app/db/engine.py": ITS_ENGINE,
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.db.engine import engine\n\n"
+        f"{ITS_FACTORY}{ITS_OPENING}",
     },
     "engine and factory": {
-        "app/db/engine.py": ENGINE + FACTORY,
-        "app/db/__init__.py": f"{HEAD}from app.db.engine import *\n\n{OPENING}",
+        "app/db/engine.py": ITS_ENGINE + ITS_FACTORY,
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.db.engine import *\n\n{ITS_OPENING}",
     },
     "each in a file": {
-        "app/engine.py": ENGINE,
-        "app/factory.py": f"{HEAD}from app.engine import engine\n\n{FACTORY}",
-        "app/db/__init__.py": f"{HEAD}from app.engine import engine\n"
-        f"from app.factory import background_task_session_factory\n\n{OPENING}",
+        "app/engine.py": ITS_ENGINE,
+        "app/factory.py": f"{ITS_IMPORTS}from app.engine import engine\n\n{ITS_FACTORY}",
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.engine import engine\n"
+        f"from app.factory import background_task_session_factory\n\n{ITS_OPENING}",
     },
     "the engine, made by a function": {
-        "app/engine.py": ENGINE.replace(
+        "app/engine.py": ITS_ENGINE.replace(
             "engine = create_async_engine(", "def make():\n  return create_async_engine("
         ),
-        "app/db/__init__.py": f"{HEAD}from app.engine import make\n\n"
-        f"engine = make()\n\n{FACTORY}{OPENING}",
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.engine import make\n\n"
+        f"engine = make()\n\n{ITS_FACTORY}{ITS_OPENING}",
     },
 }
 
@@ -494,7 +495,7 @@ APART = {
 def test_what_it_imports_its_engine_and_factory_from_may_build_them(
     files: dict[str, str], configured: bool, tmp_path: Path
 ) -> None:
-    other = ENGINE + "\nanother_factory = async_sessionmaker(engine)\n"
+    other = ITS_ENGINE + "\nanother_factory = async_sessionmaker(engine)\n"
     files = {**files, "app/__init__.py": "", "app/other.py": other}
     files["app/jobs.py"] = JOB.format(module="app.db")
     table = 'handler = "app.db"' if configured else ""
