@@ -17,7 +17,7 @@ from session_guard.former_engine import DATABASE_URL, NotToldError, Source
 from session_guard.handler import CONTEXT_MANAGER
 from session_guard.modules import ModuleIndex
 from session_guard.names import openings
-from session_guard.sources import WriteError, write_atomically
+from session_guard.writing import WriteError, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
