@@ -338,9 +338,12 @@ CLOSED_BY_HAND = {
         """
         async def job(name):
             session = AsyncSession(engine)
+
+            # the user
             user = User(
                 name=name,
             )
+
             try:
                 session.add(user)
                 await session.commit()
@@ -350,6 +353,7 @@ CLOSED_BY_HAND = {
         """
         async def job(name):
             async with get_background_session() as session:
+                # the user
                 user = User(
                     name=name,
                 )

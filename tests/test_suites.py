@@ -84,7 +84,7 @@ def last():
 LAYOUTS = {
     "LF, and a comment at the end": SOURCE + "  # the end\n",
     "mixed": SOURCE.replace(":\n", ":\r\n"),
-    "tabs": SOURCE.replace("    ", "\t"),
+    "tabs": SOURCE.replace("  ", "\t"),
     "CRLF, and no newline at the end": SOURCE.rstrip("\n").replace("\n", "\r\n"),
 }
 
