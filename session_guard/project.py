@@ -485,22 +485,30 @@ class Project:
         `Depends(get_db)` tells `fastapi`, wherever in the project it stands.
         """
         found = set[str]()
-        paths = self._own_files(
-            lambda data: name.encode() in data and _INJECTS.search(data) is not None
-        )
+        paths = [path for path in self._injecting if name.encode() in _data(path)]
         others = (self.names_of(path) for path in paths if path != home.path)
         for names in filter(None, (home, *others)):
             for call, place in names.scope.calls:
+                makers = names.evaluate(call.function, place)
+                packages = set(filter(None, map(evaluation.injecting_package, makers)))
                 wanted = evaluation.dependency(call)
-                if isinstance(wanted, Ref) and any(
-                    isinstance(value, values.LocalFunction)
-                    and value.home.path == home.path
-                    and value.definition.name == name
-                    for value in names.evaluate(wanted, end_of(place.scope))
+                if (
+                    wanted is not None
+                    and packages
+                    and any(
+                        isinstance(value, values.LocalFunction)
+                        and value.home.path == home.path
+                        and value.definition.name == name
+                        for value in names.evaluate(wanted, end_of(place.scope))
+                    )
                 ):
-                    makers = names.evaluate(call.function, place)
-                    found.update(filter(None, map(evaluation.injecting_package, makers)))
+                    found |= packages
         return frozenset(found)
+
+    @cached_property
+    def _injecting(self) -> tuple[Path, ...]:
+        """The files that may tell a framework what to call for parameters."""
+        return tuple(self._own_files(lambda data: _INJECTS.search(data) is not None))
 
     def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
         """Return whether the project hands a function of a module to what adds routes."""

@@ -9,7 +9,6 @@ from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusi
 
 from session_guard.arguments import NotFixableError
 from session_guard.names.from_libcst import children, walk
-from session_guard.rendering import indentation
 from session_guard.spans import Change, Lines
 
 if TYPE_CHECKING:
@@ -34,7 +33,9 @@ class Relaid:
         self.changes: list[Change] = []
         self.moved: list[tuple[int, int]] = []
         """The offsets of what stays, and is indented anew."""
-        written = _Written(module, new, indentation(module, old))
+        first, _ = module.lines.span(module.position(old))
+        own = module.tree.default_indent if old.indent is None else old.indent
+        written = _Written(module, new, module.lines.before(first).removesuffix(own))
         start, end = module.extent(old)
         behind = written.end
         if not module.text[start:end].endswith(("\n", "\r")):  # at the end of a file without one

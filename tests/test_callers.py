@@ -310,6 +310,10 @@ NO_DEPENDENCY = {
         ROUTES,
     ),
     "a method": ("class Db:\n" + textwrap.indent(COMMITS, "    "), ROUTES),
+    "a method called like one": (
+        "async def get_db():\n    return None\n\n\nclass Db:\n" + textwrap.indent(COMMITS, "    "),
+        ROUTES,
+    ),
     "an inner function": ("def make():\n" + textwrap.indent(COMMITS, "    "), ROUTES),
 }
 

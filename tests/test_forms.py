@@ -114,6 +114,25 @@ CLOSED_BY_HAND = {
                 await session.commit()  # all or nothing
         """,
     ),
+    "a last commit above a comment stays": (
+        """
+        async def job(name):
+            session = AsyncSession(engine)
+            try:
+                session.add(User(name=name))
+                await session.commit()
+                # stored
+            finally:
+                await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+                await session.commit()
+                # stored
+        """,
+    ),
     "a commit alone stays": (
         """
         async def job(name):
@@ -338,9 +357,12 @@ CLOSED_BY_HAND = {
         """
         async def job(name):
             session = AsyncSession(engine)
+
+            # the user
             user = User(
                 name=name,
             )
+
             try:
                 session.add(user)
                 await session.commit()
@@ -350,6 +372,7 @@ CLOSED_BY_HAND = {
         """
         async def job(name):
             async with get_background_session() as session:
+                # the user
                 user = User(
                     name=name,
                 )
@@ -515,6 +538,34 @@ def test_closed_by_hand(before: str, after: str | None, project: Project) -> Non
     once = fixed(project, data)
     assert once.decode() == expected
     assert fixed(project, once) == once
+
+
+def test_an_import_is_not_added_to_a_block_while_that_is_indented(project: Project) -> None:
+    (project.settings.root / "app" / "core.py").write_text("from app.db import engine\n")
+    before = """\
+async def job(name):
+    session = AsyncSession(engine)
+    try:
+        from app.core import engine as core
+        async with AsyncSession(core) as other:
+            print(await other.get(User, name))
+    except OSError:
+        logging.info("no")
+        raise
+    finally:
+        await session.close()
+"""
+    after = """\
+async def job(name):
+    async with get_background_session() as session:
+        try:
+            async with get_background_session() as other:
+                print(await other.get(User, name))
+        except OSError:
+            logging.info("no")
+            raise
+"""
+    assert fixed(project, (BEFORE + before).encode()).decode() == AFTER + after
 
 
 LAYOUTS: dict[str, Callable[[str], bytes]] = {

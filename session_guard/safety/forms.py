@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,8 @@ class Form:
             return ((call, replacement), (self.replaced, block))
         if self.suite is None or self.name is None:
             return ((call, replacement),)
+        if isinstance(block, cst.IndentedBlock) and block.body[0] in self.suite.body:
+            block = _without_gap_above(block)
         statement = cst.With(
             items=[cst.WithItem(replacement, cst.AsName(cst.Name(self.name)))],
             body=block,
@@ -72,6 +75,14 @@ class Form:
         first = lines.index(self.whole[0])  # type: ignore[arg-type]  # it is one of them
         lines[first : first + len(self.whole)] = [statement]
         return ((self.suite, self.suite.with_changes(body=lines)),)
+
+
+def _without_gap_above(block: cst.IndentedBlock) -> cst.IndentedBlock:
+    """Return a block without the blank lines that its first statement had above it."""
+    first, *others = block.body
+    assert isinstance(first, (cst.SimpleStatementLine, cst.BaseCompoundStatement))
+    lines = list(itertools.dropwhile(lambda line: line.comment is None, first.leading_lines))
+    return block.with_changes(body=[first.with_changes(leading_lines=lines), *others])
 
 
 def form_of(call: cst.Call, module: Module) -> Form:
