@@ -431,6 +431,15 @@ def test_statements_of_one_line_go_together(project: Project) -> None:
     assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
 
 
+def test_what_is_done_between_imports_stays_before_the_new_one(project: Project) -> None:
+    top = "import app.zeta\nfrom dotenv import load_dotenv\n\nload_dotenv()\n\n{}"
+    before = top.format(HEAD + "from app.db import engine\n") + OPENED
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    after = top.format(IMPORT + "\n") + MENDED
+    assert fixed(project, before.replace("app.db", "app.core").encode()).decode() == after
+
+
 def test_a_block_is_never_left_empty(project: Project) -> None:
     before = (
         "with lock:\n    from sqlalchemy.ext.asyncio import AsyncSession\n"
@@ -588,6 +597,11 @@ IN_FUNCTIONS = {
         "async def job():\n    # now\n    {opened}\n        await s.commit()\n",
         "async def job():\n    {imported}\n\n    # now\n    {mended}\n        await s.commit()\n",
     ),
+    "above a comment behind a gap": (
+        'async def job():\n    """Work."""\n\n    # now\n    {opened}\n        await s.commit()\n',
+        'async def job():\n    """Work."""\n\n    {imported}\n\n    # now\n    {mended}\n'
+        "        await s.commit()\n",
+    ),
     "among other imports": (
         "async def job():\n    import os\n\n    from app.core import a\n    from app.z import b\n\n"
         "    {opened}\n        await s.commit(os, a, b)\n",
@@ -639,6 +653,12 @@ AS_RUFF_HAS_IT = {
         "os, httpx",
     ),
     "its own section alone": (SA + "\nfrom app.core import engine\n", "1"),
+    "behind what is to be done before": (
+        "import os\n\nfrom app.zeta import b\n\nos.chdir('/')\n\n"
+        + SA
+        + "\nfrom app.core import engine\n",
+        "b",
+    ),
     "behind __future__ and a docstring": (
         '"""Jobs."""\n\nfrom __future__ import annotations\n\n'
         + SA
