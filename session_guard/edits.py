@@ -183,9 +183,13 @@ def _with_gap(removal: Change, lines: Lines) -> Change:
     first, behind = lines.line_at(removal.start), lines.line_at(removal.end)
     before = lines.text(first - 1).strip() if first > 1 else ""
     is_set_apart = not before or before.endswith(":")
-    if is_set_apart and removal.end < lines.length and not lines.text(behind).strip():
-        return Change(removal.start, lines.start(behind + 1), "")
-    return removal
+    end = removal.end
+    while is_set_apart and end < lines.length and not lines.text(behind).strip():
+        behind += 1
+        end = lines.start(behind)
+        if first > 1:
+            break  # at the beginning of a file no blank line is left
+    return Change(removal.start, end, "")
 
 
 def _in_bytes(changes: Iterable[Change], decoded: Decoded) -> Iterable[Edit]:

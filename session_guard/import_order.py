@@ -78,7 +78,7 @@ class Order:
         any more in the end.
         """
         found = [(line, s) for line in lines if (s := _import_of(line)) is not None]
-        related = [(line, s) for line, s in found if _family(module_of(s)) == _family(wanted)]
+        related = [(line, s) for line, s in found if is_related(wanted, line)]
         if not related:
             found = [(line, s) for line, s in found if id(line) not in gone] or found
             own = self._section(wanted)
@@ -152,6 +152,12 @@ def natural(text: str) -> tuple[object, ...]:
     """Return what sorts names without regard to case, and `v2` before `v10`."""
     parts = re.split(r"(\d+)", text.lower())
     return tuple((n % 2, int(p) if n % 2 else 0, p) for n, p in enumerate(parts)), text
+
+
+def is_related(module: str, line: cst.SimpleStatementLine) -> bool:
+    """Return whether a line imports from the package that `module` is in."""
+    statement = _import_of(line)
+    return statement is not None and _family(module_of(statement)) == _family(module)
 
 
 def _family(module: str) -> str:

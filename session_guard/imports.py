@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
-from session_guard.import_order import Order
+from session_guard.import_order import Order, is_related
 from session_guard.names.from_libcst import ImportStatement, module_name
 from session_guard.rendering import comments, indentation, line_of, rendered
 from session_guard.spans import Change
@@ -167,7 +167,7 @@ def _new_statement(
 ) -> Change:
     """Return the change that adds a statement; the lines `gone` are taken away by another."""
     block: Sequence[cst.CSTNode] = module.tree.body
-    near: Sequence[cst.SimpleStatementLine] = [line for line in block if _is_import(line)]
+    near = _run_at_top(module, wanted)
     if wanted.function is not None:
         block, near = wanted.function.body.body, _imports_at_start(wanted.function)
     elif wanted.beside is not None and _is_local(module, wanted.beside):
@@ -187,6 +187,22 @@ def _new_statement(
         return _inserted(module, first, wanted, order, lines, before=True, blank=blank)
     at = len(module.text)
     return Change(at, at, f"{module.tree.default_newline}from {wanted.module} import {wanted.name}")
+
+
+def _run_at_top(module: Module, wanted: Import) -> list[cst.SimpleStatementLine]:
+    """Return the imports among which one at the top of the file goes, without others between them.
+
+    What stands between two runs may have to be done before the second, such as reading `.env`.
+    """
+    if wanted.beside is not None and _is_at_top(module, wanted.beside):
+        return _run_of(module, line_of(module, wanted.beside))
+    runs = [
+        [line for line in lines if _is_import(line)]
+        for is_run, lines in itertools.groupby(module.tree.body, _is_import)
+        if is_run
+    ]
+    related = [run for run in runs if any(is_related(wanted.module, line) for line in run)]
+    return next(iter((*reversed(related), *runs)), [])
 
 
 def _run_of(module: Module, line: cst.CSTNode) -> list[cst.SimpleStatementLine]:
@@ -222,7 +238,7 @@ def _inserted(
     gap = newline if is_apart else newline * blank
     if before:
         number = module.position(line).start.line
-        while _is_comment_about(lines, number):
+        while _is_comment_about(lines, number, to_a_section=not blank):
             number -= 1
         at = lines.start(number)
         return Change(at, at, f"{indent}{text}{newline}{gap}")
@@ -232,17 +248,17 @@ def _inserted(
     return Change(at, at, f"{gap}{indent}{text}{newline}")
 
 
-def _is_comment_about(lines: Lines, number: int) -> bool:
+def _is_comment_about(lines: Lines, number: int, *, to_a_section: bool) -> bool:
     """Return whether the line above one is a comment that belongs to it.
 
-    A comment at the head of a section belongs to all of that.
+    A comment at the head of the file, or of a section of imports, belongs to all of that.
     """
     if number < 2 or not lines.text(number - 1).lstrip().startswith("#"):
         return False
     first = number - 1
     while first > 1 and lines.text(first - 1).lstrip().startswith("#"):
         first -= 1
-    return first > 1 and bool(lines.text(first - 1).strip())
+    return first > 1 and not (to_a_section and not lines.text(first - 1).strip())
 
 
 # -- rewriting a statement ------------------------------------------------------------------------

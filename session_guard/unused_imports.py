@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.from_libcst import ImportStatement, children, dotted_parts
+from session_guard.names.from_libcst import ImportStatement, children, dotted_parts, walk
 from session_guard.rule import Appended
 
 if TYPE_CHECKING:
@@ -114,10 +114,12 @@ def is_use(module: Module, name: cst.Name) -> bool:
 
 def _quoted_names(module: Module) -> frozenset[str]:
     """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
-    collector = _Strings()
-    module.tree.visit(collector)
     names: set[str] = set()
-    waiting = [str(node.evaluated_value) for node in collector.found if _is_code(module, node)]
+    waiting = [
+        str(node.evaluated_value)
+        for node in walk(module.tree)
+        if isinstance(node, (cst.SimpleString, cst.ConcatenatedString)) and _is_code(module, node)
+    ]
     while waiting:
         text = waiting.pop()
         try:
@@ -165,19 +167,6 @@ def _is_generic(node: cst.CSTNode) -> bool:
     """Return whether `node[...]` is a type, by the names that types have."""
     name = (dotted_parts(node) or ("",))[-1]
     return name[:1].isupper() or name in _GENERICS
-
-
-class _Strings(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.SimpleString | cst.ConcatenatedString] = []
-
-    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
-        self.found.append(node)
-
-    def visit_ConcatenatedString(  # noqa: N802 - LibCST's name
-        self, node: cst.ConcatenatedString
-    ) -> None:
-        self.found.append(node)
 
 
 def aliases(module: Module, unused: Unused) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +17,11 @@ from session_guard.fixer import fix
 from session_guard.project import Project
 from session_guard.registry import load_rules
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))
+OPENINGS = tuple(rule for rule in RULES if rule.code in ("SG101", "SG103"))
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 
 
@@ -424,6 +431,15 @@ def test_statements_of_one_line_go_together(project: Project) -> None:
     assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
 
 
+def test_what_is_done_between_imports_stays_before_the_new_one(project: Project) -> None:
+    top = "import app.zeta\nfrom dotenv import load_dotenv\n\nload_dotenv()\n\n{}"
+    before = top.format(HEAD + "from app.db import engine\n") + OPENED
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    after = top.format(IMPORT + "\n") + MENDED
+    assert fixed(project, before.replace("app.db", "app.core").encode()).decode() == after
+
+
 def test_a_block_is_never_left_empty(project: Project) -> None:
     before = (
         "with lock:\n    from sqlalchemy.ext.asyncio import AsyncSession\n"
@@ -581,6 +597,11 @@ IN_FUNCTIONS = {
         "async def job():\n    # now\n    {opened}\n        await s.commit()\n",
         "async def job():\n    {imported}\n\n    # now\n    {mended}\n        await s.commit()\n",
     ),
+    "above a comment behind a gap": (
+        'async def job():\n    """Work."""\n\n    # now\n    {opened}\n        await s.commit()\n',
+        'async def job():\n    """Work."""\n\n    {imported}\n\n    # now\n    {mended}\n'
+        "        await s.commit()\n",
+    ),
     "among other imports": (
         "async def job():\n    import os\n\n    from app.core import a\n    from app.z import b\n\n"
         "    {opened}\n        await s.commit(os, a, b)\n",
@@ -632,6 +653,12 @@ AS_RUFF_HAS_IT = {
         "os, httpx",
     ),
     "its own section alone": (SA + "\nfrom app.core import engine\n", "1"),
+    "behind what is to be done before": (
+        "import os\n\nfrom app.zeta import b\n\nos.chdir('/')\n\n"
+        + SA
+        + "\nfrom app.core import engine\n",
+        "b",
+    ),
     "behind __future__ and a docstring": (
         '"""Jobs."""\n\nfrom __future__ import annotations\n\n'
         + SA
@@ -725,7 +752,7 @@ def ruff(root: Path, *arguments: str) -> set[str]:
     return {Path(found["filename"]).name for found in json.loads(done.stdout)}
 
 
-def lay_project(root: Path, style: str, *, is_told: bool) -> Project:
+def lay_project(root: Path, style: str, is_told: bool) -> Project:
     """Lay out a project with an engine of its own module, and the style that ruff has."""
     start = STANDARD.index("engine = create_async_engine(")
     end = STANDARD.index("\n)\n", start) + 3
@@ -754,7 +781,7 @@ def compared(root: Path, project: Project, sources: dict[str, str]) -> dict[str,
     assert sources
     for name, text in sources.items():
         path = root / "app" / name
-        result = fix(name, path, text.encode(), project, RULES, unsafe=False)
+        result = fix(name, path, text.encode(), project, OPENINGS, unsafe=False)
         assert result.data != text.encode(), f"{name} was not fixed: {result.remaining}"
         path.write_bytes(result.data)
     return {
@@ -768,7 +795,7 @@ def compared(root: Path, project: Project, sources: dict[str, str]) -> dict[str,
 def test_ruff_finds_nothing_where_it_found_nothing(
     style: str, is_told: bool, tmp_path: Path
 ) -> None:
-    project = lay_project(tmp_path, style, is_told=is_told)
+    project = lay_project(tmp_path, style, is_told)
     sources = {}
     for number, (imports, uses) in enumerate(AS_RUFF_HAS_IT.values()):
         opened = "AsyncSession(engine)"
@@ -783,7 +810,7 @@ def test_ruff_finds_nothing_where_it_found_nothing(
 
 
 def test_the_examples_are_as_ruff_has_them(tmp_path: Path) -> None:
-    lay_project(tmp_path, "", is_told=True)
+    lay_project(tmp_path, "", True)
     for number, (imports, uses) in enumerate(AS_RUFF_HAS_IT.values()):
         (tmp_path / "app" / f"job_{number}.py").write_text(imports + JOBS.format("x", f"({uses})"))
     assert ruff(tmp_path, "--select=I") == set()
@@ -852,3 +879,49 @@ def test_an_import_that_others_have_from_elsewhere_goes(other: str, project: Pro
     (root / "app" / "other.py").write_text(other)
     (root / "app" / "jobs.py").write_text(BEFORE)
     assert fixed(project, BEFORE.encode()).decode() == AFTER
+
+
+# In real files these stand among the imports that are there, and some of the code in them.
+INJECTED = (
+    (SA + "from app.core import engine\n", "AsyncSession(engine)", "1"),
+    ("from app.core import SessionLocal\n", "SessionLocal()", "1"),
+    (SA + "from .core import engine\n", "AsyncSession(engine)", "1"),
+    (SA + "from app.db import Base, engine, setup\n", "AsyncSession(engine)", "Base, setup"),
+    (SA + "from app import core\n", "AsyncSession(core.engine)", "1"),
+    (SA + "import app.core as core\n", "AsyncSession(core.engine)", "1"),
+    (SA + "from app.db import engine as e, setup\n", "AsyncSession(e)", "setup"),
+)
+REAL_PACKAGES = ("hypothesis", "libcst", "mypy", "pydantic", "sqlmodel", "virtualenv")
+
+
+def real_files() -> Iterator[Path]:
+    """Yield files of packages that tests are run with, spread over each of them."""
+    for name in REAL_PACKAGES:
+        found = importlib.util.find_spec(name)
+        assert found is not None
+        package = Path(str(found.origin)).parent
+        files = sorted(package.rglob("*.py"))
+        files = [f for f in files if f.name != "__init__.py" and 500 < f.stat().st_size < 3000]
+        yield from files[:: len(files) // 4 + 1]
+
+
+@pytest.mark.parametrize("style", ["default", "one name to a statement", "aliases with others"])
+def test_ruff_finds_nothing_in_real_files_where_it_found_nothing(
+    style: str, tmp_path: Path
+) -> None:
+    project = lay_project(tmp_path, *STYLES[style])
+    sources = {}
+    for number, path in enumerate(real_files()):
+        text = path.read_text(encoding="utf-8")
+        imports = [
+            statement.end_lineno
+            for statement in ast.parse(text).body
+            if isinstance(statement, (ast.Import, ast.ImportFrom))
+        ]
+        if imports and "engine" not in text:
+            injected, opened, uses = INJECTED[number % len(INJECTED)]
+            lines = text.splitlines(keepends=True)
+            lines.insert(imports[-1], injected)
+            sources[f"real_{number}.py"] = "".join(lines) + JOBS.format(opened, uses)
+    assert len(sources) > 15
+    assert compared(tmp_path, project, sources) == {}
