@@ -854,6 +854,63 @@ FORMS = {
         "unsafe",
         "`user` is used where an error",
     ),
+    "made before it, and used in an `except` round it": (
+        """
+        async def job():
+            user = User(name="a")
+            try:
+                async with AsyncSession(engine) as s:
+                    s.add(user)
+                    await s.commit()
+            except OSError:
+                print(user.name)
+        """,
+        "safe",
+        "",
+    ),
+    "made before it, kept by its last commit, and used in an `except` round it": (
+        """
+        async def job():
+            user = User(name="a")
+            try:
+                async with AsyncSession(engine, expire_on_commit=False) as s:
+                    s.add(user)
+                    await s.commit()
+            except OSError:
+                print(user.name)
+        """,
+        "safe",
+        "",
+    ),
+    "made before it, kept by a commit, and used in an `except` round it": (
+        """
+        async def job():
+            user = User(name="a")
+            try:
+                async with AsyncSession(engine, expire_on_commit=False) as s:
+                    s.add(user)
+                    await s.commit()
+                    await s.execute(select(Order))
+            except OSError:
+                print(user.name)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "made before it, and taken in again after an error": (
+        """
+        async def job():
+            user = User(name="a")
+            try:
+                async with AsyncSession(engine) as s:
+                    s.add(user)
+                    await s.commit()
+            except OSError:
+                await send(user)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
     "used in a `finally` round it": (
         """
         async def job():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import lookup
+from session_guard.names.bindings import Call, Constant, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.openings import opening
 from session_guard.safety.loaded import TAKES
@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 
 
 def reasons_behind(
-    module: Module, block: cst.BaseSuite, tracked: frozenset[str], *, expired: bool, kept: bool
+    module: Module,
+    block: cst.BaseSuite,
+    tracked: frozenset[str],
+    *,
+    expires: bool,
+    expired: bool,
+    kept: bool,
 ) -> list[str]:
     """Return why the objects of a block, by their names `tracked`, may be others behind it.
 
-    `expired` says whether its own commits had expired them; `kept` whether an error that left it
-    did not.
+    `expires` says whether its own commits expire them, `expired` whether one may have done so, and
+    `kept` whether an error that left it did not.
     """
-    behind = _Behind(module, block, tracked)
+    behind = _Behind(module, block, tracked, expires=expires)
     reasons = []
     used = next(behind.after_an_error(), None) if kept else None
     if used is not None:
@@ -49,8 +55,11 @@ def reasons_behind(
 
 
 class _Behind:
-    def __init__(self, module: Module, block: cst.BaseSuite, tracked: frozenset[str]) -> None:
+    def __init__(
+        self, module: Module, block: cst.BaseSuite, tracked: frozenset[str], *, expires: bool
+    ) -> None:
         self._module = module
+        self._expires = expires
         self._tracked = tracked
         self._around: list[cst.CSTNode] = [block]
         for holder in module.ancestors(block):
@@ -135,13 +144,49 @@ class _Behind:
         )
 
     def _is_use(self, name: cst.Name) -> bool:
-        """Return whether a name is read for more than to see whether it holds an object."""
+        """Return whether a name is read for more than a rollback leaves as it is."""
         parent = self._module.parent(name)
+        if isinstance(parent, cst.Attribute) and self._is_new(name):
+            return False
         if isinstance(parent, (cst.AssignTarget, cst.AsName)):
             return False
         if isinstance(parent, cst.Comparison) and len(parent.comparisons) == 1:
             return not isinstance(parent.comparisons[0].operator, (cst.Is, cst.IsNot))
         return True
+
+    def _is_new(self, name: cst.Name) -> bool:
+        """Return whether a name holds what the program made itself, and a rollback does not expire.
+
+        It would be expired where a commit had stored it before.
+        """
+        if not self._expires and not self._commits_last():
+            return False
+        scope = self._module.place(name).scope
+        return all(
+            isinstance(binding.value, Constant)
+            or (
+                isinstance(binding.value, Call)
+                and isinstance(binding.value.function, Ref)
+                and binding.value.function.parts[-1][:1].isupper()
+            )
+            for binding in scope.bindings.get(name.value, ())
+        )
+
+    def _commits_last(self) -> bool:
+        """Return whether the block's only commit is its last statement."""
+        block = self._around[0]
+        assert isinstance(block, cst.BaseSuite)
+        commits = [
+            part
+            for part in walk(block)
+            if isinstance(part, cst.Attribute) and part.attr.value == "commit"
+        ]
+        last = block.body[-1]
+        return (
+            isinstance(last, cst.SimpleStatementLine)
+            and len(commits) == 1
+            and any(part is commits[0] for part in walk(last))
+        )
 
     def _is_from_block(self, name: cst.Name) -> bool:
         """Return whether what a name holds may have been bound in a run of the block before."""

@@ -127,7 +127,12 @@ def reasons_against(
     analysis.leave(state, block)
     begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
     behind = reasons_behind(
-        module, block, analysis.tracked, expired=analysis.expired, kept=not begins
+        module,
+        block,
+        analysis.tracked,
+        expires=terms.expiry_ends,
+        expired=analysis.expired,
+        kept=not begins,
     )
     return [*analysis.reasons, *behind]
 

@@ -535,6 +535,63 @@ class Writer:
             if self.chance(80):
                 self.line("await t.commit()")
 
+    def trap(self) -> None:
+        """Do what differs under the handler, with other steps between; no safe fix may follow."""
+        key = self.key()
+        read = self.one(
+            f"u = await s.get(User, {key})",
+            f"u = await s.scalar(select(User).where(User.id == {key}))",
+            f"u = (await s.execute(select(User).where(User.id == {key}))).scalar_one_or_none()",
+            "us = (await s.scalars(select(User).order_by(User.id))).all(); u = us[0]",
+        )
+        show = "print(u and u.name, u and u.visits)"
+        value = self.one("10", "20", "u.visits", "30")
+        kind = self.random.randint(0, 6)
+        if kind == 0:  # a query that sees what was not flushed
+            self.line(self.one(f"s.add(Order(user_id={key}, kind='late'))", "await s.delete(o)"))
+            self.between()
+            self.line("print(await s.scalar(select(func.count()).select_from(Order)))")
+            self.wrote()
+        elif kind == 1:  # a change that a query sees
+            for line in (read, f"u.visits = {self.random.randint(40, 60)}"):
+                self.line(line)
+            self.between()
+            self.line("print(await s.scalar(select(func.sum(User.visits))))")
+            self.wrote()
+        elif kind == 2:  # a poll
+            for line in (read, show, "await s.commit()"):
+                self.line(line)
+            self.between()
+            for line in ("await asyncio.sleep(0)", read.replace("u =", "v =", 1), "print(v.name)"):
+                self.line(line)
+        elif kind == 3:  # a poll in a loop
+            with self.inside(self.one("for i in range(2):", "while (n := n + 1) < 3:")):
+                for line in (read, show, "await s.commit()", "await asyncio.sleep(0)"):
+                    self.line(line)
+                    self.between()
+        elif kind == 4:  # a heartbeat
+            for line in (read, f"u.visits = {value}", "await s.commit()", "await asyncio.sleep(0)"):
+                self.line(line)
+                self.between()
+            self.line(f"u.visits = {value if value != 'u.visits' else '10'}")
+            self.wrote()
+        elif kind == 5:  # an error that is swallowed
+            with self.inside("try:"):
+                self.line(self.one("s.add(User(name='ada'))", "s.add(User(id=1, name='x'))"))
+                self.between()
+                self.line("await s.flush()")
+            with self.inside(self.one("except Exception:", "except Exception as error:")):
+                self.line(self.one("print('skipped')", "pass", "print('no'); n = -1"))
+        else:  # a write behind the commit
+            self.line("await s.commit()")
+            self.between()
+            self.line(f"await s.execute(update(User).where(User.id == {key}).values(visits=1))")
+
+    def between(self) -> None:
+        """Mostly nothing, or another step."""
+        if self.chance(30):
+            self.step()
+
     def some(self, most: int) -> None:
         for _ in range(self.random.randint(1, most)):
             if self.budget <= 0 and len(self.lines) > 1:
@@ -600,7 +657,7 @@ class Writer:
         self.lists.clear()
         self.results.clear()
         match self.random.randint(0, 9):
-            case 0 | 1 | 2 | 3:
+            case 0 | 1 | 2:
                 self.write_share, self.odd_share = 0, 0
             case 9:
                 self.write_share, self.odd_share = 30, 10
@@ -608,7 +665,13 @@ class Writer:
                 self.write_share, self.odd_share = 35, 0
         self.budget = self.random.randint(1, 9)
         with self.inside(f"async with {opening}:"):
-            self.some(6)
+            if self.chance(20):
+                self.some(2)
+                self.trap()
+                self.some(2)
+                self.dirty = True
+            else:
+                self.some(6)
             if self.dirty and not self.begins and self.chance(92):
                 self.commit()
             if self.chance(20):

@@ -152,8 +152,8 @@ class Outcome:
     @property
     def never_ran(self) -> bool:
         """Whether it used attributes that are not loaded, which no async session allows."""
-        words = {word for line in (*self.printed, *self.results) for word in line.split()}
-        return not FAILED_BEFORE.isdisjoint(words)
+        lines = (*self.printed, *self.results)
+        return any(failure in line for line in lines for failure in FAILED_BEFORE)
 
 
 class Shop:
@@ -226,7 +226,7 @@ class Shop:
 def shown(value: object) -> str:
     """Return what a value looks like; of an object its class, since it may have expired."""
     if isinstance(value, (tuple, list)) or type(value).__name__ == "Row":
-        return f"[ {' , '.join(map(shown, value))} ]"
+        return f"[{', '.join(map(shown, value))}]"
     if value is None or isinstance(value, (str, int, float, bool)):
         return repr(value)
     return type(value).__name__

@@ -179,6 +179,16 @@ SAME = {
         except Stop as stop:
             print(stop.what)
         """,
+    "made before the block, and used after an error": """\
+        user = User(name="zoe")
+        try:
+            async with AsyncSession(engine) as s:
+                s.add(user)
+                await s.flush()
+                raise Stop
+        except Stop:
+            print(user.name, user.id, user.visits)
+        """,
     "a stream that is left": """\
         async with AsyncSession(engine) as s:
             async for row in await s.stream(select(User.id, User.name).order_by(User.id)):
@@ -320,6 +330,33 @@ DIFFERENT = {
                 raise Stop
         except Stop:
             print(user.name)
+        """,
+        "`user` is used where an error",
+    ),
+    "uses what it stored before an error": (
+        """\
+        user = User(name="zoe")
+        try:
+            async with AsyncSession(engine, expire_on_commit=False) as s:
+                s.add(user)
+                await s.commit()
+                print(await s.scalar(select(func.count()).select_from(Order)))
+                raise Stop
+        except Stop:
+            print(user.name)
+        """,
+        "`user` is used where an error",
+    ),
+    "takes in again what it made before an error": (
+        """\
+        user = User(name="zoe")
+        try:
+            async with AsyncSession(engine) as s:
+                s.add(user)
+                await s.flush()
+                raise Stop
+        except Stop:
+            await store_again(user, "add")
         """,
         "`user` is used where an error",
     ),
