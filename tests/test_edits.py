@@ -614,6 +614,22 @@ def test_an_import_that_others_have_from_elsewhere_goes(other: str, project: Pro
     assert fixed(project, BEFORE.encode()).decode() == AFTER
 
 
+def test_a_name_that_a_function_makes_global_is_no_import(project: Project) -> None:
+    code = """\
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+def setup():
+    global Opens
+    Opens = AsyncSession
+
+async def job():
+    async with Opens(engine) as s:
+        await s.commit()
+"""
+    assert b"get_background_session" in fixed(project, code.encode())
+
+
 def test_edits_that_overlap_are_refused() -> None:
     with pytest.raises(ValueError, match="overlap"):
         apply(b"abcdef", [Edit(0, 3, "x"), Edit(2, 4, "y")], "utf-8")

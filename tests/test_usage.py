@@ -219,6 +219,11 @@ def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> 
 
 
 SHARED = {
+    "tasks that are made by their class": """
+        async def f(db: AsyncSession, xs):
+            tasks = [asyncio.Task(db.merge(x)) for x in xs]
+            await asyncio.wait(tasks)
+        """,
     "several at a time, by a semaphore": """
         async def f(db: AsyncSession, items):
             two = asyncio.Semaphore(2)
@@ -974,6 +979,7 @@ def test_not_shared(project: Project, code: str) -> None:
     [
         "asyncio.gather(*x)",
         "asyncio.create_task(x)",
+        "asyncio.Task(x)",
         "loop.create_task(x)",
         "loop.run_in_executor(None, x, db)",
         "group.start_soon(x)",
