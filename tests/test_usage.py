@@ -969,6 +969,27 @@ def test_shared(project: Project, code: str) -> None:
     assert len(lines(project, code, "SG301")) == 1
 
 
+def test_a_session_is_called_what_the_code_calls_it(project: Project) -> None:
+    code = """
+        class Users:
+            def __init__(self, session: AsyncSession):
+                self._session = session
+            async def get(self, i):
+                return await self._session.get(object, i)
+        class Unit:
+            async def __aenter__(self):
+                self.session = Session()
+                self.users = Users(self.session)
+                return self
+            async def __aexit__(self, *args):
+                await self.session.close()
+        async def f(unit: Unit):
+            await asyncio.gather(unit.users.get(1), unit.users.get(2))
+        """
+    [finding] = findings(project, code, "SG301")
+    assert "`unit.users._session`" in finding.message
+
+
 @pytest.mark.parametrize("code", NOT_SHARED.values(), ids=NOT_SHARED.keys())
 def test_not_shared(project: Project, code: str) -> None:
     assert lines(project, code, "SG301") == []
