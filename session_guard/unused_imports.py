@@ -77,10 +77,8 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
         if unused.name not in quoted and all(
             binding.kind == "import" and id(binding) not in used for binding in unused.bindings
         ):
-            is_exported = unused.bindings[0].place.scope.kind == "module" and (
-                module.project.is_taken_from(module.path, unused.name)
-            )
-            if not is_exported:
+            is_global = any(b.place.scope.kind == "module" for b in unused.bindings)
+            if not (is_global and module.project.is_taken_from(module.path, unused.name)):
                 yield unused
 
 

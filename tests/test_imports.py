@@ -925,3 +925,19 @@ def test_ruff_finds_nothing_in_real_files_where_it_found_nothing(
             sources[f"real_{number}.py"] = "".join(lines) + JOBS.format(opened, uses)
     assert len(sources) > 15
     assert compared(tmp_path, project, sources) == {}
+
+
+def test_a_name_that_a_function_makes_global_is_no_import(project: Project) -> None:
+    code = """\
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+def setup():
+    global Opens
+    Opens = AsyncSession
+
+async def job():
+    async with Opens(engine) as s:
+        await s.commit()
+"""
+    assert b"get_background_session" in fixed(project, code.encode())

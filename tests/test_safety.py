@@ -1604,6 +1604,44 @@ def test_an_attribute_that_another_file_sets_is_never_fixed(
     assert levels(tmp_path, HEAD_OF_JOBS + code, users=users) == ["none"]
 
 
+LOOKED_UP = {
+    "a static method": ("self.opens()", "safe"),
+    "the base's": ("super().maker()", "safe"),
+    "the base's, begun": ("super().maker.begin()", "safe"),
+    "the class's": ("type(self).maker()", "safe"),
+    "under a name": ("own()", "safe"),
+    # What is in quotes may be set by its name.
+    "of its own, by its name": ('getattr(self, "maker")()', "none"),
+    "of a module, by its name": ('getattr(db, "SessionLocal")()', "none"),
+    "of a module, by its name, with a default": ('getattr(db, "SessionLocal", None)()', "none"),
+}
+LOOKING_UP = """
+from app import db
+
+class Base:
+    maker = SessionLocal
+
+class Jobs(Base):
+    opens = staticmethod(SessionLocal)
+
+    async def run(self):
+        own = super().maker
+        async with {} as s:
+            await s.flush()
+"""
+
+
+@pytest.mark.parametrize(("opening", "level"), LOOKED_UP.values(), ids=LOOKED_UP.keys())
+def test_a_factory_is_found_by_whatever_way_it_is_looked_up(
+    opening: str, level: str, tmp_path: Path
+) -> None:
+    text = HEAD_OF_JOBS + LOOKING_UP.format(opening)
+    text = text if "begin" in opening else text.replace("flush()", "commit()")
+    assert levels(tmp_path, text) == [level]
+    users = "from app.jobs import Jobs\nJobs.maker = Jobs.opens = reports_factory\n"
+    assert levels(tmp_path, text, users=users) == ["none"]
+
+
 SETS_WHEN_READ = {
     "adds": ("property", "self.hits += 1"),
     "assigns": ("property", "if self.hits is None:\n            self.hits = 1"),

@@ -241,6 +241,11 @@ def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> 
 
 
 SHARED = {
+    "tasks that are made by their class": """
+        async def f(db: AsyncSession, xs):
+            tasks = [asyncio.Task(db.merge(x)) for x in xs]
+            await asyncio.wait(tasks)
+        """,
     "several at a time, by a semaphore": """
         async def f(db: AsyncSession, items):
             two = asyncio.Semaphore(2)
@@ -986,6 +991,27 @@ def test_shared(project: Project, code: str) -> None:
     assert len(lines(project, code, "SG301")) == 1
 
 
+def test_a_session_is_called_what_the_code_calls_it(project: Project) -> None:
+    code = """
+        class Users:
+            def __init__(self, session: AsyncSession):
+                self._session = session
+            async def get(self, i):
+                return await self._session.get(object, i)
+        class Unit:
+            async def __aenter__(self):
+                self.session = Session()
+                self.users = Users(self.session)
+                return self
+            async def __aexit__(self, *args):
+                await self.session.close()
+        async def f(unit: Unit):
+            await asyncio.gather(unit.users.get(1), unit.users.get(2))
+        """
+    [finding] = findings(project, code, "SG301")
+    assert "`unit.users._session`" in finding.message
+
+
 @pytest.mark.parametrize("code", NOT_SHARED.values(), ids=NOT_SHARED.keys())
 def test_not_shared(project: Project, code: str) -> None:
     assert lines(project, code, "SG301") == []
@@ -996,6 +1022,7 @@ def test_not_shared(project: Project, code: str) -> None:
     [
         "asyncio.gather(*x)",
         "asyncio.create_task(x)",
+        "asyncio.Task(x)",
         "loop.create_task(x)",
         "loop.run_in_executor(None, x, db)",
         "group.start_soon(x)",
@@ -1410,6 +1437,61 @@ async def find(key):
     return LOCK
 """
 STATE = {
+    "on a cursor of a listener": """
+        from sqlalchemy import event
+        from app.db import engine
+        @event.listens_for(engine.sync_engine, "connect")
+        def on_connect(dbapi_connection, record):
+            cursor = dbapi_connection.cursor()
+            cursor.execute("SET search_path TO tenant")
+            cursor.close()
+        """,
+    "on a cursor that is entered, of a listener to the pool": """
+        from sqlalchemy.event import listens_for
+        from app.db import engine
+        @listens_for(engine.sync_engine.pool, "checkout")
+        def on_checkout(connection, record, proxy):
+            with connection.cursor() as c:
+                c.execute("SET app.tenant = 'x'")
+        """,
+    "by a listener that is registered": """
+        from sqlalchemy import event
+        from app.db import engine
+        def on_connect(connection, record):
+            connection.cursor().execute("SET ROLE reader")
+        event.listen(engine.sync_engine, "connect", on_connect)
+        """,
+    "by a listener to SQLAlchemy's connections": """
+        from sqlalchemy import event
+        from app.db import engine
+        @event.listens_for(engine.sync_engine, "begin")
+        def on_begin(connection):
+            connection.exec_driver_sql("SET ROLE reader")
+        """,
+    "on the driver's connection": """
+        async def f(conn):
+            raw = await conn.get_raw_connection()
+            await raw.driver_connection.execute("LISTEN jobs")
+        """,
+    "by the driver's connection": """
+        async def f(conn, told):
+            raw = (await conn.get_raw_connection()).driver_connection
+            await raw.add_listener("jobs", told)
+        """,
+    "in a lambda that is run": """
+        async def f(s):
+            await s.run_sync(lambda sync: sync.execute(text("SET a.b = 1")))
+        """,
+    "in a function that is run": """
+        def use(sync):
+            sync.execute(text("SET a.b = 1"))
+        async def f(s):
+            await s.run_sync(use)
+        """,
+    "a table": """
+        from sqlalchemy import MetaData, Table
+        incoming = Table("incoming", MetaData(), prefixes=["TEMPORARY"])
+        """,
     "a class's attribute": """
         class Jobs:
             _lock = text("SELECT pg_advisory_lock(:k)")
@@ -1527,6 +1609,50 @@ STATE = {
         """,
 }
 NOT_STATE = {
+    "a listener to what is not known to be PostgreSQL": """
+        from sqlalchemy import event
+        from sqlalchemy.engine import Engine
+        from sqlalchemy.ext.asyncio import create_async_engine
+        lite = create_async_engine("mysql+asyncmy://db/app")
+        @event.listens_for(Engine, "connect")
+        def on_any(connection, record):
+            connection.cursor().execute("SET search_path TO tenant")
+        @event.listens_for(lite.sync_engine, "connect")
+        def on_mysql(connection, record):
+            connection.cursor().execute("SET ROLE reader")
+        def on_nothing(connection, record):
+            connection.cursor().execute("SET ROLE reader")
+        """,
+    "a listener that sets for its transaction": """
+        from sqlalchemy import event
+        from app.db import engine
+        @event.listens_for(engine.sync_engine, "begin")
+        def on_begin(connection):
+            connection.exec_driver_sql("SET LOCAL search_path TO tenant")
+        @event.listens_for(engine.sync_engine, "connect")
+        def on_connect(connection, record):
+            client = make()
+            client.execute("SET search_path TO tenant")
+        """,
+    "a listener to something else": """
+        async def f(bus, told):
+            await bus.add_listener("jobs", told)
+            await bus.connection.execute("LISTEN")
+        """,
+    "a sync session": """
+        def use(sync):
+            sync.execute(text("SET a.b = 1"))
+        def f(s):
+            s.run_sync(use)
+        """,
+    "tables that stay or go with their transaction": """
+        from sqlalchemy import MetaData, Table
+        meta = MetaData()
+        kept = Table("a", meta, prefixes=["UNLOGGED"])
+        gone = Table("b", meta, prefixes=["TEMPORARY"], postgresql_on_commit="DROP")
+        class Table: ...
+        own = Table("c", prefixes=["TEMPORARY"])
+        """,
     "reads": """
         from app.sql import Locks, READ
         async def f(s):

@@ -100,6 +100,16 @@ async def ping():
     await engine.dispose()
 """,
             unsafe=True,
+            because="code outside the project may import it (`--unsafe-fixes` does it)",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import async_sessionmaker
+from app.db import engine
+
+_left_over = async_sessionmaker(engine)  # for the jobs
+""",
+            because="not fixed: a comment stands beside it",
         ),
         Invalid("""\
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -202,6 +212,8 @@ SessionLocal = async_sessionmaker(engine)
                 except NotFixableError as error:
                     yield Violation(node, message, f"{help_text}; not fixed: {error}")
                 else:
+                    if rewrite.applicability is Applicability.UNSAFE:
+                        help_text = f"{rewrite.message} (`--unsafe-fixes` does it)"
                     yield Violation(node, message, help_text, rewrite)
                 return
 
@@ -240,19 +252,18 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
         or module.project.is_mentioned_elsewhere(name, module.path)
     ):
         raise NotFixableError("other modules may use this factory")
-    if (
-        has_comment(line)
-        or not is_removable(module, line)
-        or any(
-            isinstance(part, (cst.Call, cst.Await, cst.NamedExpr)) and part is not call
-            for part in walk(call)
-        )
+    if has_comment(line):
+        raise NotFixableError("a comment stands beside it")
+    if not is_removable(module, line) or any(
+        isinstance(part, (cst.Call, cst.Await, cst.NamedExpr)) and part is not call
+        for part in walk(call)
     ):
         raise NotFixableError("its statement does more than to build the factory")
     if module.place(statement).scope.kind != "function" and not name.startswith("_"):
         return Rewrite(
             Applicability.UNSAFE,
-            "remove the factory, which nothing in this project uses; others may import it",
+            "remove the factory, which nothing in this project uses; not safe, since code outside "
+            "the project may import it",
             ((line, None),),
         )
     return Rewrite(Applicability.SAFE, "remove the factory, which nothing uses", ((line, None),))

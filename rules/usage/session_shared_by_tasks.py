@@ -54,6 +54,7 @@ author knows which is meant."""
         b"start_soon",
         b"as_completed",
         b"asyncio.wait",
+        b"asyncio.Task(",
         b" asyncio import",
         b" asyncio as",
         b"run_in_executor",

@@ -21,7 +21,8 @@ _WORDS = re.compile(
     rb"|\bset\s+(session\s+)?(time\s+zone|role|authorization|characteristics)\b"
     rb"|[\"'\n]\s*(listen\s+[\w\"{]|load\s+'|prepare\s+\w+\s*(\(|as\b))"
     rb"|set_config|advisory_lock|\btemp(orary)?\s+(table|view|sequence|recursive)\b"
-    rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b",
+    rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b"
+    rb"|\badd_listener\b|\bprefixes\s*=\s*[\[(][^\])]*temp",
     re.IGNORECASE,
 )
 # Where SQL of another file may be executed.
@@ -45,10 +46,13 @@ Found, in SQL executed on SQLAlchemy's async sessions and connections, are `SET`
 (but not `SET TRANSACTION` and `SET CONSTRAINTS`, which end with the transaction),
 `set_config(…, false)`, `LISTEN`, `pg_advisory_lock()` and `pg_try_advisory_lock()` (but not the
 forms with `xact`), also as `func.…`, temporary tables without `ON COMMIT DROP`, `PREPARE`, cursors
-`WITH HOLD` and `LOAD`: the list in PgBouncer's documentation. SQL is followed through constants,
-attributes, methods and loops, to other files of the project too. Sessions on other databases, code
-for another database by the name of its module, class or function or by the test of its branch, and
-text that is no SQL of this kind, are no findings.
+`WITH HOLD` and `LOAD`: the list in PgBouncer's documentation. Looked into is also what `run_sync()`
+runs, asyncpg's own connection (`driver_connection`, with `add_listener()`), and the cursors of
+listeners to an engine's `connect` and `checkout`; a `Table` with the prefix `TEMPORARY` is found
+where the handler's engine is PostgreSQL's. SQL is followed through constants, attributes, methods
+and loops, to other files of the project too. Sessions on other databases, code for another database
+by the name of its module, class or function or by the test of its branch, listeners to what is not
+known to be an engine of PostgreSQL, and text that is no SQL of this kind, are no findings.
 
 With `pooler = "direct"` the rule is silent."""
     fix_safety = """\
@@ -60,7 +64,10 @@ There is no fix: where the setting shall hold for one transaction, `SET LOCAL` a
         "https://www.postgresql.org/docs/current/sql-set.html",
         "https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS",
     )
-    tokens = (b"execute", b"scalar", b"stream", b".exec(", b"exec_driver_sql")
+    tokens = (
+        *(b"execute", b"scalar", b"stream", b".exec(", b"exec_driver_sql"),
+        *(b"add_listener", b"prefixes"),
+    )
     in_handler = True
     node_types = ("Call",)
 

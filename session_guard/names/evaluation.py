@@ -33,6 +33,7 @@ from session_guard.names.bindings import (
     Star,
     Subscript,
     TextBeginning,
+    class_of_receiver,
     end_of,
     lookup,
 )
@@ -711,6 +712,12 @@ class Evaluation:
                     if not any(map(_is_of_database, found)):
                         values.extend(self._instances(stated, place, home))
                         values.extend(self._factories(stated, place, home))
+                case External("staticmethod" | "classmethod") if len(call.arguments) == 1:
+                    values.extend(self.expr(call.arguments[0], place, home))
+                case External("getattr" | "super" | "type" as name):
+                    known = self._looked_at(name, call, place, home)
+                    is_known = any(value != UNKNOWN for value in known)
+                    values.extend(known if is_known else (Result(function, call, place, home),))
                 case External("dict") if "dict" not in home.scope.bindings:
                     given = tuple((None, argument) for argument in call.arguments)
                     named = tuple(
@@ -739,6 +746,30 @@ class Evaluation:
                 case _:
                     values.append(UNKNOWN)
         return _distinct(values)
+
+    def _looked_at(
+        self, builtin: str, call: Call, place: Place, home: Namespace
+    ) -> tuple[Value, ...]:
+        """Return what `getattr(x, "name")` gives; for `super()` and `type(self)`, known classes."""
+        match builtin, call.arguments:
+            case "getattr", (Ref(parts), Constant(str(name)), *default):
+                found = self.expr(Ref((*parts, name)), place, home)
+                return (*found, *(v for expr in default for v in self.expr(expr, place, home)))
+            case "getattr", (owner, Constant(str(name)), *_):
+                return self._attribute(self.expr(owner, place, home), name, home)
+            case "type", (Ref((name,)),):
+                scope = class_of_receiver(name, place)
+            case "super", () if place.scope.receiver is not None:
+                scope = class_of_receiver(place.scope.receiver, place)
+            case _:
+                return ()
+        if scope is None or scope.definition is None:
+            return ()
+        own = scope.definition
+        if builtin == "type":
+            return (LocalClass(own, home),)
+        bases = (value for base in own.bases for value in self.expr(base, own.place, home))
+        return tuple(value for value in bases if isinstance(value, LocalClass))
 
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type

@@ -6,7 +6,7 @@ attribute of `self` by what the class's methods assign to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from session_guard.names import evaluation, openings, values
@@ -52,6 +52,13 @@ class Held:
     """Where that name is bound."""
     is_parameter: bool
     """Whether it was handed in from outside."""
+    path: str = field(default="", compare=False)
+    """How code reaches it that has it as an attribute of an object."""
+
+    @property
+    def text(self) -> str:
+        """What a message calls it."""
+        return self.path or self.name
 
     @property
     def name(self) -> str:

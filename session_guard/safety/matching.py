@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.arguments import NotFixableError
 from session_guard.names import openings, values
-from session_guard.names.bindings import Constant, Ref, end_of, lookup
+from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
 
 if TYPE_CHECKING:
     import libcst as cst
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located
 
+_DEEPEST = 8
 _CHOOSE_THE_DATABASE = frozenset({"binds", "sync_session_class"})
 # Options of the handler's that the analysis of the block minds.
 _MINDED = frozenset({"expire_on_commit", "autoflush", "autocommit"})
@@ -44,17 +45,33 @@ def all_openings(call: cst.Call, module: Module) -> list[Opening]:
     return known
 
 
-def check_attribute(expr: Expr, place: Place, module: Module) -> None:
+def check_attribute(expr: Expr, place: Place, module: Module, depth: int = 0) -> None:
     """Refuse what is an attribute of an object, and may be set elsewhere to another."""
-    parts = expr.parts if isinstance(expr, Ref) else ()
-    if parts[-1:] == ("begin",):
-        parts = parts[:-1]
-    if len(parts) < 2:
-        return
-    owners = module.names.evaluate(Ref(parts[:-1]), place)
-    is_module = all(isinstance(owner, values.External) for owner in owners)
-    if not is_module and module.project.may_be_set_anew(parts[-1]):
-        raise NotFixableError(f"`{parts[-1]}` may be set to another in more than one place")
+    match expr:
+        case Attribute(value, "begin"):
+            expr = value
+        case Ref((*owner, "begin")) if owner:
+            expr = Ref(tuple(owner))
+    match expr:
+        case Call(function, (_, Constant(str(name)), *_)):
+            # `getattr(x, "maker")()`; what another function gives is followed into it.
+            if values.External("getattr") in module.names.evaluate(function, place):
+                _check_name(name, module)
+        case Attribute(_, name):
+            _check_name(name, module)
+        case Ref((name,)):
+            for binding in lookup(name, place) or () if depth < _DEEPEST else ():
+                if isinstance(binding.value, (Attribute, Call, Ref)):
+                    check_attribute(binding.value, binding.place, module, depth + 1)
+        case Ref((*parts, name)):
+            owners = module.names.evaluate(Ref(tuple(parts)), place)
+            if not all(isinstance(owner, values.External) for owner in owners):
+                _check_name(name, module)
+
+
+def _check_name(attribute: str, module: Module) -> None:
+    if module.project.may_be_set_anew(attribute):
+        raise NotFixableError(f"`{attribute}` may be set to another in more than one place")
 
 
 # -- which database -------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ class _Search:
         if is_alone:
             return Redundant(line, method, self._name, None, "nothing would be left of the block")
         if has_comment(line):
-            return Redundant(line, method, self._name, None, "a comment stands at it")
+            return Redundant(line, method, self._name, None, "a comment stands beside it")
         rewrite = Rewrite(
             Applicability.UNSAFE if reason else Applicability.SAFE,
             f"{text}; not safe, since {reason}" if reason else f"{text}: the handler does it",

@@ -64,6 +64,8 @@ class _Used:
     session: Held
     must_be_given: bool = False
     """Whether it is one only if the object whose attribute it is was made with a session."""
+    attribute: str = ""
+    """The attribute of the object that holds it; of an object in that, with its own before."""
 
 
 class Coroutines:
@@ -178,9 +180,11 @@ class Coroutines:
         if given is not None or used.must_be_given:
             return given
         # Another object of the class may hold another session.
+        text = self._module.code(function.value)
         return replace(
             session,
-            key=(session.key[0], f"{self._module.code(function.value)}.{session.name}"),
+            key=(session.key[0], f"{text}.{session.name}"),
+            path=f"{text}.{used.attribute or session.name}",
         )
 
     def callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:
@@ -279,11 +283,13 @@ class Coroutines:
                 used.append(Ref(call.function.parts[:-1]))
             for expr in used:
                 used_one = held(expr, place, home)
+                attribute = _attribute(expr)
                 if used_one and not _is_inside(used_one.place.scope, definition.scope):
-                    yield _Used(used_one)
+                    yield _Used(used_one, attribute=attribute)
                 key = handed_in(expr, place, home) if used_one is None else None
                 if key is not None:
-                    yield _Used(Held(key, place, is_parameter=True), must_be_given=True)
+                    session = Held(key, place, is_parameter=True)
+                    yield _Used(session, must_be_given=True, attribute=attribute)
             for value in home.evaluate(call.function, place):
                 if isinstance(value, LocalFunction) and value.definition is not definition:
                     for inner in self._inner(value, call.function, place, home, depth):
@@ -311,8 +317,9 @@ class Coroutines:
                 yield used
             elif used.session.key in known:
                 yield _Used(known[used.session.key])
-            elif is_handed_in:
-                yield replace(used, must_be_given=True)
+            elif is_handed_in and owner is not None:
+                attribute = f"{_attribute(owner)}.{used.attribute}"
+                yield replace(used, must_be_given=True, attribute=attribute)
 
     def _under_lock(self, function: LocalFunction) -> frozenset[int]:
         key = id(function.definition.scope)
@@ -342,6 +349,11 @@ def _is_receiver(expr: Expr, place: Place) -> bool:
         and len(expr.parts) == 1
         and class_of_receiver(expr.parts[0], place) is not None
     )
+
+
+def _attribute(expr: Expr) -> str:
+    """Return the name of an attribute of `self`, or nothing."""
+    return expr.parts[1] if isinstance(expr, Ref) and len(expr.parts) == 2 else ""
 
 
 def _is_name(expr: Expr, name: str) -> bool:

@@ -87,14 +87,19 @@ class Sharing:
 
     def _together(self, started: Iterable[Started]) -> str | None:
         counts: dict[Key, int] = {}
+        sessions: Uses = {}
         for item in started:
             for key, held in self._coroutines.used_by(item).items():
                 many = item.is_many and not self._starting.is_new_each_time(held, item.node)
                 counts[key] = counts.get(key, 0) + (_MANY if many else 1)
-        for key, count in counts.items():
+                sessions.setdefault(key, held)
+        for key, held in sessions.items():
+            count = counts[key]
             if count > 1:
                 number = "any number of" if count >= _MANY else str(count)
-                return f"one session, `{key[1]}`, is used by {number} coroutines that run at once"
+                return (
+                    f"one session, `{held.text}`, is used by {number} coroutines that run at once"
+                )
         return None
 
     # -- task groups ----------------------------------------------------------------------------
@@ -116,14 +121,16 @@ class Sharing:
         for key, held in uses.items():
             in_loop = self._starting.loop_of(call) is not None
             if in_loop and not self._starting.is_new_each_time(held, call):
-                return f"one session, `{key[1]}`, is used by any number of tasks of a task group"
+                return f"one session, `{held.text}`, is used by any number of tasks of a task group"
             if any(
                 key in self._uses(other) and self._task_of(other, block).runs_beside_call(call)
                 for other in before
             ):
-                return f"one session, `{key[1]}`, is used by several tasks of a task group"
+                return f"one session, `{held.text}`, is used by several tasks of a task group"
             if self._task_of(call, block).runs_beside({key}, behind):
-                return f"one session, `{key[1]}`, is used by a task of a task group and beside it"
+                return (
+                    f"one session, `{held.text}`, is used by a task of a task group and beside it"
+                )
         return None
 
     def _block_of(self, group: cst.BaseExpression) -> cst.CSTNode | None:
@@ -175,17 +182,17 @@ class Sharing:
         if loop is not None and self._task_of(call, loop).waited is None:
             for held in uses.values():
                 if not self._starting.is_new_each_time(held, call):
-                    return f"one session, `{held.name}`, is used by any number of tasks at once"
+                    return f"one session, `{held.text}`, is used by any number of tasks at once"
         task = self._task_of(call, function.body)
         if task.waited is None and not task.is_handed_on:
             left = self._left_behind(uses.values(), *self._started_by(call))
             if left is not None:
                 return (
-                    f"nobody waits for this task, which uses `{left.name}` while others do or "
+                    f"nobody waits for this task, which uses `{left.text}` while others do or "
                     "after it was closed"
                 )
         if task.runs_beside(set(uses)):
-            name = next(iter(uses.values())).name
+            name = next(iter(uses.values())).text
             return f"`{name}` is used while this task, which uses it too, is running"
         return None
 
@@ -235,7 +242,7 @@ class Sharing:
         if held is None:
             return None
         return (
-            f"`{held.name}` is handed to a background task, which runs when the response is sent "
+            f"`{held.text}` is handed to a background task, which runs when the response is sent "
             "and the request's session may be closed"
         )
 
@@ -262,7 +269,7 @@ class Sharing:
         scope = self._module.place(call).scope
         if held is None or held.place.scope is not scope:
             return None
-        return f"`{held.name}` is handed to a scheduled job, which runs when it may be closed"
+        return f"`{held.text}` is handed to a scheduled job, which runs when it may be closed"
 
 
 def _handed_over(call: cst.Call) -> tuple[cst.BaseExpression | None, list[cst.Arg]]:

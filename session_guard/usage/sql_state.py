@@ -12,6 +12,7 @@ from session_guard.names.bindings import tells_of_another_database
 from session_guard.names.from_libcst import walk
 from session_guard.names.sql import Reading
 from session_guard.names.values import Located, Method, Result
+from session_guard.usage import driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,14 @@ _OTHER_DIALECTS = re.compile(
     r"autocommit|innodb_|group_concat|character_set|collation_|identity_insert|nocount|"
     r"max_execution_time|wait_timeout)",
     re.IGNORECASE,
+)
+_LISTENING = (
+    "`LISTEN` belongs to the connection",
+    "a connection of its own, straight to PostgreSQL",
+)
+_TEMPORARY_TABLE = (
+    "a temporary table belongs to the connection",
+    "`ON COMMIT DROP`, or a common table expression",
 )
 # What each statement is, and what of it stays; matched at its beginning, literals blanked out.
 _STATES = (
@@ -44,8 +53,7 @@ _STATES = (
     ),
     (
         re.compile(r"listen\s+[\w\".]+$"),
-        "`LISTEN` belongs to the connection",
-        "a connection of its own, straight to PostgreSQL",
+        *_LISTENING,
     ),
     (
         re.compile(r".*\bpg_(try_)?advisory_lock(_shared)?\s*\("),
@@ -58,8 +66,7 @@ _STATES = (
             r"(table|view|sequence|recursive)\b(?!.*\bon\s+commit\s+drop\b)"
             r"|select\b.*\binto\s+(local\s+|global\s+)?temp(orary)?\b"
         ),
-        "a temporary table belongs to the connection",
-        "`ON COMMIT DROP`, or a common table expression",
+        *_TEMPORARY_TABLE,
     ),
     (
         re.compile(r"prepare\s+(?!transaction\b)\w+\s*(\(|as\b)"),
@@ -89,20 +96,38 @@ def connection_state(call: cst.Call, module: Module) -> tuple[str, str] | None:
 
     None also where nothing shows that it is an async session or connection of SQLAlchemy.
     """
-    if (
-        not isinstance(call.func, cst.Attribute)
-        or call.func.attr.value not in sql.EXECUTING
-        or not call.args
-        or not _is_awaited(call, module)
-        or _is_for_another_database(call, module)
-        or _is_elsewhere(call.func.value, module)
-    ):
+    if _is_for_another_database(call, module):
         return None
-    for found in _executed(call.args[0].value, call.func.attr.value, module, Reading()):
-        state = state_of(found.text)
-        if state is not None:
-            return state
-    return None
+    if driver.makes_temporary_table(call, module):
+        return _TEMPORARY_TABLE if _is_on_postgresql(module) else None
+    if not isinstance(call.func, cst.Attribute) or not call.args:
+        return None
+    receiver, method = call.func.value, call.func.attr.value
+    if method == "add_listener" and driver.is_driver_connection(receiver, module):
+        return _LISTENING
+    statement = call.args[0].value
+    found: Iterator[Sql] = iter(())
+    if driver.runs_sql_past_sqlalchemy(call, module):
+        found = sql.strings(_located(statement, module))
+    elif (
+        method in sql.EXECUTING
+        and _is_awaited(call, module)
+        and not _is_elsewhere(receiver, module)
+    ):
+        found = _executed(statement, method, module, Reading())
+    return next(filter(None, (state_of(each.text) for each in found)), None)
+
+
+def _is_on_postgresql(module: Module) -> bool:
+    """Return whether the project's handler has an engine, and of PostgreSQL alone."""
+    handler = module.handler
+    engines = handler.engines() if handler is not None else ()
+    return bool(engines) and all(
+        isinstance(value, Result)
+        and openings.is_engine(value)
+        and not databases.is_other_engine(value)
+        for value in engines
+    )
 
 
 def state_of(text: str) -> tuple[str, str] | None:
@@ -119,12 +144,36 @@ def state_of(text: str) -> tuple[str, str] | None:
 
 
 def _is_awaited(call: cst.Call, module: Module) -> bool:
+    """Return whether a call is awaited, or is in a function that `run_sync()` runs."""
     for ancestor in module.ancestors(call):
-        if isinstance(ancestor, cst.Await):
-            return True
-        if isinstance(ancestor, (cst.BaseSmallStatement, cst.BaseStatement, cst.Lambda)):
-            return False
+        match ancestor:
+            case cst.Await():
+                return True
+            case cst.Lambda():
+                return _is_run_sync(ancestor, module)
+            case cst.FunctionDef(name=name):
+                return any(
+                    isinstance(other, cst.Call)
+                    and bool(other.args)
+                    and isinstance(other.args[0].value, cst.Name)
+                    and other.args[0].value.value == name.value
+                    and _is_run_sync(other.args[0].value, module)
+                    for other in module.nodes("Call")
+                )
     return False
+
+
+def _is_run_sync(function: cst.BaseExpression, module: Module) -> bool:
+    """Return whether a function is what an async session or connection runs."""
+    argument = module.parent(function)
+    call = module.parent(argument) if isinstance(argument, cst.Arg) else None
+    return (
+        isinstance(call, cst.Call)
+        and isinstance(call.func, cst.Attribute)
+        and call.func.attr.value == "run_sync"
+        and isinstance(module.parent(call), cst.Await)
+        and not _is_elsewhere(call.func.value, module)
+    )
 
 
 def _is_for_another_database(call: cst.Call, module: Module) -> bool:

@@ -25,8 +25,8 @@ GATHER = frozenset(
 )
 GATHER_ITERABLE = frozenset({"asyncio.wait", "asyncio.as_completed"})
 CREATE = frozenset(
-    {"asyncio.create_task", "asyncio.ensure_future"}
-    | {"asyncio.tasks.create_task", "asyncio.tasks.ensure_future"}
+    {"asyncio.create_task", "asyncio.ensure_future", "asyncio.Task"}
+    | {"asyncio.tasks.create_task", "asyncio.tasks.ensure_future", "asyncio.tasks.Task"}
 )
 LOOPS = frozenset(
     {"asyncio.get_event_loop", "asyncio.get_running_loop", "asyncio.new_event_loop"}
