@@ -282,6 +282,12 @@ MADE_AND_USED = {
         "class0",
         "class0()(None)",
     ),
+    "a tuple of factories": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+        "makers0 = (async_sessionmaker(None), None)",
+        "makers0",
+        "makers0[0]()",
+    ),
     "an attribute of an object": (
         "from sqlalchemy.ext.asyncio import async_sessionmaker\nclass Database0:\n"
         "    def __init__(self, engine):\n        self.open0 = async_sessionmaker(engine)",
@@ -511,6 +517,7 @@ def used(
     cases = [(case, False) for case in MADE_AND_USED] + [(case, True) for case in RENAMED]
     for number, (case, is_renamed) in enumerate(cases, 1):
         made, name, use = MADE_AND_USED[case]
+        own_number = f"{number:02}"  # none of which another begins with
         package = f"case{number}"
         texts = {"make": made, f"use{number}": use}
         if is_renamed:
@@ -524,7 +531,7 @@ def used(
             texts[f"use{number}"] = f"import asyncio\nfrom .{source} import {own}\n{use}"
         (folder / package).mkdir()
         for file, text in texts.items():
-            numbered = re.sub(r"(?<=[a-zA-Z])0\b", str(number), text)
+            numbered = re.sub(r"(?<=[a-zA-Z])0\b", own_number, text)
             (folder / package / f"{file}.py").write_text(f"{numbered}\n")
     gated, ungated = found(folder), found(folder, without_gates=True)
     return {
