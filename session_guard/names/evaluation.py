@@ -32,7 +32,9 @@ from session_guard.names.bindings import (
     Subscript,
     TextBeginning,
     end_of,
+    joined_by,
     lookup,
+    with_braces,
 )
 from session_guard.names.from_ast import unquoted
 from session_guard.names.values import (
@@ -103,6 +105,8 @@ _MADE_BY_PARTIAL = frozenset(
 _INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
 _DATABASE_LIBRARIES = ("sqlalchemy.", "sqlmodel.")
+# Methods of strings whose results are looked into.
+_OF_TEXTS = frozenset({"format", "join"})
 _DEEPEST = 40
 _MOST_NAMES = 12
 _MOST_VALUES = 50
@@ -513,6 +517,8 @@ class Evaluation:
                     values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
+                case Literal(str()) if name in _OF_TEXTS:
+                    values.append(Method(owner, name))
                 case Literal(None):
                     pass  # which has none: it is set before
                 case _:
@@ -583,6 +589,14 @@ class Evaluation:
                     values.extend(self._looked_up(found, call.arguments[:1]))
                     owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
                     values.extend(self._stored((found,), Ref(owner), call.arguments[:1], home))
+                case Method(Literal(str(text)), "format"):
+                    values.extend(self.expr(with_braces(text, call), place, home))
+                case Method(Literal(str(text)), "join"):
+                    items = call.arguments[0] if call.arguments else None
+                    if isinstance(items, Sequence) and not items.has_star:
+                        values.extend(self.expr(joined_by(text, items.items), place, home))
+                    else:
+                        values.append(UNKNOWN)
                 case Partial(External() as target, made) if target.dotted in _MADE_BY_PARTIAL:
                     values.append(Result(target, _merged(made, call), place, home))
                 case External() | LocalClass() | Partial() | Result() | Method() if not awaited:
