@@ -583,7 +583,12 @@ def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
         ('lambda: f"{PREFIX}"', Names.CONSTANT),
         ('lambda: f"{PREFIX}_{next(counter)}"', Names.COUNTED),
         ('lambda: f"{other.prefix}_{next(counter)}"', Names.UNKNOWN),
-        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.COUNTED_BY_PROCESS),
+        ('lambda: f"{PID}_{next(counter)}"', Names.COUNTED_BY_PROCESS),
+        ('lambda: "s%d_%d" % (os.getpid(), next(counter))', Names.COUNTED_BY_PROCESS),
+        ('lambda: f"{os.getpid()}_{next(counter)}_{uuid4()}"', Names.UNIQUE),
+        ('lambda: f"{socket.gethostname()}_{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"s{os.getpid()}"', Names.CONSTANT),
         ('lambda: f"s{next(ids)}"', Names.UNKNOWN),
         ('lambda: f"s{counter.__next__()}"', Names.COUNTED),
         ("by_global", Names.COUNTED),
@@ -606,6 +611,7 @@ def test_name_functions(function: str, names: Names, tmp_path: Path) -> None:
     from uuid import uuid4
     ONCE = f"s{{uuid4()}}"
     PREFIX = "stmt"
+    PID = os.getpid()
     counter = count()
     ids = iter(other)
     state = [0]
