@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.bindings import Call, Expr, Place
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -341,7 +341,7 @@ class Project:
                 return any(
                     openings.concerns_sessions(value)
                     for call, place in names.scope.calls
-                    for value in names.evaluate(call, place)
+                    for value in _made_or_provided(call, place, names)
                 )
             case Subject.SESSIONS:
                 return self._holders.has_any(names)
@@ -497,12 +497,19 @@ def is_migration_environment(names: Namespace) -> bool:
     )
 
 
+def _made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[values.Value]:
+    """Yield what a call gives, and what the provider gives that it makes."""
+    found = names.evaluate(call, place)
+    yield from found
+    yield from evaluation.provided(call, found)
+
+
 def _built(names: Namespace) -> Iterator[str]:
     """Yield what a module builds that may be PostgreSQL's: `engine` and `factory`."""
     for call, place in names.scope.calls:
         if fixtures.is_in_fixture(place, names):
             continue
-        for value in names.evaluate(call, place):
+        for value in _made_or_provided(call, place, names):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue
             if openings.is_engine(value) and not databases.is_other_engine(value):
