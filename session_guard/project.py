@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -467,12 +468,19 @@ class Project:
         return None
 
     def _mentioning(self, name: str) -> tuple[Path, ...]:
-        """The files that have a name anywhere in their text."""
+        """The files that have a name anywhere in their text, what is excluded among them."""
         if name not in self._mentions:
             wanted = name.encode()
-            paths = tuple(path for path in self.modules.files if wanted in _data(path))
+            paths = tuple(path for path in self._every_file if wanted in _data(path))
             self._mentions[name] = paths
         return self._mentions[name]
+
+    @cached_property
+    def _every_file(self) -> tuple[Path, ...]:
+        """The project's files; what is excluded is not checked, and must not break either."""
+        if not self.settings.exclude:
+            return self.modules.files
+        return tuple(sources.walk(self.settings.root, replace(self.settings, exclude=())))
 
     def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""

@@ -27,9 +27,9 @@ NO_OTHER_CACHE = '"prepared_statement_cache_size": 0'
 ALL = f"{NAMES}, {NO_CACHE}, {NO_OTHER_CACHE}"
 
 
-def fixed(folder: Path, code: str, *select: str) -> tuple[str, list[str]]:
+def fixed(folder: Path, code: str, *select: str, config: str = "") -> tuple[str, list[str]]:
     """Return the code after `fix --unsafe-fixes`, and the help of what is left."""
-    (folder / "pyproject.toml").write_text(CONFIG)
+    (folder / "pyproject.toml").write_text(f"{CONFIG}{config}")
     overrides = (f"select = {list(select)}",) if select else ()
     file = folder / "jobs.py"
     file.write_text(HEAD + code)
@@ -582,6 +582,14 @@ def test_a_dictionary_that_another_file_uses_stays(code: str, user: str, tmp_pat
         assert text == before
         assert remaining
         assert all(help_text.endswith(after) for help_text in remaining)
+
+
+def test_a_file_that_is_excluded_is_a_user_too(tmp_path: Path) -> None:
+    before, after = SHARED["SG202"]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_jobs.py").write_text(USERS["tests/test_jobs.py"])
+    text, _ = fixed(tmp_path, before, "SG202", config='exclude = ["tests"]\n')
+    assert text == after
 
 
 @pytest.mark.parametrize(("before", "after"), SHARED.values(), ids=SHARED.keys())
