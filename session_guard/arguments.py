@@ -36,6 +36,12 @@ def argument(call: cst.Call, name: str) -> cst.Arg | None:
     return next((a for a in call.args if a.keyword is not None and a.keyword.value == name), None)
 
 
+def unpacked(call: cst.Call) -> cst.Arg | None:
+    """Return what a call unpacks with `**`, if it is one dictionary."""
+    found = [arg for arg in call.args if arg.star == "**"]
+    return found[0] if len(found) == 1 else None
+
+
 def keyword(name: str, value: cst.BaseExpression) -> cst.Arg:
     """Return a new keyword argument."""
     equal = cst.AssignEqual(cst.SimpleWhitespace(""), cst.SimpleWhitespace(""))

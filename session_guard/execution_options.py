@@ -23,7 +23,8 @@ def takes_session_options(call: cst.Call, module: Module) -> bool:
                 return True
         elif openings.is_session_class(function) or openings.factory(function) is not None:
             return True
-    return any(openings.factory(value) is not None for value in module.results(call))
+    found = (*module.results(call), *module.provided(call))
+    return any(openings.factory(value) is not None for value in found)
 
 
 def of_expression(node: cst.BaseExpression, module: Module) -> Contents:

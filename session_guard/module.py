@@ -14,6 +14,7 @@ from libcst.metadata import (
 )
 
 from session_guard.names.bindings import Expr, Place, Ref, lookup
+from session_guard.names.evaluation import provided
 from session_guard.names.from_libcst import Converter, index_tree
 from session_guard.names.held import held
 from session_guard.names.values import Partial, Result
@@ -108,6 +109,14 @@ class Module:
             for value in self.evaluate(call)
             if isinstance(value, (Result, Partial)) and value.call.node is call
         ]
+
+    def provided(self, call: cst.Call) -> list[Result]:
+        """Return what the provider of a container gives that this very call makes, if it does."""
+        # Lambdas in the arguments are only followed in the form that the table of names has.
+        own = next((c for c, _ in self.names.scope.calls if c.node is call), None)
+        if own is None:
+            return []
+        return list(provided(own, self.names.evaluate(own, self.place(call))))
 
     def code(self, node: cst.CSTNode) -> str:
         """Return a node's text on one line, for a message; cut where it is long."""

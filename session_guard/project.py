@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
+    from session_guard.names.bindings import Call, Place
     from session_guard.names.values import Result
     from session_guard.takers import Taken
 
@@ -372,7 +374,7 @@ class Project:
                 return any(
                     openings.concerns_sessions(value)
                     for call, place in names.scope.calls
-                    for value in names.evaluate(call, place)
+                    for value in _made_or_provided(call, place, names)
                 )
             case Subject.SESSIONS:
                 return self._holders.has_any(names)
@@ -557,12 +559,19 @@ class Project:
         return None
 
     def _mentioning(self, name: str) -> tuple[Path, ...]:
-        """The files that have a name anywhere in their text."""
+        """The files that have a name anywhere in their text, what is excluded among them."""
         if name not in self._mentions:
             wanted = name.encode()
-            paths = tuple(path for path in self.modules.files if wanted in _data(path))
+            paths = tuple(path for path in self._every_file if wanted in _data(path))
             self._mentions[name] = paths
         return self._mentions[name]
+
+    @cached_property
+    def _every_file(self) -> tuple[Path, ...]:
+        """The project's files; what is excluded is not checked, and must not break either."""
+        if not self.settings.exclude:
+            return self.modules.files
+        return tuple(sources.walk(self.settings.root, replace(self.settings, exclude=())))
 
     def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""
@@ -613,12 +622,19 @@ def is_migration_environment(names: Namespace) -> bool:
     )
 
 
+def _made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[values.Value]:
+    """Yield what a call gives, and what the provider gives that it makes."""
+    found = names.evaluate(call, place)
+    yield from found
+    yield from evaluation.provided(call, found)
+
+
 def _built(names: Namespace) -> Iterator[Result]:
     """Yield the engines and factories built in a module that may be PostgreSQL's."""
     for call, place in names.scope.calls:
         if fixtures.is_in_fixture(place, names):
             continue
-        for value in names.evaluate(call, place):
+        for value in _made_or_provided(call, place, names):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue
             factory = openings.factory(value)

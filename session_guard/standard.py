@@ -239,7 +239,13 @@ class Names(enum.Enum):
     UNIQUE = "unique"
     CONSTANT = "constant"
     COUNTED = "counted"
+    COUNTED_BY_PROCESS = "counted, with the process id"
+    """Which is 1 in every container, and given again."""
     UNKNOWN = "unknown"
+
+
+REPEATED = frozenset({Names.CONSTANT, Names.COUNTED, Names.COUNTED_BY_PROCESS})
+"""Names that are given more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +278,7 @@ def worth(
     asyncpg = versions.asyncpg
     if names is Names.ANONYMOUS:
         return _worth_of_anonymous(asyncpg, driver_off=driver_off, dialect_off=dialect_off)
-    if names in (Names.CONSTANT, Names.COUNTED):
+    if names in REPEATED:
         return Worth(False, "gives statements of two connections one name")
     if names is not Names.DEFAULT:
         if driver_off and dialect_off:

@@ -27,9 +27,9 @@ NO_OTHER_CACHE = '"prepared_statement_cache_size": 0'
 ALL = f"{NAMES}, {NO_CACHE}, {NO_OTHER_CACHE}"
 
 
-def fixed(folder: Path, code: str, *select: str) -> tuple[str, list[str]]:
+def fixed(folder: Path, code: str, *select: str, config: str = "") -> tuple[str, list[str]]:
     """Return the code after `fix --unsafe-fixes`, and the help of what is left."""
-    (folder / "pyproject.toml").write_text(CONFIG)
+    (folder / "pyproject.toml").write_text(f"{CONFIG}{config}")
     overrides = (f"select = {list(select)}",) if select else ()
     file = folder / "jobs.py"
     file.write_text(HEAD + code)
@@ -435,6 +435,54 @@ FACTORIES = {
         """,
     ),
 }
+FACTORIES |= {
+    f"that come with {name}": (textwrap.dedent(before), textwrap.dedent(after))
+    for name, before, after in (
+        (
+            "a dictionary",
+            """\
+            OPTIONS = {"autoflush": False, "execution_options": {"statement_cache_size": 0}}
+            make = async_sessionmaker(engine, **OPTIONS)
+            """,
+            """\
+            OPTIONS = {"autoflush": False}
+            make = async_sessionmaker(engine, **OPTIONS)
+            """,
+        ),
+        (
+            "a display",
+            'make = async_sessionmaker(engine, **{"execution_options": {"no_prepare": 1}})\n',
+            "make = async_sessionmaker(engine)\n",
+        ),
+        (
+            "a class",
+            """\
+            from sqlalchemy.ext.asyncio import AsyncSession
+            from sqlalchemy.orm import sessionmaker
+            make = sessionmaker(**dict(class_=AsyncSession, execution_options={"a": 1}))
+            """,
+            """\
+            from sqlalchemy.ext.asyncio import AsyncSession
+            from sqlalchemy.orm import sessionmaker
+            make = sessionmaker(**dict(class_=AsyncSession))
+            """,
+        ),
+        (
+            "what is put in later",
+            """\
+            def make():
+                kwargs = dict(autoflush=False)
+                kwargs["execution_options"] = {"isolation_level": "AUTOCOMMIT"}
+                return async_sessionmaker(engine, **kwargs)
+            """,
+            """\
+            def make():
+                kwargs = dict(autoflush=False)
+                return async_sessionmaker(engine, **kwargs)
+            """,
+        ),
+    )
+}
 
 
 @pytest.mark.parametrize(("before", "after"), FACTORIES.values(), ids=FACTORIES.keys())
@@ -444,6 +492,33 @@ def test_options_of_factories_go(before: str, after: str, tmp_path: Path) -> Non
         imports + textwrap.dedent(text).replace("URL", URL) for text in (before, after)
     )
     assert fixed(tmp_path, before, "SG104") == (after, [])
+
+
+OPTIONS_LEFT = {
+    "`OPTIONS` has other users": (
+        'OPTIONS = {"autoflush": False, "execution_options": {"a": 1}}\n'
+        'make = async_sessionmaker(engine, **OPTIONS)\nprint(OPTIONS["autoflush"])\n'
+    ),
+    "it is not set in this file": (
+        "from settings import OPTIONS\nmake = async_sessionmaker(engine, **OPTIONS)\n"
+    ),
+    "it is not set in one place alone": (
+        "options = {}\nif one:\n    options.update(execution_options={1: 1})\nelse:\n"
+        "    options.update(execution_options={2: 2})\n"
+        "make = async_sessionmaker(engine, **options)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(("reason", "code"), OPTIONS_LEFT.items(), ids=OPTIONS_LEFT.keys())
+def test_options_that_come_with_a_dictionary_of_others_stay(
+    reason: str, code: str, tmp_path: Path
+) -> None:
+    code = f"from sqlalchemy.ext.asyncio import async_sessionmaker\n\n{code}"
+    (tmp_path / "settings.py").write_text('OPTIONS = {"execution_options": {"a": 1}}\n')
+    text, [help_text] = fixed(tmp_path, code, "SG104")
+    assert text == code
+    assert help_text.endswith(f"not fixed: {reason}")
 
 
 SHARED = {
@@ -507,6 +582,14 @@ def test_a_dictionary_that_another_file_uses_stays(code: str, user: str, tmp_pat
         assert text == before
         assert remaining
         assert all(help_text.endswith(after) for help_text in remaining)
+
+
+def test_a_file_that_is_excluded_is_a_user_too(tmp_path: Path) -> None:
+    before, after = SHARED["SG202"]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_jobs.py").write_text(USERS["tests/test_jobs.py"])
+    text, _ = fixed(tmp_path, before, "SG202", config='exclude = ["tests"]\n')
+    assert text == after
 
 
 @pytest.mark.parametrize(("before", "after"), SHARED.values(), ids=SHARED.keys())

@@ -194,6 +194,30 @@ def test_settings_from_another_module(tmp_path: Path) -> None:
     assert engine.names is Names.ANONYMOUS
 
 
+ON_6432 = ("postgresql+asyncpg", "h", 6432)
+SETTINGS_OF_PYDANTIC = """
+from pydantic import PostgresDsn, computed_field
+from pydantic_core import MultiHostUrl
+from pydantic_settings import BaseSettings
+
+FORMAT = "postgresql+asyncpg://{}:6432/a"
+
+class Settings(BaseSettings):
+    host: str = "h"
+
+    @computed_field
+    @property
+    def computed(self) -> PostgresDsn:
+        return MultiHostUrl.build(scheme="postgresql+asyncpg", host=self.host, port=6432)
+
+    @property
+    def written(self) -> str:
+        return str(PostgresDsn.build(scheme="postgresql+asyncpg", host=self.host, port=6432))
+
+settings = Settings()
+"""
+
+
 @pytest.mark.parametrize(
     ("url", "scheme", "host", "port"),
     [
@@ -230,12 +254,36 @@ def test_settings_from_another_module(tmp_path: Path) -> None:
             None,
         ),
         ('os.environ["U"]', None, None, None),
+        ('"postgresql+asyncpg://{}@{}:{}/a".format(u, "h", 6432)', *ON_6432),
+        ('"postgresql+asyncpg://{user}@{host}:6432/{0}".format(db, user=u, host="h")', *ON_6432),
+        ('"{}://u@h:6432/{{a}}{}".format("postgresql+asyncpg", rest)', *ON_6432),
+        ('"{".format(a)', None, None, None),
+        ('FORMAT.format("h")', *ON_6432),
+        ('"postgresql+asyncpg://%s@%s:%d/a" % (u, "h", 6432)', *ON_6432),
+        ('"postgresql+asyncpg://u%%40@h:6432/%s" % name', *ON_6432),
+        ('"postgresql+asyncpg://%(user)s@h:6432/a" % parts', None, None, None),
+        ('"".join(["postgresql+asyncpg://", u, "@h:6432/a"])', *ON_6432),
+        ('"://".join(("postgresql+asyncpg", "h:6432"))', *ON_6432),
+        ('"".join(parts)', None, None, None),
+        ('PostgresDsn.build(scheme="postgresql+asyncpg", host="h", port="6432")', *ON_6432),
+        ('str(MultiHostUrl.build(scheme="postgresql+asyncpg", host="h", port=6432))', *ON_6432),
+        (
+            'PostgresDsn.build(scheme="postgresql+asyncpg", host="h", port=6432).unicode_string()',
+            *ON_6432,
+        ),
+        ('str(PostgresDsn("postgresql+asyncpg://h:6432/a"))', *ON_6432),
+        ("str(settings.computed)", *ON_6432),
+        ("settings.written", *ON_6432),
+        ("PostgresDsn.build(**parts)", None, None, None),
     ],
 )
 def test_urls(
     url: str, scheme: str | None, host: str | None, port: int | None, tmp_path: Path
 ) -> None:
-    code = f"import os\nfrom sqlalchemy import URL, make_url\ncreate_async_engine({url})"
+    code = (
+        f"import os\nfrom sqlalchemy import URL, make_url\n{SETTINGS_OF_PYDANTIC}\n"
+        f"create_async_engine({url})"
+    )
     found = engine_in(tmp_path, code).url
     assert (found.scheme, found.host, found.port) == (scheme, host, port)
 
@@ -256,6 +304,8 @@ def test_a_url_is_read_by_keyword_and_from_a_class(tmp_path: Path) -> None:
         ('"postgresql+asyncpg://db/a?ssl=require&x=1"', {"ssl": "require", "x": "1"}),
         ('f"{base}?statement_cache_size=0"', {"statement_cache_size": "0"}),
         ('base + "&timeout=5"', {"timeout": "5"}),
+        ('"{}?timeout={}".format(base, 5)', {"timeout": "5"}),
+        ('PostgresDsn.build(scheme="postgresql+asyncpg", query="ssl=require")', {"ssl": "require"}),
         ('f"postgresql+asyncpg://db/a?ssl={mode}"', {"ssl": "\0"}),
         ('f"postgresql+asyncpg://db/a?{query}"', {}),
         ('"postgresql+asyncpg://db/a"', {}),
@@ -272,7 +322,7 @@ def test_a_url_is_read_by_keyword_and_from_a_class(tmp_path: Path) -> None:
 )
 def test_queries(query: str, expected: dict[str, str], tmp_path: Path) -> None:
     code = (
-        "from sqlalchemy import URL, make_url\n"
+        "from pydantic import PostgresDsn\nfrom sqlalchemy import URL, make_url\n"
         'QUERY = {"a": "1", "b": ("1", "2")}\n'
         f"create_async_engine({query})"
     )
@@ -533,7 +583,12 @@ def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
         ('lambda: f"{PREFIX}"', Names.CONSTANT),
         ('lambda: f"{PREFIX}_{next(counter)}"', Names.COUNTED),
         ('lambda: f"{other.prefix}_{next(counter)}"', Names.UNKNOWN),
-        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"{os.getpid()}_{next(counter)}"', Names.COUNTED_BY_PROCESS),
+        ('lambda: f"{PID}_{next(counter)}"', Names.COUNTED_BY_PROCESS),
+        ('lambda: "s%d_%d" % (os.getpid(), next(counter))', Names.COUNTED_BY_PROCESS),
+        ('lambda: f"{os.getpid()}_{next(counter)}_{uuid4()}"', Names.UNIQUE),
+        ('lambda: f"{socket.gethostname()}_{os.getpid()}_{next(counter)}"', Names.UNKNOWN),
+        ('lambda: f"s{os.getpid()}"', Names.CONSTANT),
         ('lambda: f"s{next(ids)}"', Names.UNKNOWN),
         ('lambda: f"s{counter.__next__()}"', Names.COUNTED),
         ("by_global", Names.COUNTED),
@@ -556,6 +611,7 @@ def test_name_functions(function: str, names: Names, tmp_path: Path) -> None:
     from uuid import uuid4
     ONCE = f"s{{uuid4()}}"
     PREFIX = "stmt"
+    PID = os.getpid()
     counter = count()
     ids = iter(other)
     state = [0]

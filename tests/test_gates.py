@@ -73,7 +73,9 @@ TOKENS = {
     ("SG102", "async_scoped_session"): "async_scoped_session(make, None)",
     ("SG103", "sessionmaker"): "async_sessionmaker(None)()",
     ("SG103", "async_scoped_session"): "async_scoped_session(make, None)()",
-    ("SG104", "execution_options"): "AsyncSession(None, execution_options={})",
+    ("SG104", "execution_options"): "DbSession(None, execution_options={})",
+    ("SG104", "sessionmaker"): "async_sessionmaker(None, **OPTIONS)",
+    ("SG104", "AsyncSession"): "AsyncSession(None, **OPTIONS)",
     ("SG105", "AsyncSession"): (
         "async def run():\n    db = AsyncSession(None)\n    await db.commit()"
     ),
@@ -170,11 +172,13 @@ from sqlalchemy.ext.asyncio import create_async_engine as build
 from app.db import get_session
 
 Db = Annotated[DbSession, Depends(get_session)]
+OPTIONS = {"execution_options": {}}
 """
 BY_OWN_NAME = {
     "SG101": "DbSession(None)",
     "SG102": "make_factory(None)",
     "SG103": "make_factory(None)()",
+    "SG104": "make_factory(None, **OPTIONS)",
     "SG105": "async def run():\n    db = DbSession(None)\n    await db.commit()",
 }
 BY_OWN_NAME |= {
@@ -446,7 +450,7 @@ def with_imports(source: str) -> str:
             "AsyncSession async_engine_from_config async_scoped_session async_sessionmaker "
             "create_async_engine"
         ),
-        "app.names": "DbSession Db Tasks make_factory build",
+        "app.names": "DbSession Db OPTIONS Tasks make_factory build",
         "app.db": "get_background_session",
         "sqlalchemy": "text",
     }

@@ -687,3 +687,86 @@ def engine():
 """
     files = {"app/db.py": own, "app/plugin.py": fixture}
     assert places(tmp_path, files) == ["app/db.py:3 SG202"]
+
+
+CONTAINER = """\
+from dependency_injector import containers, providers
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from app.service import Service
+
+class Container(containers.DeclarativeContainer):
+    engine = providers.Singleton(create_async_engine, "postgresql+asyncpg://app@db:6432/app")
+    session_factory = providers.Singleton(async_sessionmaker, bind=engine)
+    session = providers.Factory(AsyncSession, bind=engine)
+    service = providers.Factory(Service, make=session_factory.provided)
+"""
+SERVICE = """\
+class Service:
+    def __init__(self, make):
+        self.make = make
+
+    async def run(self):
+        async with self.make() as session:
+            await session.commit()
+"""
+INJECTED = """\
+from typing import Annotated
+from dependency_injector.wiring import Provide, inject
+from fastapi import Depends
+from app.container import Container
+
+@inject
+async def one(make=Provide[Container.session_factory]):
+    async with make() as session:
+        await session.commit()
+
+@inject
+async def two(make: Annotated[object, Depends(Provide[Container.session_factory])]):
+    async with make() as session:
+        await session.commit()
+
+async def three():
+    async with Container.session_factory()() as session:
+        await session.commit()
+
+class Worker:
+    def __init__(self, container: Container):
+        self.container = container
+
+    async def four(self):
+        async with self.container.session() as session:
+            await session.commit()
+
+    async def five(self):
+        await self.container.service().run()
+"""
+
+
+def test_what_a_container_of_dependency_injector_provides(tmp_path: Path) -> None:
+    files = {"app/container.py": CONTAINER, "app/service.py": SERVICE, "app/use.py": INJECTED}
+    assert places(tmp_path, files) == [
+        "app/container.py:6 SG201",
+        "app/container.py:6 SG202",
+        "app/container.py:7 SG102",
+        "app/container.py:8 SG101",
+        "app/use.py:13 SG103",
+        "app/use.py:17 SG103",
+        "app/use.py:25 SG101",
+        "app/use.py:8 SG103",
+    ]
+    files["app/container.py"] = CONTAINER.replace(
+        "postgresql+asyncpg://app@db:6432/app", "sqlite+aiosqlite://"
+    )
+    assert places(tmp_path, files) == []
+
+
+def test_the_settings_of_an_engine_that_a_container_provides_are_completed(tmp_path: Path) -> None:
+    findings_in(tmp_path, {"app/container.py": CONTAINER, "app/service.py": SERVICE})
+    run = Run(Options((str(tmp_path / "app" / "container.py"),), ('select = ["SG202"]',)))
+    [result] = run.fix(unsafe=False, write=True)
+    assert result.after.decode() == CONTAINER.replace(
+        ':6432/app"',
+        ':6432/app", connect_args={"prepared_statement_name_func": lambda: "", '
+        '"statement_cache_size": 0, "prepared_statement_cache_size": 0}',
+    )
+    assert [item for found in run.check() for item in found] == []

@@ -324,7 +324,7 @@ _NOT_HERE = "not fixed: it is not written in the call as an item of its own"
 
 
 def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument
+    from session_guard.arguments import NotFixableError, argument, unpacked
     from session_guard.engine.connect_args import moved
     from session_guard.standard import ONLY_ASYNCPG
 
@@ -335,7 +335,7 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
         )
         given = argument(call, key)
         if given is None:
-            where = _unpacked(call) or call
+            where = unpacked(call) or call
             yield Violation(where, message, f"{_HELP}; not fixed: it comes with `**`")
             continue
         try:
@@ -345,12 +345,6 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
         else:
             rewrite = Rewrite(Applicability.SAFE, f"move `{key}` to `connect_args`", edits)
             yield Violation(given, message, _HELP, rewrite)
-
-
-def _unpacked(call: cst.Call) -> cst.Arg | None:
-    """Return what a call unpacks with `**`, if it is one dictionary."""
-    found = [arg for arg in call.args if arg.star == "**"]
-    return found[0] if len(found) == 1 else None
 
 
 def _url(engine: Engine, module: Module) -> Iterator[Violation]:
@@ -394,6 +388,7 @@ _MESSAGE = "as an execution option `{}` does nothing"
 
 
 def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
+    from session_guard.arguments import unpacked
     from session_guard.engine.connect_args import without_method_option as without
     from session_guard.execution_options import of_keywords
     from session_guard.standard import ONLY_ASYNCPG
@@ -405,7 +400,7 @@ def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
             rewrite = Rewrite(Applicability.SAFE, f"remove `{key}`", edits)
             yield Violation(given[key], _MESSAGE.format(key), _HELP, rewrite)
         else:
-            where = _unpacked(call) or call
+            where = unpacked(call) or call
             yield Violation(where, _MESSAGE.format(key), f"{_HELP}; {_NOT_HERE}")
 
 
@@ -433,7 +428,7 @@ def _options_of_call(call: cst.Call, module: Module) -> Iterator[Violation]:
 
 
 def _options_of_engine(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument
+    from session_guard.arguments import NotFixableError, argument, unpacked
     from session_guard.engine.connect_args import option_moved, without_option
     from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
 
@@ -444,7 +439,7 @@ def _options_of_engine(engine: Engine, module: Module) -> Iterator[Violation]:
         help_text = _HELP if key in ONLY_ASYNCPG else "remove it: nothing has such a setting"
         item = _item(given, key) if given is not None else None
         if given is None or item is None:
-            where = given or _unpacked(call) or call
+            where = given or unpacked(call) or call
             yield Violation(where, _MESSAGE.format(key), f"{help_text}; {_NOT_HERE}")
             continue
         what, applicability = f"remove `{key}`", Applicability.SAFE

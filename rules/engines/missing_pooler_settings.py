@@ -479,7 +479,7 @@ def build(url):
         from session_guard.arguments import NotFixableError
         from session_guard.engine.advice import completion, creator_verdict, other_answers, verdict
         from session_guard.engine.facts import engine_of
-        from session_guard.standard import Names
+        from session_guard.standard import REPEATED, Names
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)
@@ -500,7 +500,7 @@ def build(url):
                 )
             return
         said = verdict(engine)
-        if said is None or engine.names in (Names.ANONYMOUS, Names.CONSTANT, Names.COUNTED):
+        if said is None or engine.names in {Names.ANONYMOUS, *REPEATED}:
             return  # such names are SG205's
         advice = ("give the standard's settings in `connect_args`", *other_answers(engine))
         try:

@@ -25,7 +25,9 @@ class UnsafeStatementNames(Rule):
   module makes once, with `uuid4()` or without, is a constant as well.
 - A counter is unique in one process. Behind a pooler the next process counts from one as well,
   and its statement of the same name may be the one that runs. With a prefix that each process makes
-  with `uuid4()` beside it the names are unique, unless processes are forked after it was made.
+  with `uuid4()` beside it the names are unique, unless processes are forked after it was made. The
+  process id is no such prefix: it is 1 in every container, and one that was is given again, while
+  the pooler's connections go on.
 - `""`, the unnamed statement, is right where nothing remembers it: with `statement_cache_size=0`
   and `prepared_statement_cache_size=0`. What remembers it finds another statement in its place.
   - With both caches on rows of another query come back, or `unnamed prepared statement does not
@@ -297,6 +299,38 @@ engine = create_async_engine("postgresql+asyncpg://db/app", connect_args=ARGS)
         ),
         Invalid(
             """\
+import os
+from itertools import count
+from sqlalchemy.ext.asyncio import create_async_engine
+
+numbers = count()
+engine = create_async_engine(
+    "postgresql+asyncpg://db:6432/app",
+    connect_args={
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: f"s{os.getpid()}_{next(numbers)}",
+    },
+)
+""",
+            fixed="""\
+from itertools import count
+from sqlalchemy.ext.asyncio import create_async_engine
+
+numbers = count()
+engine = create_async_engine(
+    "postgresql+asyncpg://db:6432/app",
+    connect_args={
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
+    },
+)
+""",
+            because="since the process id is 1 in every container",
+        ),
+        Invalid(
+            """\
 from sqlalchemy.ext.asyncio import create_async_engine
 
 _n = 0
@@ -390,6 +424,11 @@ def _verdict(engine: Engine) -> str | None:
         return "this name function gives every statement one name: the second fails"
     if names is Names.COUNTED and not engine.needs_no_settings:
         return "this name function counts in one process alone: another gives the same names"
+    if names is Names.COUNTED_BY_PROCESS and not engine.needs_no_settings:
+        return (
+            "this name function counts in one process alone: another gives the same names, since "
+            "the process id is 1 in every container, and is given again"
+        )
     driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
     if names is not Names.ANONYMOUS or driver_off is None or dialect_off is None:
         return None

@@ -475,6 +475,9 @@ async def run():
             return
         for value in module.results(node):
             if isinstance(value, values.Partial) and openings.is_session_class(value.function):
+                made = openings.factory(value)
+                if made is not None and databases.is_on_another_database(made.bind):
+                    return
                 yield Violation(
                     node,
                     f"`{module.code(node.func)}` of `AsyncSession` makes sessions outside the "

@@ -61,13 +61,17 @@ set with `sqlalchemy-version`.
   is *unsafe*: it then holds for all that use the engine.
 - On 2.1, or where the version is not known: removing settings of the driver is *safe*;
   `isolation_level` moves to the engine if that engine is used by this factory alone and sets none.
-  There is no fix where other options stand beside them."""
+  There is no fix where other options stand beside them.
+
+What comes with `**` is taken out of the dictionary, if that is in the file and this call alone uses
+it."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/orm/session_api.html#sqlalchemy.orm.Session",
         "https://docs.sqlalchemy.org/en/20/core/connections.html#setting-transaction-isolation-levels-including-dbapi-autocommit",
     )
-    tokens = (b"execution_options",)
+    tokens = (b"execution_options", b"sessionmaker", b"AsyncSession")
+    project_names = True
     in_handler = True
     subject = Subject.MAKERS
     node_types = ("Call",)
@@ -227,13 +231,18 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
         from libcst import Call
 
         from session_guard import versions
-        from session_guard.arguments import NotFixableError, argument
-        from session_guard.execution_options import takes_session_options
+        from session_guard.arguments import NotFixableError, argument, unpacked
+        from session_guard.engine.connect_args import argument_removed
+        from session_guard.execution_options import of_keywords, takes_session_options
 
         assert isinstance(node, Call)
-        given = argument(node, "execution_options")
-        if given is None or not takes_session_options(node, module):
+        options = of_keywords(node, module)
+        # What may be there of what is not known is no finding.
+        if not any(entry.value for entry in options.entries.get("execution_options", ())):
             return
+        if not takes_session_options(node, module):
+            return
+        given = argument(node, "execution_options") or unpacked(node) or node
         version = versions.of(module.project, module.path).sqlalchemy
         message = f"`execution_options` on `{module.code(node.func)}(…)` {_consequence(version)}"
         help_text = (
@@ -241,7 +250,8 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
             "the engine's `execution_options`"
         )
         try:
-            rewrite = _rewrite(node, given, module, is_2_0=_is_2_0(version))
+            value, removal = argument_removed(node, options, "execution_options", module)
+            rewrite = _rewrite(node, value, removal, module, is_2_0=_is_2_0(version))
         except NotFixableError as error:
             yield Violation(given, message, f"{help_text}; not fixed: {error}")
         else:
@@ -268,11 +278,17 @@ def _consequence(version: Version | None) -> str:
     )
 
 
-def _rewrite(call: cst.Call, given: cst.Arg, module: Module, *, is_2_0: bool) -> Rewrite:
+def _rewrite(
+    call: cst.Call,
+    value: cst.BaseExpression | None,
+    removal: Replacements,
+    module: Module,
+    *,
+    is_2_0: bool,
+) -> Rewrite:
     from session_guard.arguments import NotFixableError, string_keys
 
-    items = string_keys(given.value)
-    removal: Replacements = ((given, None),)
+    items = string_keys(value) if value is not None else None
     level = items.get("isolation_level") if items is not None else None
     if is_2_0 and level is None:
         return Rewrite(Applicability.SAFE, "remove it: every call raised", removal)

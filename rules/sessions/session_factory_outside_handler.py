@@ -196,7 +196,8 @@ SessionLocal = async_sessionmaker(engine)
         from session_guard.names import databases, openings, values
 
         assert isinstance(node, Call)
-        for value in module.results(node):
+        provided = module.provided(node)
+        for value in (*module.results(node), *provided):
             factory = openings.factory(value)
             if (
                 factory is not None
@@ -208,6 +209,8 @@ SessionLocal = async_sessionmaker(engine)
                 )
                 help_text = "open sessions with the handler's `get_background_session()`"
                 try:
+                    if provided:
+                        raise NotFixableError("what a container gives is to be changed first")
                     rewrite = _removal(node, module)
                 except NotFixableError as error:
                     yield Violation(node, message, f"{help_text}; not fixed: {error}")

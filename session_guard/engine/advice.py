@@ -38,7 +38,7 @@ def settings_given(engine: Engine) -> list[str]:
 def missing(engine: Engine) -> dict[str, str]:
     """Return the settings that complete what an engine has, as code by key."""
     wanted = {}
-    if engine.names in (Names.DEFAULT, Names.CONSTANT, Names.COUNTED):
+    if engine.names in {Names.DEFAULT, *standard.REPEATED}:
         wanted[NAME_FUNC] = ANONYMOUS_NAMES
     wanted |= {key: "0" for key in (DRIVER_CACHE, DIALECT_CACHE) if not engine.is_off(key)}
     return wanted

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 import libcst as cst
 
 from session_guard.arguments import NotFixableError, argument, keyword
-from session_guard.engine.users import ensure_own
+from session_guard.dictionary_users import ensure_own
+from session_guard.engine.facts import engine_of
 from session_guard.imports import has_comment, is_removable
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import Dictionary, Literal
@@ -90,6 +91,19 @@ def _text(node: cst.BaseExpression) -> str | None:
     return None
 
 
+def _ensure_asyncpgs(engine: Engine, node: cst.CSTNode, module: Module) -> None:
+    """Raise NotFixableError where others than engines on asyncpg may use what a node sets a key of.
+
+    What fails one of these fails them all.
+    """
+
+    def is_on_asyncpg(call: cst.Call) -> bool:
+        other = engine_of(call, module)
+        return other is not None and other.is_on_asyncpg
+
+    ensure_own(engine.call, node, module, is_on_asyncpg)
+
+
 def _name_of(node: cst.CSTNode) -> cst.BaseExpression | None:
     """Return the key of what sets one, as it is written there."""
     match node:
@@ -126,7 +140,31 @@ def removal(engine: Engine, contents: Contents, key: str, module: Module) -> Rep
     Raises NotFixableError.
     """
     node = _setter(contents, key, module)
-    ensure_own(engine, node, module, alone=False)
+    _ensure_asyncpgs(engine, node, module)
+    return _without(node, module)
+
+
+def argument_removed(
+    call: cst.Call, contents: Contents, key: str, module: Module
+) -> tuple[cst.BaseExpression | None, Replacements]:
+    """Return the value of a keyword argument of a call, and the edits that take it out.
+
+    What comes with `**` is taken out of its dictionary. Raises NotFixableError.
+    """
+    node = _setter(contents, key, module)
+    ensure_own(call, node, module)
+    value, holder = _value_of(node, module), module.parent(node)
+    if holder is call:
+        return value, ((node, None),)
+    if isinstance(holder, (cst.Dict, cst.Call)):
+        items = holder.elements if isinstance(holder, cst.Dict) else holder.args
+        unpacked = module.parent(holder)
+        if len(items) == 1 and isinstance(unpacked, cst.Arg) and unpacked in call.args:
+            return value, ((unpacked, None),)
+    return value, _without(node, module)
+
+
+def _without(node: cst.CSTNode, module: Module) -> Replacements:
     call = module.parent(node)
     if isinstance(node, cst.DictElement):
         return ((node, None),)
@@ -171,7 +209,7 @@ def renamed(engine: Engine, contents: Contents, key: str, new: str, module: Modu
     if not contents.is_absent(new):
         raise NotFixableError(f"`{new}` is there as well, or may be")
     node = _setter(contents, key, module)
-    ensure_own(engine, node, module, alone=False)
+    _ensure_asyncpgs(engine, node, module)
     if isinstance(node, cst.Arg):
         return ((node, _bare(node).with_changes(keyword=cst.Name(new))),)
     name = _name_of(node)
@@ -192,7 +230,7 @@ def number_without_quotes(
     """
     value = _value_of(node, module)
     if isinstance(value, cst.SimpleString) and str(value.evaluated_value).isdecimal():
-        ensure_own(engine, value, module, alone=False)
+        _ensure_asyncpgs(engine, value, module)
         return ((value, cst.Integer(str(int(value.evaluated_value)))),)
     return None
 
@@ -206,7 +244,7 @@ def number_in_quotes(
     """
     value = _value_of(node, module)
     if isinstance(value, (cst.Integer, cst.Float)):
-        ensure_own(engine, value, module, alone=False)
+        _ensure_asyncpgs(engine, value, module)
         return ((value, cst.SimpleString(f'"{value.value}"')),)
     return None
 
@@ -358,7 +396,7 @@ def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> C
     try:
         if node is None or not own:
             return None
-        ensure_own(engine, node, module)
+        ensure_own(engine.call, node, module)
     except NotFixableError:
         return None
     return node
@@ -403,7 +441,7 @@ def _merged(engine: Engine, value: cst.BaseExpression, module: Module) -> Replac
         or not isinstance(value, cst.Dict)
     ):
         raise NotFixableError(_HAS_SETTINGS)
-    ensure_own(engine, there, module)
+    ensure_own(engine.call, there, module)
     added: list[tuple[cst.CSTNode, Appended]] = []
     for setting in value.elements:
         name = _text(setting.key) if isinstance(setting, cst.DictElement) else None

@@ -314,6 +314,8 @@ def _engine_of(call: cst.Call, module: Module) -> Engine | None:
             own = next((c for c, _ in module.names.scope.calls if c.node is call), value.call)
             result = values.Result(value.function, own, value.place, value.home)
             return Engine(result, module.project, module.path, module.text)
+    for result in filter(openings.is_engine, module.provided(call)):
+        return Engine(result, module.project, module.path, module.text)
     return None
 
 

@@ -43,6 +43,8 @@ _UNIQUE = frozenset(
     | {"secrets.token_hex", "secrets.token_urlsafe", "secrets.token_bytes", "secrets.randbits"}
     | {"uuid6.uuid7", "uuid_utils.uuid4", "uuid_utils.uuid7", "ulid.ULID", "nanoid.generate"}
 )
+# What tells processes of one machine apart, and neither containers nor what ran before.
+_OF_PROCESS = frozenset({"os.getpid", "os.getppid", "multiprocessing.current_process"})
 # What gives its arguments, or what it is called on, in another form.
 _CONVERSIONS = frozenset({"str", "int", "hex", "format", "repr"})
 _METHODS = frozenset({"format", "hex", "join", "lower", "upper", "replace", "zfill", "rjust"})
@@ -59,6 +61,8 @@ class _Part(enum.Enum):
     """Unique."""
     COUNTED = enum.auto()
     """One more than before, in this process."""
+    PROCESS = enum.auto()
+    """The process id."""
     KEPT = enum.auto()
     """The same for as long as the process runs, and unique to it."""
     FIXED = enum.auto()
@@ -99,7 +103,9 @@ def _kind(expr: Expr, place: Place, home: Namespace) -> Names:
     if _Part.UNKNOWN in parts:
         return Names.UNKNOWN
     if _Part.COUNTED in parts:
-        return Names.UNKNOWN if _Part.FIXED in parts else Names.COUNTED
+        if _Part.FIXED in parts:
+            return Names.UNKNOWN
+        return Names.COUNTED_BY_PROCESS if _Part.PROCESS in parts else Names.COUNTED
     if parts != {_Part.TEXT}:
         return Names.CONSTANT
     found = home.evaluate(expr, place)
@@ -144,6 +150,9 @@ def _parts_of_call(call: Call, place: Place, home: Namespace, depth: int) -> Ite
             case External(dotted) if dotted in _UNIQUE:
                 yield _Part.NEW
                 return
+            case External(dotted) if dotted in _OF_PROCESS:
+                yield _Part.PROCESS
+                return
             case External("next") if given and _counts(home.evaluate(given[0], place)):
                 yield _Part.COUNTED
                 return
@@ -184,10 +193,8 @@ def _parts_of_name(ref: Ref, place: Place, home: Namespace, depth: int) -> Itera
     assert binding.value is not None
     assert not isinstance(binding.value, (Function, Class))
     parts = set(_parts(binding.value, binding.place, home, depth))
-    if binding.place.scope is place.scope:
+    if binding.place.scope is place.scope or parts <= {_Part.TEXT, _Part.PROCESS}:
         yield from parts
-    elif parts == {_Part.TEXT}:
-        yield _Part.TEXT
     else:  # it was made once, before the function was called
         yield _Part.KEPT if _Part.NEW in parts else _Part.FIXED
 

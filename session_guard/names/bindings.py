@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -203,9 +204,58 @@ def tells_of_postgresql(text: str) -> bool:
     return mentions_postgresql(text) and not mentions_another_database(text)
 
 
+# A conversion of `%`; what it is given is the next item.
+_PERCENT = re.compile(r"(?<!%)(?:%%)*%[sdir]")
+
+
 def joined(value: Expr, rest: Expr) -> Expr:
     """Return what is known of `value` with `rest` added to it."""
     return formatted((*_pieces(value), *_pieces(rest)))
+
+
+def joined_by(separator: str, items: Iterable[Expr]) -> Expr:
+    """Return what is known of `separator.join(items)`."""
+    pieces: list[str | Expr] = []
+    for number, item in enumerate(items):
+        pieces += (*((separator,) if number else ()), *_pieces(item))
+    return formatted(pieces)
+
+
+def with_percent(value: Expr, given: Expr) -> Expr:
+    """Return what is known of `value % given`."""
+    items = given.items if isinstance(given, Sequence) else (given,)
+    text = value.value if isinstance(value, Constant) else None
+    first, *rest = _PERCENT.split(text) if isinstance(text, str) else ("",)
+    if not rest or len(rest) != len(items) or isinstance(given, Display):
+        return Opaque((value, given))
+    pieces: list[str | Expr] = [first.replace("%%", "%")]
+    for item, behind in zip(items, rest, strict=True):
+        pieces += (*_pieces(_as_text(item)), behind.replace("%%", "%"))
+    return formatted(pieces)
+
+
+def with_braces(text: str, call: Call) -> Expr:
+    """Return what is known of `text.format(...)`, of which `call` is the call."""
+    pieces: list[str | Expr] = []
+    waiting = iter(call.arguments)
+    try:
+        for before, name, _, _ in string.Formatter().parse(text):
+            pieces.append(before)
+            if name is None:
+                continue
+            item = call.keyword(name) if name else next(waiting, None)
+            if name.isdecimal():
+                item = next(iter(call.arguments[int(name) :]), None)
+            pieces += _pieces(_as_text(item) if item is not None else Opaque())
+    except ValueError:
+        return Opaque()
+    return formatted(pieces)
+
+
+def _as_text(value: Expr) -> Expr:
+    if isinstance(value, Constant) and isinstance(value.value, int):
+        return Constant(str(value.value))
+    return value
 
 
 def formatted(pieces: Iterable[str | Expr]) -> TextBeginning | Opaque:

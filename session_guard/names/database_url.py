@@ -58,7 +58,13 @@ _CONVERSIONS = frozenset(
 _SCHEME = re.compile(r"(\w+(?:\+\w+)?)://")
 _ENVIRONMENT = (External("os.getenv"), External("os.environ.get"))
 # Methods of a URL that give it back, changed or not.
-_CHANGES = frozenset({"set", "render_as_string", "update_query_dict", "update_query_string"})
+_CHANGES = frozenset(
+    {"set", "render_as_string", "unicode_string", "update_query_dict", "update_query_string"}
+)
+# Pydantic's classes of URLs, of one host and of several.
+_OF_PYDANTIC = re.compile(
+    r"pydantic(?:_core)?\.(?:\w+\.)*(?P<name>\w*(?:Dsn|Url))(?P<build>\.build)?"
+)
 _DEEPEST = 6
 
 
@@ -143,6 +149,12 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
             if value.call.arguments:
                 inner = Located(value.call.arguments[0], value.place, value.home)
                 return read(inner, depth + 1)
+        case Result(function=External(dotted)) if of_pydantic := _OF_PYDANTIC.fullmatch(dotted):
+            if of_pydantic["build"]:
+                return _built(value)
+            given = value.call.arguments[0] if value.call.arguments else value.call.keyword("url")
+            if given is not None and depth < _DEEPEST:
+                return read(Located(given, value.place, value.home), depth + 1)
         case Result(function=Method(owner, name)) if name in _CHANGES and depth < _DEEPEST:
             return _changed(_of_value(owner, depth + 1), name, value)
         case Result():
@@ -234,6 +246,23 @@ def _created(value: Result) -> DatabaseUrl:
     )
 
 
+def _built(value: Result) -> DatabaseUrl:
+    """Return what `PostgresDsn.build(...)` makes."""
+    names = {"scheme": "drivername", "host": "host", "port": "port"}
+    given = {names[key]: item for key, item in value.call.keywords if key in names}
+    url = _with_parts(UNREAD, given, value)
+    query, unpacks = value.call.keyword("query"), value.call.unpacks
+    url = replace(
+        url,
+        has_default_port="port" not in given and not unpacks and not value.call.keyword("hosts"),
+        may_have_more=query is not None or unpacks,
+    )
+    found = value.home.evaluate(query, value.place) if query is not None else ()
+    if len(found) == 1 and isinstance(found[0], Literal) and isinstance(found[0].value, str):
+        return _with_query(replace(url, may_have_more=unpacks), found[0].value)
+    return url
+
+
 def _changed(url: DatabaseUrl, method: str, value: Result) -> DatabaseUrl:
     """Return what a method of a URL makes of it."""
     given: dict[str, Expr] = {key: item for key, item in value.call.keywords if key is not None}
@@ -267,7 +296,7 @@ def _with_parts(
         url = replace(url, host=host.lower() if isinstance(host, str) else None)
     if "port" in given:
         port = literal("port")
-        port = port if isinstance(port, int) else None
+        port = int(str(port)) if str(port).isdecimal() else None
         url = replace(url, port=port, has_default_port=False)
     if "query" in given:
         query = Located(given["query"], value.place, value.home)

@@ -35,7 +35,9 @@ from session_guard.names.bindings import (
     TextBeginning,
     class_of_receiver,
     end_of,
+    joined_by,
     lookup,
+    with_braces,
 )
 from session_guard.names.from_ast import unquoted
 from session_guard.names.values import (
@@ -102,6 +104,9 @@ _TRANSPARENT_DECORATORS = frozenset(
     {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
 )
 _FACTORIES = frozenset({"sqlalchemy.ext.asyncio.async_sessionmaker"})
+_SESSION_CLASSES = frozenset(
+    {"sqlalchemy.ext.asyncio.AsyncSession", "sqlmodel.ext.asyncio.session.AsyncSession"}
+)
 _MADE_BY_PARTIAL = frozenset(
     {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
 )
@@ -111,6 +116,15 @@ _INJECTING = frozenset(
 )
 _DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends", "Provide"})
 _DATABASE_LIBRARIES = ("sqlalchemy.", "sqlmodel.")
+# Methods of strings whose results are looked into.
+_OF_TEXTS = frozenset({"format", "join"})
+# dependency-injector's providers, which call what they are given when they are called themselves.
+_PROVIDERS = frozenset(
+    f"dependency_injector.providers.{name}"
+    for name in ("Singleton", "ThreadSafeSingleton", "Factory", "Callable", "Resource")
+)
+_PROVIDER = "<provider>"
+_PROVIDE = "dependency_injector.wiring.Provide"
 _DEEPEST = 40
 _MOST_NAMES = 12
 _MOST_VALUES = 50
@@ -412,15 +426,20 @@ class Evaluation:
         ]
         if name in scope.defaults:
             given.append((*scope.defaults[name], home))
-        for call, place, of in given:
-            wanted = dependency(call) if isinstance(call, Call) else None
-            if not isinstance(call, Call) or wanted is None:
-                continue
+        for item, place, of in given:
             at = end_of(place.scope)
-            if any(map(is_depends, self.expr(call.function, at, of))):
-                for function in self.expr(wanted, at, of):
-                    if isinstance(function, LocalFunction):
-                        yield function
+            wanted: Expr | None = item
+            if isinstance(item, Call):
+                is_asked = any(map(is_depends, self.expr(item.function, at, of)))
+                wanted = dependency(item) if is_asked else None
+            if isinstance(wanted, Subscript):
+                is_asked = External(_PROVIDE) in self.expr(wanted.value, at, of)
+                wanted = wanted.items[0] if is_asked else None
+            elif wanted is item:
+                continue
+            for function in self.expr(wanted, at, of) if wanted is not None else ():
+                if isinstance(function, LocalFunction):
+                    yield function
 
     def _alias(
         self, annotation: Expr, place: Place, home: Namespace
@@ -601,6 +620,8 @@ class Evaluation:
                     values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
+                case Literal(str()) if name in _OF_TEXTS:
+                    values.append(Method(owner, name))
                 case Literal(None):
                     pass  # which has none: it is set before
                 case _:
@@ -705,6 +726,8 @@ class Evaluation:
                         Partial(target, call, place, home)
                         for target in self.expr(call.arguments[0], place, home)
                     )
+                case External(dotted) if dotted in _PROVIDERS and call.arguments:
+                    values.append(self._provider(call, place, home))
                 case External("typing.cast") if len(call.arguments) == 2:
                     stated, cast = call.arguments
                     found = self.expr(cast, place, home)
@@ -734,6 +757,14 @@ class Evaluation:
                     values.extend(self._looked_up(found, call.arguments[:1]))
                     owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
                     values.extend(self._stored((found,), Ref(owner), call.arguments[:1], home))
+                case Method(Literal(str(text)), "format"):
+                    values.extend(self.expr(with_braces(text, call), place, home))
+                case Method(Literal(str(text)), "join"):
+                    items = call.arguments[0] if call.arguments else None
+                    if isinstance(items, Sequence) and not items.has_star:
+                        values.extend(self.expr(joined_by(text, items.items), place, home))
+                    else:
+                        values.append(UNKNOWN)
                 case Partial(External() as target, made) if target.dotted in _MADE_BY_PARTIAL:
                     values.append(Result(target, _merged(made, call), place, home))
                 case External() | LocalClass() | Partial() | Result() | Method() if not awaited:
@@ -770,6 +801,34 @@ class Evaluation:
             return (LocalClass(own, home),)
         bases = (value for base in own.bases for value in self.expr(base, own.place, home))
         return tuple(value for value in bases if isinstance(value, LocalClass))
+
+    def _provider(self, call: Call, place: Place, home: Namespace) -> Value:
+        """Return the function that a provider is, or the partial of a session class.
+
+        Other providers among what it is given stand for what they give.
+        """
+        target, *given = call.arguments
+        arguments = tuple(self._given_by_provider(item, call, place, home) for item in given)
+        keywords = tuple(
+            (key, self._given_by_provider(item, call, place, home)) for key, item in call.keywords
+        )
+        for function in self.expr(target, place, home):
+            if isinstance(function, External) and function.dotted in _SESSION_CLASSES:
+                made = Call(call.function, (target, *arguments), keywords, call.node)
+                return Partial(function, made, place, home)
+        scope = Scope("lambda", place.scope, place)
+        provider = Function(_PROVIDER, False, 0, (), scope, place, call.node)
+        provider.returns.append((Call(target, arguments, keywords, call.node), place))
+        return LocalFunction(provider, home)
+
+    def _given_by_provider(self, item: Expr, call: Call, place: Place, home: Namespace) -> Expr:
+        if isinstance(item, Ref) and item.parts[-1] in ("provided", "provider"):
+            owner = Ref(item.parts[:-1]) if len(item.parts) > 1 else item
+            if any(map(_is_provider, self.expr(owner, place, home))):
+                return Call(owner, (), (), call.node) if item.parts[-1] == "provided" else owner
+        if any(map(_is_provider, self.expr(item, place, home))):
+            return Call(item, (), (), call.node)
+        return item
 
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type
@@ -874,6 +933,21 @@ def _is_of_class(value: Value, owner: LocalClass) -> bool:
     return found.definition is owner.definition or (
         found.home.path == owner.home.path and found.definition.name == owner.definition.name
     )
+
+
+def _is_provider(value: Value) -> bool:
+    return isinstance(value, Partial) or (
+        isinstance(value, LocalFunction) and value.definition.name == _PROVIDER
+    )
+
+
+def provided(call: Call, found: Iterable[Value]) -> Iterator[Result]:
+    """Yield what the provider that a call makes gives, where it is one."""
+    for value in found:
+        if isinstance(value, LocalFunction) and value.definition.node is call.node:
+            for given in returned(value):
+                if isinstance(given, Result) and given.call.node is call.node:
+                    yield given
 
 
 def _is_foreign(value: Value) -> bool:

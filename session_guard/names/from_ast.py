@@ -30,6 +30,7 @@ from session_guard.names.bindings import (
     mentions_another_database,
     mentions_postgresql,
     unpacked,
+    with_percent,
 )
 from session_guard.names.table import TableBuilder
 
@@ -378,7 +379,7 @@ class _AstBuilder(TableBuilder):
             case ast.BinOp(op=ast.Add()):
                 return joined(self.expr(node.left), self.expr(node.right))
             case ast.BinOp(op=ast.Mod()):
-                return Opaque((self.expr(node.left), self.expr(node.right)))
+                return with_percent(self.expr(node.left), self.expr(node.right))
             case ast.BinOp(op=ast.BitOr()):
                 return Display(((None, self.expr(node.left)), (None, self.expr(node.right))), node)
             case ast.Dict():

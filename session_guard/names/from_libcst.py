@@ -30,6 +30,7 @@ from session_guard.names.bindings import (
     formatted,
     joined,
     unpacked,
+    with_percent,
 )
 from session_guard.names.from_ast import is_type_checking, stated_value
 from session_guard.names.table import TableBuilder
@@ -491,7 +492,7 @@ class Converter:
             case cst.BinaryOperation(operator=cst.Add()):
                 return joined(self.expr(node.left), self.expr(node.right))
             case cst.BinaryOperation(operator=cst.Modulo()):
-                return Opaque((self.expr(node.left), self.expr(node.right)))
+                return with_percent(self.expr(node.left), self.expr(node.right))
             case cst.BinaryOperation(operator=cst.BitOr()):
                 return Display(((None, self.expr(node.left)), (None, self.expr(node.right))), node)
             case cst.Dict():

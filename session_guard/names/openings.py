@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from session_guard.names import dictionaries
 from session_guard.names.bindings import Call, Ref
 from session_guard.names.evaluation import class_member
 from session_guard.names.values import (
@@ -146,8 +147,11 @@ def factory(value: Value) -> Opening | None:
     if not names & FACTORY_CLASSES:
         return None
     given = call.keyword("class_")
-    if given is not None:
-        classes = value.home.evaluate(given, value.place)
+    classes = value.home.evaluate(given, value.place) if given is not None else ()
+    if given is None and call.unpacks:
+        unpacked = dictionaries.keywords(call, value.place, value.home)
+        classes = unpacked.values("class_") or ()
+    if classes:
         session_class = next((c for c in classes if is_session_class(c)), None)
         if session_class is None and ASYNC_FACTORY_CLASS in names:
             # Whatever it is, `async_sessionmaker` takes nothing but a subclass of this.

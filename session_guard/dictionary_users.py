@@ -1,4 +1,4 @@
-"""Who uses a dictionary beside the engine whose fix would edit it where it is written."""
+"""Who uses a dictionary beside the call whose fix would edit it where it is written."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.arguments import NotFixableError
-from session_guard.engine.facts import engine_of
 from session_guard.names.bindings import lookup
 from session_guard.names.values import External
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from session_guard.engine.facts import Engine
     from session_guard.module import Module
+
+    _Test = Callable[[cst.Call], bool]
 
 # What has the keys of a dictionary in it that stands in it.
 _HOLDERS = (cst.Dict, cst.DictElement, cst.StarredDictElement, cst.Arg, cst.IfExp)
@@ -25,31 +25,30 @@ _CHANGING = frozenset({"update", "setdefault"})
 _METHODS = _CHANGING | {"copy"}
 
 
-def ensure_own(engine: Engine, node: cst.CSTNode, module: Module, *, alone: bool = True) -> None:
-    """Raise NotFixableError where more than an engine may use what `node` is, or sets a key of.
+def ensure_own(
+    call: cst.Call, node: cst.CSTNode, module: Module, may_have: _Test = lambda _: False
+) -> None:
+    """Raise NotFixableError where other code may use what `node` is, or sets a key of, than a call.
 
-    A correction without which no engine on asyncpg connects may reach others of them: then it need
-    not be this engine `alone`.
+    Calls that `may_have` it as well are no other code.
     """
     waiting, known = [node], set[int]()
     while waiting:
         current = waiting.pop()
-        for target in _targets(current, engine, module, alone=alone):
+        for target in _targets(current, module, lambda other: other is call or may_have(other)):
             if id(target) not in known:
                 known.add(id(target))
                 waiting.extend(_uses(target, module))
 
 
-def _targets(
-    node: cst.CSTNode, engine: Engine, module: Module, *, alone: bool
-) -> Iterator[cst.Name]:
-    """Yield the names under which a value is to be had; none where the engine's call takes it.
+def _targets(node: cst.CSTNode, module: Module, takes: _Test) -> Iterator[cst.Name]:
+    """Yield the names under which a value is to be had; none where a call takes it that may.
 
     Raises NotFixableError where something else may take it.
     """
     parent = module.parent(node)
     while parent is not None:
-        if parent is engine.call or (not alone and _is_engine(parent, module)):
+        if isinstance(parent, cst.Call) and takes(parent):
             return
         match parent:
             case cst.Assign(targets=targets) if parent.value is node:
@@ -73,11 +72,6 @@ def _targets(
             break
         node, parent = parent, module.parent(parent)
     raise NotFixableError(f"`{module.code(node)}` has other users")
-
-
-def _is_engine(node: cst.CSTNode, module: Module) -> bool:
-    engine = engine_of(node, module) if isinstance(node, cst.Call) else None
-    return engine is not None and engine.is_on_asyncpg
 
 
 def _hands_on(parent: cst.CSTNode, node: cst.CSTNode, module: Module) -> bool:
