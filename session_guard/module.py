@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 
+from session_guard import excerpts
 from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.from_libcst import Converter, index_tree
 from session_guard.names.held import held
@@ -105,8 +106,8 @@ class Module:
         ]
 
     def code(self, node: cst.CSTNode) -> str:
-        """Return a node's text on one line, for a message; cut where it is long."""
-        text = " ".join(self.tree.code_for_node(node).split())
+        """Return a node's text on one line, for a message: strings masked, and cut where long."""
+        text = excerpts.code(self, node)
         return text if len(text) <= _LONGEST_CODE else f"{text[:_LONGEST_CODE]}…"
 
     def bindings(self, expr: Expr, place: Place) -> list[Binding]:

@@ -171,7 +171,10 @@ class Coroutines:
         # Another object of the class may hold another session.
         return replace(
             session,
-            key=(session.key[0], f"{self._module.code(function.value)}.{session.name}"),
+            key=(
+                session.key[0],
+                f"{self._module.tree.code_for_node(function.value)}.{session.name}",
+            ),
         )
 
     def callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:
