@@ -159,7 +159,8 @@ class Configuration:
         self._known_codes = known_codes
         self._overrides: dict[str, Any] = {}
         for text in overrides:
-            origin = f"--config {text!r}"
+            # Its value may be a URL that is in the wrong place.
+            origin = f"--config {text.partition('=')[0].strip()!r}"
             self._overrides |= _read(_parse(text, origin), origin, known_codes)
         self._settings: dict[str, Settings] = {}
 

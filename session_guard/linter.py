@@ -193,8 +193,10 @@ def finding(
     """Return a violation as plain data, its fix as edits. Raises RuleError."""
     from session_guard.arguments import NotFixableError
     from session_guard.edits import plan, render
+    from session_guard.excerpts import concealed, excerpt, repeats_a_value
 
     position = module.position(violation.node)
+    source_line, spot = excerpt(module, violation.node)
     help_text, fix = violation.help, None
     if violation.rewrite is not None:
         reason = unfixable(module)
@@ -208,7 +210,10 @@ def finding(
                 except NotFixableError as error:
                     help_text = f"{help_text}; not fixed: {error}"
                 else:
-                    fix = Fix(rewrite.applicability, rewrite.message, edits)
+                    if any(repeats_a_value(module, edit.text) for edit in edits):
+                        edits = ()
+                    message = concealed(module, rewrite.message)
+                    fix = Fix(rewrite.applicability, message, edits)
     return Finding(
         path=display_path,
         line=position.start.line,
@@ -217,9 +222,10 @@ def finding(
         end_column=position.end.column + 1,
         code=rule.code,
         name=rule.name,
-        message=violation.message,
-        help=help_text,
-        source_line=module.lines.text(position.start.line),
+        message=concealed(module, violation.message),
+        help=concealed(module, help_text),
+        source_line=source_line,
+        spot=spot,
         fix=fix,
         fingerprint=_fingerprint(module, violation) if fingerprints else "",
     )

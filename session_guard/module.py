@@ -13,6 +13,7 @@ from libcst.metadata import (
     WhitespaceInclusivePositionProvider,
 )
 
+from session_guard import excerpts
 from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.evaluation import provided
 from session_guard.names.from_libcst import Converter, index_tree
@@ -119,8 +120,8 @@ class Module:
         return list(provided(own, self.names.evaluate(own, self.place(call))))
 
     def code(self, node: cst.CSTNode) -> str:
-        """Return a node's text on one line, for a message; cut where it is long."""
-        text = " ".join(self.tree.code_for_node(node).split())
+        """Return a node's text on one line, for a message: strings masked, and cut where long."""
+        text = excerpts.code(self, node)
         return text if len(text) <= _LONGEST_CODE else f"{text[:_LONGEST_CODE]}…"
 
     def bindings(self, expr: Expr, place: Place) -> list[Binding]:

@@ -49,6 +49,7 @@ class Fix:
     applicability: Applicability
     message: str
     edits: tuple[Edit, ...]
+    """None where they would write again a string of the file that may be a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,9 @@ class Finding:
     help: str
     """What to do; where there is no fix, why not."""
     source_line: str
+    """The line that it begins on as it is shown: what may be a secret is masked."""
+    spot: tuple[int, int] = (0, 0)
+    """From where to where in `source_line` it is; the end is exclusive."""
     fix: Fix | None = None
     fingerprint: str = ""
     """A hash of the statement it is in, where that was asked for; empty where it is in none."""

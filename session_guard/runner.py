@@ -38,7 +38,8 @@ class FileError(Exception):
         if isinstance(error, RuleError):
             rule = f" in {error.code}"
             error = error.__cause__
-        return f"{self.shown}: internal error{rule}: {type(error).__name__}: {error}"
+        # Its text may quote the file, and with it a password.
+        return f"{self.shown}: internal error{rule}: {type(error).__name__}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import sqlmodel
+
+from session_guard.rule import Finding
+from session_guard.runner import Fixed
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 FIELD = Path(__file__).parent / "field"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 ENGINE = """\
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
@@ -23,6 +33,16 @@ async def job():
         await session.commit()
 """
 OTHER = ENGINE.partition("async def")[0]
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FIELD / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def rows() -> list[dict[str, str]]:
@@ -128,3 +148,41 @@ def test_a_wheel_is_unpacked_and_not_run(field: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert "1 projects; right: SG202 2" in run.stdout
+
+
+# -- what becomes of it ---------------------------------------------------------------------------
+
+
+def test_what_is_installed_here_is_fixed_as_promised() -> None:
+    installed = Path(sqlmodel.__file__).parent
+    run = subprocess.run(
+        [sys.executable, "-P", str(FIELD / "fix.py"), "--unsafe-fixes", *(EXAMPLES, installed)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    files, _, changed = run.stdout.partition(" files, ")
+    assert int(files) >= 20
+    assert int(changed.partition(" changed")[0]) >= 2
+    assert "0 promises broken" in changed
+
+
+def broken(before: str, after: str, line: int = 2) -> list[str]:
+    module = load("fix")
+    item = Finding("a.py", line, 1, line, 2, "SG101", "a", "m", "h", "")
+    return list(module.broken_promises(Fixed("a.py", before.encode(), after.encode(), (item,), ())))
+
+
+def test_a_promise_that_is_broken_is_seen() -> None:
+    before = "import a\nx = a(\n 1)\nif x:\n    y = 1  # why\n"
+    assert broken(before, before.replace("import a", "import b").replace(" 1)", " 2)")) == []
+    assert broken(before, before.replace("    y", "  y")) == []
+    [one] = broken(before, before.replace("y = 1", "y = 2"))
+    assert one.startswith("line 5 is changed")
+    assert broken(before, before.replace("  # why", "")) == [
+        "line 5 is changed, and nothing was to be fixed in it: y = 1  # why",
+        "a comment is gone: # why",
+    ]
+    assert broken(before, before.replace("if x:", "if x"))[0].startswith("it can no longer be")
+    assert broken("x = (\n", "y = (\n") == ["it could not be parsed, and was changed: look at it"]

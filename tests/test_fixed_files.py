@@ -419,7 +419,9 @@ def assert_nothing_else_changed(before: bytes, after: bytes, noise: list[str]) -
     for mark in re.findall(r"# c\d+", old.text):
         assert len(re.findall(rf"{mark}\b", new.text)) == 1, mark
     assert set(re.findall(r"\r\n|\r|\n", new.text)) <= set(re.findall(r"\r\n|\r|\n", old.text))
-    assert new.text.endswith(("\n", "\r")) == old.text.endswith(("\n", "\r"))
+    last = old.text.splitlines()[-1].strip()
+    if new.text.splitlines()[-1:] == [last]:
+        assert new.text.endswith(("\n", "\r")) == old.text.endswith(("\n", "\r"))
 
 
 def hold(laboratory: Laboratory, data: bytes, noise: list[str]) -> dict[bool, Fixed]:
@@ -476,3 +478,40 @@ def test_of_any_file_nothing_else_changes(laboratory: Laboratory) -> None:
     # Programs that nothing is to be done about would show nothing.
     assert count["mended"] > count["files"] / 2
     assert count["mended safely"] > count["files"] / 4
+
+
+FIXABLE = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+
+async def job():
+    async with AsyncSession(engine) as session:
+        return await session.scalar(select(1))
+"""
+FIXED = """\
+from sqlalchemy import select
+from app.db import get_background_session
+
+
+async def job():
+    async with get_background_session() as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize("template", NEWER)
+def test_syntax_that_is_newer_than_the_interpreter_is_fixed_or_said(
+    laboratory: Laboratory, template: str
+) -> None:
+    newer = template.format(1, 2, 3)
+    result = laboratory.fix(f"{FIXABLE}{newer}\n".encode(), unsafe=False)
+    if result.after == result.before:
+        assert [item.code for item in result.remaining] == ["SG001"]
+        with pytest.raises(cst.ParserSyntaxError):
+            cst.parse_module(f"{newer}\n")
+    else:
+        assert result.after.decode() == f"{FIXED}{newer}\n"
+        assert [item.code for item in result.applied] == ["SG101"]
+        assert result.remaining == ()

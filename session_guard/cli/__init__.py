@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from session_guard import __version__
+from session_guard.output.masking import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
 _RECURSION_LIMIT = 5000
@@ -56,7 +58,10 @@ def _run() -> int:
         code = _commands.main(prog_name="session-guard", standalone_mode=False, color=color)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        error.show()
+        # What was typed, or stands in a configuration, is quoted to say what is wrong with it.
+        said = io.StringIO()
+        error.show(said)
+        click.echo(masked(said.getvalue()), err=True, nl=False)
         return 2
     except click.Abort:
         return 130
@@ -73,13 +78,24 @@ def report(errors: Sequence[Exception]) -> None:
         shown = (
             str(error)
             if isinstance(error, FileError)
-            else f"internal error: {type(error).__name__}: {error}"
+            else f"internal error: {type(error).__name__}"
         )
         click.echo(f"error: {shown}", err=True)
     if os.environ.get(TRACEBACK):
-        import traceback
-
         for error in errors:
-            traceback.print_exception(error)
+            click.echo("".join(_traceback(error)), err=True, nl=False)
     else:
         click.echo(f"{TRACEBACK}=1 in the environment shows where; please report it.", err=True)
+
+
+def _traceback(error: BaseException) -> Iterator[str]:
+    """Yield the lines of our code that led to an error; its text may quote what is secret."""
+    import traceback
+
+    cause = error.__cause__ or error.__context__
+    if cause is not None:
+        yield from _traceback(cause)
+        yield "\nwhich led to\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    yield f"{type(error).__name__}\n"

@@ -10,6 +10,7 @@ import click
 from session_guard.cli import report
 from session_guard.config import ConfigError
 from session_guard.output import FORMATS
+from session_guard.output.masking import masked
 from session_guard.registry import RuleLoadError
 from session_guard.runner import STANDARD_INPUT, Options, Run
 from session_guard.sources import PathError
@@ -85,7 +86,7 @@ def running(options: Options) -> Iterator[Run]:
     except (ConfigError, PathError, RuleLoadError) as error:
         raise click.ClickException(str(error)) from error
     for notice in run.notices:
-        click.echo(f"note: {notice}", err=True)
+        click.echo(f"note: {masked(notice)}", err=True)
     if not run.checked and options.paths != (STANDARD_INPUT,):
         named = ", ".join(options.paths)
         click.echo(f"warning: no Python files to check in: {named}", err=True)

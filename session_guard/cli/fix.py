@@ -10,6 +10,7 @@ import click
 
 from session_guard import output
 from session_guard.cli.files import arguments, counted, options, running
+from session_guard.output.masking import masked
 from session_guard.output.text import printable
 from session_guard.runner import STANDARD_INPUT
 
@@ -83,7 +84,9 @@ class _Report:
             if file.applied and not self._diff:
                 self._say(f"{printable(file.shown)}: fixed {_violations(file.applied)}")
                 for finding in file.applied:
-                    done = printable(finding.fix.message if finding.fix else finding.message)
+                    done = printable(
+                        masked(finding.fix.message if finding.fix else finding.message)
+                    )
                     self._say(f"  {finding.line}:{finding.column}: {finding.code} {done}")
             yield from file.remaining
 

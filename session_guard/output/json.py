@@ -37,5 +37,5 @@ def _fix(fix: Fix) -> dict[str, Any]:
     return {
         "applicability": fix.applicability.value,
         "message": masked(fix.message),
-        "edits": [{"start": e.start, "end": e.end, "text": e.text} for e in fix.edits],
+        "edits": [{"start": e.start, "end": e.end, "text": e.text} for e in fix.edits] or None,
     }

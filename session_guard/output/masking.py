@@ -1,4 +1,4 @@
-"""Credentials in what is printed: an offending line may have a URL with a password in it."""
+"""Credentials in what is printed that is no source: messages, and what they quote of a setting."""
 
 from __future__ import annotations
 
@@ -6,29 +6,18 @@ import re
 
 MASK = "***"
 _SECRETS = (
-    # Up to the last `@` of a URL: a password may have one in it.
-    re.compile(r"""://(?P<secret>[^\s'"]+)@"""),
-    re.compile(r"""[?&](?:password|passwd|sslpassword)=(?P<secret>[^\s'"&]+)"""),
+    # Up to the last `@` of a URL: a password may have one in it, and spaces.
+    re.compile(r"""(?<=://)[^'"`\n]+(?=@)"""),
+    re.compile(r"""(?<=[?&])((?:password|passwd|sslpassword)=)[^\s'"`&]+"""),
     re.compile(
-        r"""(?:password|passwd|passphrase|pwd)["']?\s*[:=]\s*[bru]{0,2}(["'])(?P<secret>.+?)\1""",
+        r"""((?:password|passwd|passphrase|pwd)["']?\s*[:=]\s*[bru]{0,2}["'])[^"'\n]+""",
         re.IGNORECASE,
     ),
 )
 
 
-def secrets(text: str) -> list[tuple[int, int]]:
-    """Return where credentials stand in `text`: (start, end), in order, none within another."""
-    found = sorted(m.span("secret") for pattern in _SECRETS for m in pattern.finditer(text))
-    apart: list[tuple[int, int]] = []
-    for start, end in found:
-        if apart and start < apart[-1][1]:
-            start, end = apart[-1][0], max(end, apart.pop()[1])
-        apart.append((start, end))
-    return apart
-
-
 def masked(text: str) -> str:
     """Return `text` with `***` for each credential."""
-    for start, end in reversed(secrets(text)):
-        text = text[:start] + MASK + text[end:]
+    for pattern in _SECRETS:
+        text = pattern.sub(lambda found: f"{found[1] if found.re.groups else ''}{MASK}", text)
     return text

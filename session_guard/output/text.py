@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from click import style
 
-from session_guard.output.masking import MASK, masked, secrets
+from session_guard.output.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -52,9 +52,8 @@ def _excerpt(finding: Finding) -> Iterator[str]:
 def _marked(finding: Finding) -> tuple[str, str]:
     """Return the source line as it is shown, and the line of carets below it."""
     cells = _cells(finding.source_line)
-    start = min(finding.column - 1, len(cells))
-    end = finding.end_column - 1 if finding.end_line == finding.line else len(cells)
-    end = max(min(end, len(cells)), start + 1)
+    start = min(finding.spot[0], len(cells))
+    end = max(min(finding.spot[1], len(cells)), start + 1)
     first, last = _window([width for _, width in cells], start, end)
     shown = "".join(text for text, _ in cells[first:last])
     before = sum(width for _, width in cells[first:start])
@@ -66,10 +65,7 @@ def _marked(finding: Finding) -> tuple[str, str]:
 
 def _cells(line: str) -> list[tuple[str, int]]:
     """Return, for each character of a line, what is shown for it and how many cells that takes."""
-    cells = [_cell(character) for character in line.rstrip()]
-    for start, end in secrets(line):
-        cells[start:end] = [(MASK, len(MASK)), *[("", 0)] * (end - start - 1)]
-    return cells
+    return [_cell(character) for character in line.rstrip()]
 
 
 def _cell(character: str) -> tuple[str, int]:

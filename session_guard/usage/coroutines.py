@@ -180,11 +180,11 @@ class Coroutines:
         if given is not None or used.must_be_given:
             return given
         # Another object of the class may hold another session.
-        text = self._module.code(function.value)
+        text = self._module.tree.code_for_node(function.value)
         return replace(
             session,
             key=(session.key[0], f"{text}.{session.name}"),
-            path=f"{text}.{used.attribute or session.name}",
+            path=f"{self._module.code(function.value)}.{used.attribute or session.name}",
         )
 
     def callees(self, function: cst.BaseExpression) -> tuple[Value, ...]:

@@ -149,13 +149,13 @@ class Sharing:
         return None
 
     def _starts(self, block: cst.CSTNode, group: cst.BaseExpression) -> Iterator[cst.Call]:
-        wanted = self._module.code(group)
+        wanted = self._module.tree.code_for_node(group)
         for part in walk(block):
             if (
                 isinstance(part, cst.Call)
                 and isinstance(part.func, cst.Attribute)
                 and part.func.attr.value in ("create_task", "start_soon")
-                and self._module.code(part.func.value) == wanted
+                and self._module.tree.code_for_node(part.func.value) == wanted
             ):
                 yield part
 
