@@ -431,6 +431,48 @@ def test_statements_of_one_line_go_together(project: Project) -> None:
     assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
 
 
+def test_an_import_of_another_module_is_relative_where_the_engines_is(project: Project) -> None:
+    app = project.settings.root / "app"
+    (app / "__init__.py").write_text("")
+    (app / "core.py").write_text("from app.db import engine\n")
+    before = HEAD + "\nfrom .core import engine\nfrom .zeta import b\n" + OPENED
+    after = "from .db import get_background_session\nfrom .zeta import b\n" + MENDED
+    assert fixed(project, before.encode()).decode() == after
+
+
+CLASS = "from sqlalchemy.ext.asyncio import AsyncSession\n"
+WITHOUT_A_MODEL = {
+    "in a section of its own": (
+        "import os\n\nimport httpx\n" + CLASS,
+        "import os\n\nimport httpx\n\nfrom app.db import get_background_session\n",
+    ),
+    "in the place of the only one": (
+        '"""Jobs."""\n\n' + CLASS,
+        '"""Jobs."""\n\nfrom app.db import get_background_session\n',
+    ),
+    "relative, as all of the project's": (
+        "import os\n\n" + CLASS + "\nfrom .core import b\n",
+        "import os\n\nfrom .core import b\nfrom .db import get_background_session\n",
+    ),
+    "absolute, as some of the project's": (
+        CLASS + "\nfrom app.core import b\n\nfrom .core import c\n",
+        "from app.core import b\nfrom app.db import get_background_session\n\n"
+        "from .core import c\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), WITHOUT_A_MODEL.values(), ids=WITHOUT_A_MODEL.keys())
+def test_where_no_import_leads_to_the_engine(before: str, after: str, project: Project) -> None:
+    app = project.settings.root / "app"
+    (app / "__init__.py").write_text("")
+    (app / "core.py").write_text("from app.db import engine\n\nb = c = 1\n")
+    held = "\n\ndef its_engine():\n    from app.core import engine\n    return engine\n"
+    opened = held + JOB.format("AsyncSession(its_engine())")
+    mended = held + JOB.format("get_background_session()")
+    assert fixed(project, (before + opened).encode()).decode() == after + mended
+
+
 def test_what_is_done_between_imports_stays_before_the_new_one(project: Project) -> None:
     top = "import app.zeta\nfrom dotenv import load_dotenv\n\nload_dotenv()\n\n{}"
     before = top.format(HEAD + "from app.db import engine\n") + OPENED
@@ -715,9 +757,10 @@ AS_RUFF_HAS_IT = {
         SA + "\nfrom app.core import engine\nfrom app.v2 import a\nfrom app.v10 import b\n",
         "a, b",
     ),
-    "a suppression": (
-        SA + "\nfrom app.db import engine  # noqa: E402\n",
-        "1",
+    "both forms of import": (
+        SA + "\nimport app.beta as beta\nimport app.zeta as zeta\nfrom app.alpha import a\n"
+        "from app.core import engine\n",
+        "a, beta, zeta",
     ),
     "a factory": ("from app.core import SessionLocal\nfrom app.zeta import b\n", "b"),
 }
@@ -731,7 +774,7 @@ STYLES = {
     "aliases with others": ("[tool.ruff.lint.isort]\ncombine-as-imports = true\n", True),
     "both forms together": ("[tool.ruff.lint.isort]\nforce-sort-within-sections = true\n", True),
     "no order by type": ("[tool.ruff.lint.isort]\norder-by-type = false\n", True),
-    "short lines": ("[tool.ruff]\nline-length = 60\n", True),
+    "short lines": ("[tool.ruff]\nline-length = 40\n", True),
     "long lines": ("[tool.ruff]\nline-length = 120\n", True),
 }
 
