@@ -554,7 +554,7 @@ class _Analysis:
         if name == "commit":
             return replace(self.committed(state), ended=True)
         if name == "rollback" and self.raising:
-            return replace(state, unflushed=False)
+            return replace(state, unflushed=False, ended=True)
         if name == "rollback":
             self.object_to("the block rolls back, and goes on", call)
         else:
@@ -564,7 +564,7 @@ class _Analysis:
     def check_begun(self, name: str, node: cst.CSTNode, state: State) -> None:
         """Object to what fails in the transaction that the old form begins, and the handler's not.
 
-        It takes no second `begin()`, and nothing at all behind a `commit()`.
+        It takes no second `begin()`, and nothing at all behind a `commit()` or a `rollback()`.
         """
         if self.terms.commits_itself and (state.ended or name == "begin"):
             self.object_to(

@@ -432,6 +432,20 @@ DIFFERENT = {
         """,
         "fails in the transaction that is begun round it",
     ),
+    "rolls back a transaction that its factory begins, and writes": (
+        """\
+        async with PlainSession.begin() as s:
+            try:
+                await s.get(User, 1)
+                raise Stop
+            except Stop:
+                await s.rollback()
+                s.add(Order(user_id=1, kind="for the log"))
+                await s.commit()
+                raise
+        """,
+        "fails in the transaction that is begun round it",
+    ),
     "begins in a transaction that its factory begins": (
         """\
         async with PlainSession.begin() as s:
