@@ -53,11 +53,13 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
     used: set[int] = set()
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
-            if not isinstance(new, Appended):
-                gone.update((id(name), name) for name in _names(old))
+            held = {} if isinstance(new, Appended) else {id(name): name for name in _names(old)}
             written = new.item if isinstance(new, Appended) else new
             for name in _names(written) if written is not None else ():
-                used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+                # What stays in its place is looked at there.
+                if held.pop(id(name), None) is None:
+                    used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+            gone.update(held)
     found: dict[tuple[int, str], Unused] = {}
     for name in gone.values():
         place = module.place(name)
