@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from session_guard.cli import _commands
 from session_guard.output import FORMATS
 
-EXAMPLES = int(os.environ.get("SESSION_GUARD_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("SESSION_GUARD_EXAMPLES", "12"))
 HANDLER = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 SECRET, NUMBER = "hunter2", "48151623"
 HEAD = """\
