@@ -8,7 +8,13 @@ when either is first needed.
         session.add(row)
 
 Every session commits when its block ends well, rolls back, logs and raises when it does not, and is
-closed in any case. One event loop at a time: `await dispose()` before the loop ends.
+closed in any case.
+
+Connections belong to the event loop that opened them, so each loop has an engine of its own. When a
+loop shuts down as `asyncio.run` does it, its connections are closed, and the next loop takes its
+engine over: jobs that run one `asyncio.run` after the other share one engine and connect anew each
+time. Loops that run side by side in threads have one pool each, of up to `pool_size + max_overflow`
+connections. After a fork the child begins with an empty pool and leaves the parent's sockets alone.
 
 Sources:
     https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache
@@ -17,12 +23,17 @@ Sources:
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import ssl
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import uuid4
@@ -30,7 +41,8 @@ from uuid import uuid4
 try:
     from sqlalchemy import event
     from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.ext.asyncio import (
         AsyncEngine,
         AsyncSession,
@@ -50,7 +62,11 @@ if _missing is not None:
     ) from _missing
 
 __all__ = [
+    "Cause",
+    "Outcome",
+    "PoolFigures",
     "Pooler",
+    "SessionEvent",
     "SessionSettings",
     "StatementNames",
     "Tls",
@@ -61,6 +77,7 @@ __all__ = [
     "engine",
     "get_background_session",
     "get_background_task_session_factory",
+    "get_pool_figures",
     "get_session",
     "get_session_dependency",
 ]
@@ -70,6 +87,32 @@ logger = logging.getLogger(__name__)
 Pooler = Literal["auto", "supavisor", "pgbouncer", "direct"]
 StatementNames = Literal["anonymous", "unique"]
 Tls = Literal["verify", "off"]
+Outcome = Literal["opened", "committed", "rolled back", "commit failed"]
+Cause = Literal["domain", "database", "connection", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """What happened to a session, as `SessionSettings.on_session_event` is told of it."""
+
+    number: int
+    """Of the session, in this process: events of the same session have the same number."""
+
+    outcome: Outcome
+    """`opened` comes first, and exactly one of the others after it. `rolled back` is an error of
+    the block. After `commit failed` nothing is stored; but where its cause is `connection`, the
+    connection was lost meanwhile, and nobody knows whether PostgreSQL had committed."""
+
+    seconds: float = 0.0
+    """Seconds since the session was opened."""
+
+    error: BaseException | None = None
+    """The error that is raised on. Its message may quote rows, so do not log it as it is."""
+
+    cause: Cause | None = None
+    """Where the error came from: the block's own code (`domain`), a statement that PostgreSQL or
+    SQLAlchemy refused (`database`), the way there (`connection`: refused, lost, no free place in
+    the pool), or a cancellation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +134,12 @@ class SessionSettings:
     adds the startup parameter of the 2025 standard, which Supavisor ignores and which PgBouncer and
     PostgreSQL refuse. `direct` is for no pooler at all: asyncpg and SQLAlchemy keep their statement
     caches, which is faster and fails or answers with other queries' rows behind a pooler."""
+
+    prepared_statement_cache_size: int = 0
+    """Prepared statements that SQLAlchemy keeps for each connection. 0 is right on every version of
+    asyncpg. More is faster by a fifth to a third and needs anonymous names and asyncpg 0.32: older
+    ones answer with rows of other queries. Its price, as with `direct`: after `ALTER COLUMN … TYPE`
+    statements that use the column fail until their connection is replaced."""
 
     statement_names: StatementNames = "anonymous"
     """`anonymous` statements leave nothing on the server. `unique` ones stay for as long as the
@@ -124,6 +173,10 @@ class SessionSettings:
     log_level: int = logging.ERROR
     """Level (of `logging`) at which a session that was rolled back is logged."""
 
+    on_session_event: Callable[[SessionEvent], None] | None = None
+    """Called with what happens to each session, in the task that uses it. An error of its own is
+    logged, and changes nothing for the session."""
+
     def __post_init__(self) -> None:
         choices = {"pooler": Pooler, "statement_names": StatementNames, "tls": Tls}
         for name, allowed in choices.items():
@@ -133,6 +186,23 @@ class SessionSettings:
             raise ValueError('statement_names="unique" is for poolers: pooler is "direct"')
         if self.tls == "off" and self.tls_ca_file is not None:
             raise ValueError('tls_ca_file is given, but tls is "off"')
+        if self.prepared_statement_cache_size:
+            self._check_statement_cache()
+
+    def _check_statement_cache(self) -> None:
+        name = f"prepared_statement_cache_size={self.prepared_statement_cache_size}"
+        if self.prepared_statement_cache_size < 0:
+            raise ValueError(f"{name}: it cannot be negative")
+        if self.pooler == "direct":
+            raise ValueError(f'{name} is for poolers: "direct" keeps the caches of both libraries')
+        if self.statement_names == "unique":
+            raise ValueError(f"{name}: cached statements need anonymous names")
+        installed = version("asyncpg")
+        if tuple(map(int, installed.split(".")[:2])) < (0, 32):
+            raise ValueError(
+                f"{name} needs asyncpg 0.32 or newer: {installed}, which is installed, would "
+                "answer with rows of other queries"
+            )
 
 
 class TransactionAbortedError(InvalidRequestError):
@@ -149,11 +219,13 @@ class TransactionAbortedError(InvalidRequestError):
 
 
 _settings = SessionSettings()
-_engine: AsyncEngine | None = None
-_factory: async_sessionmaker[AsyncSession] | None = None
 
 engine: AsyncEngine
-"""The engine, built when it is first asked for."""
+"""The engine of the running event loop, built when it is first asked for.
+
+Imported by its name where no loop runs yet, it is the one that the first loop to use it takes over.
+Programs that run several loops side by side ask for `async_session.engine` each time.
+"""
 
 # Hidden from type checkers, to which it would make every misspelt name an engine.
 if not TYPE_CHECKING:
@@ -171,28 +243,55 @@ def configure(settings: SessionSettings) -> None:
         RuntimeError: the engine exists already; `await dispose()` first.
     """
     global _settings
-    if _engine is not None:
+    if _engines:
         raise RuntimeError("the engine is built already: configure() it before its first use")
     _settings = settings
 
 
 async def dispose() -> None:
-    """Close the pool's connections and forget the engine; the next use builds a new one.
+    """Close the connections of this event loop and forget its engine; the next use builds another.
 
     Sessions still open keep their connection until they are closed.
     """
-    global _engine, _factory
-    disposed, _engine, _factory = _engine, None, None
+    loop = asyncio.get_running_loop()
+    with _lock:
+        disposed = _engines.pop(loop, None) or _engines.pop(None, None)
     if disposed is not None:
-        await _to_completion(disposed.dispose())
+        _factories.pop(disposed, None)
+        closer = _closers.pop(loop, None)
+        await (closer.aclose() if closer is not None else _to_completion(disposed.dispose()))
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """Connections of one pool, at one moment."""
+
+    size: int
+    """Connections that are kept open at most, `pool_size`."""
+    idle: int
+    """Connections that wait for a session."""
+    in_use: int
+    """Connections that a session holds."""
+    overflow: int
+    """Connections open beyond `size`, of `max_overflow` at most."""
+
+
+def get_pool_figures() -> PoolFigures:
+    """Give the figures of the running event loop's pool, for gauges and health checks.
+
+    Raises:
+        RuntimeError, ValueError: no database URL, or one that is no use.
+    """
+    pool: Any = _get_engine().pool
+    return PoolFigures(pool.size(), pool.checkedin(), pool.checkedout(), max(0, pool.overflow()))
 
 
 def build_connect_args(settings: SessionSettings) -> dict[str, Any]:
     """Give the `connect_args` of `create_async_engine` for these settings.
 
-    Both caches are off behind a pooler: asyncpg's with `statement_cache_size`, SQLAlchemy's with
-    `prepared_statement_cache_size`. With anonymous names either one alone returns rows of other
-    queries on some version of asyncpg (measured on 0.28 to 0.32).
+    Both caches are off behind a pooler, if not asked for: asyncpg's with `statement_cache_size`,
+    SQLAlchemy's with `prepared_statement_cache_size`. With anonymous names either one alone returns
+    rows of other queries on some version of asyncpg (measured on 0.28 to 0.32).
 
     Raises:
         OSError: `tls_ca_file` cannot be read.
@@ -215,12 +314,12 @@ def build_connect_args(settings: SessionSettings) -> dict[str, Any]:
     if settings.pooler == "supavisor":
         connect_args["server_settings"] = {"statement_cache_size": "0"}
     connect_args["statement_cache_size"] = 0
-    connect_args["prepared_statement_cache_size"] = 0
+    connect_args["prepared_statement_cache_size"] = settings.prepared_statement_cache_size
     return connect_args
 
 
 def get_background_task_session_factory() -> async_sessionmaker[AsyncSession]:
-    """Give the factory of all sessions, request and background alike.
+    """Give the factory of this event loop's sessions, request and background alike.
 
     Open sessions with `get_background_session` or `get_session`: a session made from the factory
     itself neither commits nor rolls back.
@@ -228,17 +327,16 @@ def get_background_task_session_factory() -> async_sessionmaker[AsyncSession]:
     Raises:
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
-    global _factory
-    if _factory is None:
-        engine = _get_engine()
-        _factory = async_sessionmaker(
+    engine = _get_engine()
+    if engine not in _factories:
+        _factories[engine] = async_sessionmaker(
             engine,
             class_=_settings.session_class,
             expire_on_commit=False,
             autoflush=False,
             autocommit=False,
         )
-    return _factory
+    return _factories[engine]
 
 
 @asynccontextmanager
@@ -254,17 +352,21 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         sqlalchemy.exc.PendingRollbackError: the same, where it was a flush.
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
+    history = _History()
     session = get_background_task_session_factory()()
     try:
+        history.log("opened")
         yield session
+        history.log("committing")
         await session.commit()
+        history.log("committed")
     except BaseException as error:
         try:
             await _to_completion(session.rollback())
         except Exception as rollback_error:
             # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
-        logger.log(_settings.log_level, "session rolled back: %s", _describe(error))
+        history.log("failed", error)
         raise
     finally:
         await _to_completion(session.close())
@@ -289,26 +391,106 @@ async def get_session_dependency() -> AsyncGenerator[AsyncSession, None]:
         yield session
 
 
+_lock = threading.Lock()
+_engines: dict[asyncio.AbstractEventLoop | None, AsyncEngine] = {}
+"""The engine of each event loop; under None one that the next loop is to take over."""
+_factories: dict[AsyncEngine, async_sessionmaker[AsyncSession]] = {}
+_closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+_inherited: list[object] = []
+"""What a forked child has of its parent's connections, kept from being collected and closed."""
+
+
 def _get_engine() -> AsyncEngine:
-    global _engine
-    if _engine is None:
-        settings = _settings
-        engine = create_async_engine(
-            _database_url(settings),
-            echo=False,
-            hide_parameters=settings.hide_parameters,
-            connect_args=build_connect_args(settings),
-            pool_size=settings.pool_size,
-            max_overflow=settings.max_overflow,
-            pool_timeout=settings.connection_timeout,
-            pool_recycle=settings.pool_recycle,
-            execution_options={"isolation_level": "READ COMMITTED"},
-        )
-        event.listen(engine.sync_engine, "handle_error", _remember_first_error)
-        event.listen(engine.sync_engine, "commit", _prove_transaction_alive)
-        event.listen(engine.sync_engine, "checkin", _forget_first_error)
-        _engine = engine
-    return _engine
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    with _lock:
+        if loop not in _engines:
+            _forget_closed_loops()
+            if None in _engines:
+                _engines[loop] = _engines.pop(None)
+            else:
+                _engines[loop] = _build_engine()
+            if loop is not None:
+                _close_at_shutdown(loop)
+        return _engines[loop]
+
+
+def _build_engine() -> AsyncEngine:
+    settings = _settings
+    engine = create_async_engine(
+        _database_url(settings),
+        echo=False,
+        hide_parameters=settings.hide_parameters,
+        connect_args=build_connect_args(settings),
+        pool_size=settings.pool_size,
+        max_overflow=settings.max_overflow,
+        pool_timeout=settings.connection_timeout,
+        pool_recycle=settings.pool_recycle,
+        execution_options={"isolation_level": "READ COMMITTED"},
+    )
+    event.listen(engine.sync_engine, "handle_error", _remember_first_error)
+    event.listen(engine.sync_engine, "commit", _prove_transaction_alive)
+    event.listen(engine.sync_engine, "checkin", _forget_first_error)
+    return engine
+
+
+def _close_at_shutdown(loop: asyncio.AbstractEventLoop) -> None:
+    """Have the running `loop` close its connections when it ends.
+
+    An event loop has no hook for that, but it closes the asynchronous generators begun in it:
+    https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.shutdown_asyncgens
+    """
+
+    async def closer(engine: AsyncEngine) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await _to_completion(engine.dispose())
+            with _lock:
+                _hand_over(loop)
+
+    _closers[loop] = closer(_engines[loop])
+    with suppress(StopIteration):  # runs it to its `yield`
+        _closers[loop].asend(None).send(None)
+
+
+def _forget_closed_loops() -> None:
+    """Take the engines from loops that were closed without `shutdown_asyncgens()`.
+
+    Their connections can no longer be closed in order; collecting them closes their sockets.
+    """
+    for loop in [loop for loop in _engines if loop is not None and loop.is_closed()]:
+        _engines[loop].sync_engine.dispose(close=False)
+        _hand_over(loop)
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop) -> None:
+    """Leave the engine of an ended loop, which has no connections, to the next one."""
+    _closers.pop(loop, None)
+    engine = _engines.pop(loop, None)
+    if engine is not None and _engines.setdefault(None, engine) is not engine:
+        _factories.pop(engine, None)
+
+
+def _begin_anew_in_child() -> None:
+    """After a fork: give every engine an empty pool, and never touch the parent's sockets."""
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent's may have held it
+    _inherited.append([(loop, _closers.get(loop), e.pool) for loop, e in _engines.items() if loop])
+    engines = [_engines.pop(None)] if None in _engines else []
+    engines += _engines.values()
+    _engines.clear()
+    _closers.clear()
+    for engine in engines:
+        engine.sync_engine.dispose(close=False)
+    if engines:
+        _engines[None] = engines[0]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def _database_url(settings: SessionSettings) -> URL:
@@ -366,6 +548,79 @@ def _prove_transaction_alive(connection: Connection) -> None:
 
 def _forget_first_error(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
     record.info.pop(_FIRST_ERROR, None)
+
+
+_numbers = itertools.count(1)
+
+
+class _History:
+    """Tells the log and the hook what happens to a session."""
+
+    def __init__(self) -> None:
+        self._settings = _settings
+        self._number = next(_numbers)
+        self._opened_at = 0.0
+        self._is_committing = False
+
+    def log(
+        self,
+        step: Literal["opened", "committing", "committed", "failed"],
+        error: BaseException | None = None,
+    ) -> None:
+        """Note the next step; after `failed`, `error` says of what."""
+        outcome: Outcome
+        if step == "committing":
+            self._is_committing = True
+            return
+        if step == "opened":
+            self._opened_at = time.monotonic()
+        if step == "failed":
+            outcome = "commit failed" if self._is_committing else "rolled back"
+        else:
+            outcome = step
+        seconds = time.monotonic() - self._opened_at
+        cause = _cause(error) if error is not None else None
+        if error is None:
+            logger.debug("session %d %s after %.3f s", self._number, outcome, seconds)
+        else:
+            logger.log(
+                self._settings.log_level,
+                "session %d %s after %.3f s: %s (%s)",
+                self._number,
+                outcome,
+                seconds,
+                _describe(error),
+                cause,
+            )
+        hook = self._settings.on_session_event
+        if hook is not None:
+            try:
+                hook(SessionEvent(self._number, outcome, seconds, error, cause))
+            except Exception:
+                logger.exception("on_session_event failed")
+
+
+# SQLSTATE classes and codes that are about the connection: connection exceptions, authorization,
+# resources, a server that shuts down or starts up, and PgBouncer's own errors (08P01).
+_CONNECTION_SQLSTATES = ("08", "28", "53", "57P01", "57P02", "57P03", "57P05")
+
+
+def _cause(error: BaseException) -> Cause:
+    """Tell where an error came from."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if isinstance(error, PoolTimeoutError):
+        return "connection"
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return "connection"
+    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
+    if sqlstate is not None or isinstance(error, SQLAlchemyError):
+        is_lost = sqlstate is not None and sqlstate.startswith(_CONNECTION_SQLSTATES)
+        return "connection" if is_lost else "database"
+    # SQLAlchemy lets through what happens while connecting: the system's errors, and timeouts.
+    frames = traceback.walk_tb(error.__traceback__)
+    is_drivers = any(f.f_globals.get("__name__", "").startswith("asyncpg.") for f, _ in frames)
+    return "connection" if is_drivers else "domain"
 
 
 def _describe(error: BaseException) -> str:
