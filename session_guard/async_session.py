@@ -100,8 +100,8 @@ class SessionEvent:
 
     outcome: Outcome
     """`opened` comes first, and exactly one of the others after it. `rolled back` is an error of
-    the block. After `commit failed` nothing is stored; but where its cause is `connection`, the
-    connection was lost meanwhile, and nobody knows whether PostgreSQL had committed."""
+    the block. After `commit failed` nothing is stored; but where its cause is `connection` or
+    `cancelled`, nobody knows whether PostgreSQL had committed."""
 
     seconds: float = 0.0
     """Seconds since the session was opened."""
