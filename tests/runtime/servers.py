@@ -129,9 +129,7 @@ def running_postgres() -> Iterator[Postgres]:
 @contextmanager
 def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
     """Start a PgBouncer before this server; `options` are added to its `[pgbouncer]` section."""
-    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if binary is None:
-        _fail_not_installed("pgbouncer")
+    binary = _pgbouncer()
     with _server_directory() as directory:
         _write(directory / "users", f'"{USER}" "{PASSWORD}"\n')
 
@@ -148,8 +146,8 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
                 **options,
             }
             # Fatal below 1.21; from 1.24 on the default hides what is tested.
-            if _pgbouncer_version(binary) >= (1, 21):
-                settings["max_prepared_statements"] = "0"
+            if pgbouncer_version(binary) >= (1, 21):
+                settings.setdefault("max_prepared_statements", "0")
             lines = [f"{key} = {value}" for key, value in settings.items()]
             ini = [
                 "[databases]",
@@ -196,6 +194,13 @@ def _fail_not_installed(program: str, package: str | None = None) -> NoReturn:
     )
 
 
+def _pgbouncer() -> str:
+    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        _fail_not_installed("pgbouncer")
+    return binary
+
+
 def _postgres_binary(name: str) -> str:
     """Find a program of the PostgreSQL server, which Debian keeps off the PATH."""
     folders: list[str] = []
@@ -211,8 +216,11 @@ def _postgres_binary(name: str) -> str:
     _fail_not_installed(name, package="postgresql")
 
 
-def _pgbouncer_version(binary: str) -> tuple[int, int]:
-    shown = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+def pgbouncer_version(binary: str | None = None) -> tuple[int, int]:
+    """Return the version of PgBouncer: of the one that is found where none is given."""
+    shown = subprocess.run(
+        [binary or _pgbouncer(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
     found = re.search(r"PgBouncer (\d+)\.(\d+)", shown)
     assert found is not None, shown
     return int(found[1]), int(found[2])
