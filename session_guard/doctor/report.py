@@ -74,6 +74,8 @@ class Report:
                     else ""
                 )
                 return f"Safe: {what} was right in every mode.{left}"
+            case Verdict.UNSAFE if self.server.mode == "statement":
+                return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
                 return f"Unsafe: {what} cannot connect ({outcome.refusal})."
             case Verdict.UNSAFE:

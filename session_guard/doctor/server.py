@@ -74,6 +74,7 @@ async def identify(target: Target, progress: Callable[[str], None]) -> Server:
     """
     progress("connecting")
     async with _clients(target, 2) as (one, other):
+        [[application]] = await ask(one, _APPLICATION)
         try:
             mode = await _mode(one, other)
         except asyncpg.PostgresError as error:
@@ -84,7 +85,6 @@ async def identify(target: Target, progress: Callable[[str], None]) -> Server:
             mode,
             f"{version.major}.{version.micro}",
         )
-        [[application]] = await ask(one, _APPLICATION)
     progress("asking which startup parameters are kept")
     refusal = await _startup(target, server)
     if mode != "none":
@@ -137,17 +137,15 @@ async def _mode(one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]) ->
     theirs = set[int]()
     for _ in range(_TURNS):
         try:
-            async with one.transaction():
-                mine.add(await process_of(one))
-                # It holds its server connection: the other takes the one that was free last.
-                async with other.transaction():
-                    theirs.add(await process_of(other))
-            async with other.transaction():
-                theirs.add(await process_of(other))
+            await one.execute("BEGIN")
         except asyncpg.PostgresError as error:
             if "statement pooling mode" in str(error):
                 return "statement"
             raise
+        mine.add(await process_of(one))
+        theirs.add(await process_of(other))
+        await one.execute("COMMIT")
+        theirs.add(await process_of(other))
         if mine & theirs or len(mine) > 1:
             return "transaction"
     return "session"

@@ -130,9 +130,11 @@ def _reason(error: BaseException, *, is_encrypted: bool) -> str:
         return "the pooler takes no more clients (max_client_conn); try again under less load"
     if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
         return "the server refuses this user from here" + _tls_hint(is_encrypted=is_encrypted)
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, asyncpg.PostgresError) and not isinstance(
+        error, asyncpg.PostgresConnectionError
+    ):
         return f"it refused the connection with SQLSTATE {error.sqlstate} ({type(error).__name__})"
-    if isinstance(error, (OSError, asyncpg.InterfaceError)):
+    if isinstance(error, (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
         return (
             f"the connection broke while it was opened ({type(error).__name__}); is that a "
             "PostgreSQL or a pooler?" + _tls_hint(is_encrypted=is_encrypted)
