@@ -1,8 +1,8 @@
 """The one module that builds the engine and opens sessions, safe behind a transaction pooler.
 
 SQLAlchemy's asyncio on asyncpg. It imports nothing of this package, so that it can be copied into a
-project whole. Nothing happens when it is imported: the engine is built, and `DATABASE_URL` read,
-when either is first needed.
+project whole. Nothing happens when it is imported: the engine is built, and its URL read, when
+either is first needed.
 
     async with get_background_session() as session:
         session.add(row)
@@ -493,15 +493,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
+def _project_url() -> object:
+    """Give the URL where `SessionSettings` has none: SQLAlchemy's, or what `str` makes one.
+
+    `session-guard init` writes this function for the project: its own setting is read here.
+    """
+    return os.environ.get("DATABASE_URL")
+
+
 def _database_url(settings: SessionSettings) -> URL:
     """Give the URL for asyncpg. No message here repeats any part of what was written."""
-    written = settings.url or os.environ.get("DATABASE_URL")
+    written = settings.url or _project_url()
     if not written:
         raise RuntimeError(
             "no database URL: set DATABASE_URL or call configure(SessionSettings(url=...))"
         )
     try:
-        url = make_url(written)
+        url = written if isinstance(written, URL) else make_url(str(written))
     except (ArgumentError, ValueError):
         url = None
     # An "@" that was not escaped in the password leaves the password's rest in the host name.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from session_guard.config import ConfigError
-from session_guard.sources import WriteError, write_atomically
+from session_guard.writing import WriteError, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -41,6 +41,19 @@ def shortfall(function: ast.AsyncFunctionDef) -> str | None:
     return _attempt(session, attempt)
 
 
+def passed_on(function: ast.AsyncFunctionDef) -> str | None:
+    """Return the function whose session a context manager yields as it is, doing nothing else."""
+    match _meaningful(function.body):
+        case [
+            ast.AsyncWith(
+                items=[ast.withitem(ast.Call(ast.Name(id=name), [], []), ast.Name(id=session))],
+                body=[statement],
+            )
+        ] if _is_yield_of(statement, session):
+            return name
+    return None
+
+
 def _opened(body: list[ast.stmt]) -> tuple[str, list[ast.stmt], bool] | None:
     """Return the session's name, what follows, and whether leaving that closes the session."""
     before: list[ast.stmt] = []

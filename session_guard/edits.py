@@ -14,6 +14,7 @@ from session_guard.names.from_libcst import walk
 from session_guard.rendering import comments, rendered
 from session_guard.rule import Appended, Edit
 from session_guard.spans import Change
+from session_guard.suites import Relaid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,11 +34,23 @@ class Plan:
     changes: tuple[Change, ...]
     containers: frozenset[int]
     """The calls and displays whose arguments and items change, by `id`."""
+    moved: tuple[tuple[int, int], ...] = ()
+    """The offsets of what is indented anew: nothing else may change there meanwhile."""
 
     def meets(self, other: Plan) -> bool:
         """Return whether both change the same text, or arguments or items of the same container."""
-        return not self.containers.isdisjoint(other.containers) or any(
-            one.meets(another) for one in self.changes for another in other.changes
+        return (
+            not self.containers.isdisjoint(other.containers)
+            or any(one.meets(another) for one in self.changes for another in other.changes)
+            or self._moves_what_changes(other)
+            or other._moves_what_changes(self)
+        )
+
+    def _moves_what_changes(self, other: Plan) -> bool:
+        return any(
+            start <= change.end and change.start <= end
+            for start, end in self.moved
+            for change in other.changes
         )
 
 
@@ -49,8 +62,17 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
     """
     containers: dict[int, _ItemsChange] = {}
     changes: list[Change] = []
+    moved: list[tuple[int, int]] = []
     gone, written = Counter[str](), Counter[str]()
     for old, new in rewrite.replacements:
+        if isinstance(new, cst.IndentedBlock):
+            assert isinstance(old, cst.IndentedBlock)
+            relaid = Relaid(module, old, new)
+            changes.extend(relaid.changes)
+            moved.extend(relaid.moved)
+            gone.update(comment.value for comment in comments(old))
+            written.update(comment.value for comment in comments(new))
+            continue
         container = _container_of(module, new, old)
         if container is not None:
             of_items = containers.setdefault(id(container), _ItemsChange(container))
@@ -74,7 +96,7 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
     for item in containers.values():
         changes.extend(item_changes(module, item.node, item.removed, item.added))
     changing = tuple(change for change in changes if change.start < change.end or change.text)
-    return Plan(rewrite, changing, frozenset(containers))
+    return Plan(rewrite, changing, frozenset(containers), tuple(moved))
 
 
 def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
@@ -112,7 +134,7 @@ def _replacement(module: Module, old: cst.CSTNode, new: cst.CSTNode) -> Iterator
         yield Change(start, start, text[:at])
         yield Change(end, end, text[at + len(before) :])
     else:
-        yield _trimmed(Change(start, end, text), before)
+        yield Change(start, end, text).trimmed(before)
 
 
 def _replaced_span(module: Module, old: cst.CSTNode, new: cst.CSTNode) -> tuple[int, int]:
@@ -142,16 +164,6 @@ def _comments_within(module: Module, node: cst.CSTNode, start: int, end: int) ->
 def _is_about_comments(rewrite: Rewrite) -> bool:
     """Return whether it is comments themselves that are to be changed."""
     return any(isinstance(old, cst.Comment) for old, _ in rewrite.replacements)
-
-
-def _trimmed(change: Change, old: str) -> Change:
-    """Leave out what a change has in common with the text `old` that it replaces."""
-    new = change.text
-    shorter = min(len(old), len(new))
-    before = next((i for i in range(shorter) if old[i] != new[i]), shorter)
-    rest = shorter - before
-    behind = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
-    return Change(change.start + before, change.end - behind, new[before : len(new) - behind])
 
 
 def _tidied(changes: Iterable[Change], lines: Lines) -> list[Change]:

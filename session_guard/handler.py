@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.contract import shortfall
+from session_guard.contract import passed_on, shortfall
 from session_guard.names import openings, values
-from session_guard.names.bindings import Function
-from session_guard.names.values import External
+from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
+from session_guard.names.values import External, LocalFunction
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from session_guard.names.bindings import Binding
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located, Namespace, Value
 
 CONTEXT_MANAGER = "get_background_session"
+_DECORATOR = "contextlib.asynccontextmanager"
+REQUEST_MANAGER = "get_session"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,53 @@ class Handler:
     """The name by which the project's modules import it."""
     namespace: Namespace
     opening: Opening | None
-    """What `get_background_session` opens; None where that could not be followed."""
+    """What its context manager opens; None where that could not be followed."""
     shortfall: str | None
-    """What `get_background_session` does not do as the standard asks; None where it does all."""
+    """What its context manager does not do as the standard asks; None where it does all."""
+    manager: str = CONTEXT_MANAGER
+    """The name of the context manager that this is about."""
+
+    def function_of(self, value: Value) -> LocalFunction | None:
+        """Return the function of the handler that a value is or is made of, or None."""
+        function, manager = managed(value), context_manager(self.namespace, self.manager)
+        if function is None:
+            return None
+        is_manager = manager is not None and function.definition is manager.definition
+        return function if is_manager or function.home is self.namespace else None
 
     @property
     def engine(self) -> Located | None:
         """The engine that its sessions are bound to."""
         return self.opening.bind if self.opening is not None else None
+
+    def for_requests(self) -> Handler | None:
+        """Return the handler as `get_session()` opens sessions; None if that cannot be entered.
+
+        `get_session` may be a plain generator, or missing.
+        """
+        names = self.namespace
+        function = context_manager(names, REQUEST_MANAGER)
+        if function is None or not is_context_manager(names, REQUEST_MANAGER):
+            return None
+        definition = function.definition
+        node = _syntax_of(definition)
+        inner = passed_on(node) if node is not None else None
+        own = context_manager(names)
+        if (
+            own is not None
+            and inner is not None
+            and any(
+                isinstance(value, LocalFunction) and value.definition is own.definition
+                for value in function.home.evaluate(Ref((inner,)), definition.place)
+            )
+        ):
+            return replace(self, manager=REQUEST_MANAGER)
+        return replace(
+            self,
+            manager=REQUEST_MANAGER,
+            opening=opening_of(function),
+            shortfall=shortfall_of(definition),
+        )
 
     def engines(self) -> list[Value]:
         """Return what the handler's engine may be, before it is built (None) left out."""
@@ -56,35 +98,83 @@ def _same_engine(one: Value, other: Value) -> bool:
     return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted
 
 
-def context_manager(namespace: Namespace) -> Function | None:
-    """Return the function `get_background_session` of a module, or None."""
-    bindings = namespace.scope.bindings.get(CONTEXT_MANAGER, [])
-    value = bindings[-1].value if bindings else None
-    return value if isinstance(value, Function) else None
+def context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> LocalFunction | None:
+    """Return the function that a module's context manager is or is made of, or None.
+
+    That is one of its own, a method under another name (`get_background_session = db.session`), or
+    what `asynccontextmanager(...)` is called with. What is imported is another module's.
+    """
+    bindings = namespace.scope.bindings.get(name, [])
+    if not bindings or bindings[-1].kind == "import":
+        return None
+    if isinstance(bindings[-1].value, Function):
+        return LocalFunction(bindings[-1].value, namespace)
+    found = [managed(value) for value in _bound(namespace, name)]
+    function = found[0] if len(found) == 1 else None
+    if function is None or (function.definition.name == name and function.home is not namespace):
+        return None
+    return None if _lacks_object(bindings[-1], namespace) else function
 
 
-def is_context_manager(namespace: Namespace) -> bool:
+def _lacks_object(binding: Binding, namespace: Namespace) -> bool:
+    """Return whether a name is bound to a method of a class, with no object to call it on."""
+    bound = binding.value
+    if isinstance(bound, Call) and bound.arguments:
+        bound = bound.arguments[0]
+    match bound:
+        case Ref(parts=(*owner, _)) if owner:
+            owners = namespace.evaluate(Ref(tuple(owner)), binding.place)
+        case Attribute(value=made):
+            owners = namespace.evaluate(made, binding.place)
+        case _:
+            return False
+    return any(isinstance(value, values.LocalClass) for value in owners)
+
+
+def managed(value: Value) -> LocalFunction | None:
+    """Return the function that a value is, or that `asynccontextmanager(...)` made it of."""
+    match value:
+        case LocalFunction():
+            return value
+        case values.Result(External(dotted), Call(arguments=(made,))) if dotted == _DECORATOR:
+            found = value.home.evaluate(made, value.place)
+            if len(found) == 1 and isinstance(found[0], LocalFunction):
+                return found[0]
+    return None
+
+
+def is_context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> bool:
     """Return whether a module defines it as an async context manager without arguments."""
-    function = context_manager(namespace)
+    function = context_manager(namespace, name)
+    if function is None:
+        return False
+    definition = function.definition
+    own = len(definition.positional) - len(definition.given_by_position)
     return (
-        function is not None
-        and function.is_async
-        and function.required_parameters == 0
-        and any(
-            value == External("contextlib.asynccontextmanager")
-            for decorator in function.decorators
-            for value in namespace.evaluate(decorator, function.place)
+        definition.is_async
+        and definition.required_parameters == own
+        and (
+            any(isinstance(value, values.Result) for value in _bound(namespace, name))
+            or any(
+                value == External(_DECORATOR)
+                for decorator in definition.decorators
+                for value in function.home.evaluate(decorator, definition.place)
+            )
         )
     )
 
 
-def opening_of(namespace: Namespace, function: Function) -> Opening | None:
+def _bound(namespace: Namespace, name: str) -> tuple[Value, ...]:
+    return namespace.evaluate(Ref((name,)), end_of(namespace.scope))
+
+
+def opening_of(function: LocalFunction) -> Opening | None:
     """Return what the context manager opens, in itself or in helpers of its module.
 
     Where several calls in it open sessions, which of them it yields is not known.
     """
     found: list[Opening] = []
-    waiting, seen = [function], set()
+    waiting, seen, home = [function.definition], set(), function.home
     while waiting:
         current = waiting.pop()
         if id(current) in seen:
@@ -93,19 +183,27 @@ def opening_of(namespace: Namespace, function: Function) -> Opening | None:
         for call, place in current.calls:
             found.extend(
                 opening
-                for value in namespace.evaluate(call, place)
+                for value in home.evaluate(call, place)
                 if (opening := openings.opening(value)) is not None
             )
             waiting.extend(
                 callee.definition
-                for callee in namespace.evaluate(call.function, place)
-                if isinstance(callee, values.LocalFunction) and callee.home is namespace
+                for callee in home.evaluate(call.function, place)
+                if isinstance(callee, LocalFunction) and callee.home is home
             )
     return found[0] if len(found) == 1 else None
 
 
 def shortfall_of(function: Function) -> str | None:
     """Return where the context manager falls short of the standard, or None."""
+    node = _syntax_of(function)
+    if node is None:
+        return "is written in syntax that this Python does not know"
+    return shortfall(node)
+
+
+def _syntax_of(function: Function) -> ast.AsyncFunctionDef | None:
+    """Return a function as `ast` has it, or None where this Python does not know its syntax."""
     node = function.node
     if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
         import libcst as cst
@@ -114,6 +212,6 @@ def shortfall_of(function: Function) -> str | None:
         try:
             node = ast.parse(cst.Module([node]).code.strip()).body[0]
         except SyntaxError:
-            return "is written in syntax that this Python does not know"
+            return None
     assert isinstance(node, ast.AsyncFunctionDef)
-    return shortfall(node)
+    return node

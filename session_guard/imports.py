@@ -6,23 +6,23 @@ only the statements concerned change, and each keeps its layout.
 
 from __future__ import annotations
 
-import ast
+import itertools
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
-from session_guard.names.from_libcst import ImportStatement, children, dotted_parts, module_name
+from session_guard.import_order import Order
+from session_guard.names.from_libcst import ImportStatement, module_name
 from session_guard.rendering import comments, indentation, line_of, rendered
-from session_guard.rule import Appended
 from session_guard.spans import Change
+from session_guard.unused_imports import aliases, unused_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding, Place
     from session_guard.rule import Import, Rewrite
     from session_guard.spans import Lines
 
@@ -31,35 +31,36 @@ _KEEPS = re.compile(
     r"noqa(?!\s*:\s*[A-Z]+[0-9])|noqa[^#]*\bF401\b|unused|W0611|re-?export|nopycln|pragma|side.effect",
     re.IGNORECASE,
 )
-# Functions whose string arguments are types.
-_TAKE_TYPES = frozenset(
-    "cast assert_type TypeVar ForwardRef NewType NamedTuple TypedDict TypeAliasType".split()
-)
-_GENERICS = frozenset({"dict", "frozenset", "list", "set", "tuple", "type", "deque", "defaultdict"})
+_NO_COMMA = cst.MaybeSentinel.DEFAULT
 
 
 def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
     """Return the changes to imports that go with `rewrites`, all of them applied together."""
     statements: dict[int, _Statement] = {}
-    changes: list[Change] = []
+    for unused in unused_names(module, rewrites):
+        for holder, alias in aliases(module, unused):
+            if _may_be_dropped(module, holder, alias, _listed(module, holder, lines)):
+                statement = statements.setdefault(id(holder), _Statement(holder))
+                statement.drop.append(alias)
+                statement.may_go &= unused.always_ran
+    order = Order(module)
+    new: list[Import] = []
     for wanted in _distinct(item for rewrite in rewrites for item in rewrite.imports):
-        node = _statement_for(module, wanted, lines)
+        node = _statement_for(module, wanted, statements, order, lines)
         if node is None:
-            changes.append(_new_statement(module, wanted, lines))
+            new.append(wanted)
         else:
             statements.setdefault(id(node), _Statement(node)).add.append(wanted.name)
-    for unused in _unused(module, rewrites):
-        for holder, alias in _aliases(module, unused):
-            statement = statements.setdefault(id(holder), _Statement(holder))
-            statement.drop.append(alias)
-            statement.may_go &= unused.always_ran
+    changes: list[Change] = []
     emptied = []
     for statement in statements.values():
-        changed = _changed(module, statement, lines)
+        changed = _changed(module, statement, order, lines)
         if changed is not None:
             changes.extend(changed)
         elif statement.may_go:
             emptied.append(statement.node)
+    gone = [id(module.parent(node)) for node in emptied]
+    changes.extend(_new_statement(module, wanted, gone, order, lines) for wanted in new)
     changes.extend(_without(module, emptied, lines))
     return changes
 
@@ -75,39 +76,50 @@ class _Statement:
     """Whether it ran in any case before each use of what it imports that is gone."""
 
 
-@dataclass(slots=True)
-class _Unused:
-    """A name that nothing uses any more, and all of its bindings, which are imports."""
-
-    name: str
-    bindings: list[Binding]
-    always_ran: bool = True
-
-
 def _distinct(imports: Iterable[Import]) -> list[Import]:
     """Return imports without those that another one makes needless."""
-    return list({(i.module, i.name, id(i.beside)): i for i in imports}.values())
+    return list({(i.module, i.name, id(i.beside), id(i.function)): i for i in imports}.values())
 
 
 # -- adding ---------------------------------------------------------------------------------------
 
 
-def _statement_for(module: Module, wanted: Import, lines: Lines) -> cst.ImportFrom | None:
-    """Return the statement that the name is to be added to."""
-    candidates: list[cst.CSTNode] = [wanted.beside] if wanted.beside is not None else []
-    local = wanted.beside if candidates and _is_local(module, candidates[0]) else None
-    if local is None:
-        candidates.extend(module.nodes("ImportFrom"))
+def _statement_for(
+    module: Module,
+    wanted: Import,
+    statements: Mapping[int, _Statement],
+    order: Order,
+    lines: Lines,
+) -> cst.ImportFrom | None:
+    """Return the statement that the name is to be added to, or None where it gets its own."""
+    if wanted.function is not None:
+        candidates: list[cst.CSTNode] = [
+            line.body[0] for line in _imports_at_start(wanted.function)
+        ]
+    elif wanted.beside is not None and _is_local(module, wanted.beside):
+        candidates = [wanted.beside]
+    else:
+        found = module.nodes("ImportFrom")
+        candidates = [node for node in found if _is_at_top(module, node)]
+        candidates.sort(key=lambda node: node is not wanted.beside)
+    emptied = None
     for node in candidates:
         if (
-            isinstance(node, cst.ImportFrom)
-            and not isinstance(node.names, cst.ImportStar)
-            and module_name(node) == wanted.module
-            and (not has_comment(node) or _listed(module, node, lines) is not None)
-            and (node is local or _is_at_top(module, node))
+            not isinstance(node, cst.ImportFrom)
+            or isinstance(node.names, cst.ImportStar)
+            or module_name(node) != wanted.module
+            or (has_comment(node) and _listed(module, node, lines) is None)
+        ):
+            continue
+        statement = statements.get(id(node))
+        left = [a for a in node.names if statement is None or a not in statement.drop]
+        if not left:
+            emptied = emptied or node
+        elif not order.is_single_line and (
+            order.combines_aliases or any(alias.asname is None for alias in left)
         ):
             return node
-    return None
+    return emptied
 
 
 def _is_local(module: Module, node: cst.CSTNode) -> bool:
@@ -121,225 +133,129 @@ def _is_at_top(module: Module, node: cst.CSTNode) -> bool:
     )
 
 
-def always_runs(binding: Binding, place: Place) -> bool:
-    """Return whether a binding is made in every run that comes to `place`."""
-    if binding.place.scope is not place.scope:
-        return binding.place.branches == ()
-    branches = binding.place.branches
-    return branches == place.branches[: len(branches)] and binding.place.order < place.order
+def _imports_at_start(function: cst.FunctionDef) -> list[cst.SimpleStatementLine]:
+    """Return the lines of imports with which a function begins, its docstring apart."""
+    found: list[cst.SimpleStatementLine] = []
+    for line in _without_docstring(function.body.body):
+        if not _is_import(line):
+            break
+        found.append(line)
+    return found
 
 
-def _new_statement(module: Module, wanted: Import, lines: Lines) -> Change:
-    text = f"from {wanted.module} import {wanted.name}"
-    newline = module.tree.default_newline
-    if wanted.beside is not None and _is_local(module, wanted.beside):
-        indent = indentation(module, wanted.beside)
-        at = lines.start(module.position(line_of(module, wanted.beside)).end.line + 1)
-        if at == len(module.text) and not module.text.endswith(("\n", "\r")):
-            return Change(at, at, f"{newline}{indent}{text}")
-        return Change(at, at, f"{indent}{text}{newline}")
-    before, after = _neighbours(module, wanted.module)
-    if before is not None:
-        at = lines.start(module.position(before).start.line)
-    elif after is not None:
-        at = lines.start(module.position(after).end.line + 1)
-        if at == len(module.text) and not module.text.endswith(("\n", "\r")):
-            return Change(at, at, f"{newline}{text}")
-    else:
-        first = next(iter(module.tree.body), None)
-        at = lines.start(module.position(first).start.line) if first is not None else 0
-    return Change(at, at, f"{text}{newline}")
+def _without_docstring(body: Sequence[cst.CSTNode]) -> Sequence[cst.CSTNode]:
+    return body[1:] if body and _is_docstring(body[0]) else body
 
 
-def _neighbours(module: Module, wanted: str) -> tuple[cst.CSTNode | None, cst.CSTNode | None]:
-    """Return the import line to stand before, or else the line to stand behind."""
-    family = _family(wanted)
-    last_related: cst.CSTNode | None = None
-    last: cst.CSTNode | None = None
-    for line in module.tree.body:
-        if not isinstance(line, cst.SimpleStatementLine):
-            continue
-        statement = line.body[0]
-        if not isinstance(statement, (cst.Import, cst.ImportFrom)):
-            if last is None and isinstance(statement, cst.Expr):
-                last = line  # the module's docstring
-            continue
-        last = line
-        if isinstance(statement, cst.ImportFrom) and _family(module_name(statement)) == family:
-            if module_name(statement) > wanted and last_related is None:
-                return line, None
-            if module_name(statement) <= wanted:
-                last_related = line
-    return None, last_related if last_related is not None else last
-
-
-def _family(module: str) -> str:
-    return "." if module.startswith(".") else module.split(".", 1)[0]
-
-
-# -- dropping -------------------------------------------------------------------------------------
-
-
-def _unused(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[_Unused]:
-    """Yield the imported names whose last use the rewrites remove.
-
-    Names that are exported stay, and so do those in a file that exists to re-export.
-    """
-    if module.path.name == "__init__.py":
-        return
-    gone: dict[int, cst.Name] = {}
-    used: set[int] = set()
-    for rewrite in rewrites:
-        for old, new in rewrite.replacements:
-            if not isinstance(new, Appended):
-                gone.update((id(name), name) for name in _names(old))
-            written = new.item if isinstance(new, Appended) else new
-            for name in _names(written) if written is not None else ():
-                used.update(map(id, module.bindings(module.expr(name), module.place(old))))
-    found: dict[tuple[int, str], _Unused] = {}
-    for name in gone.values():
-        place = module.place(name)
-        bindings = module.bindings(module.expr(name), place)
-        if bindings:
-            scope = bindings[0].place.scope
-            unused = _Unused(name.value, scope.bindings.get(name.value, []))
-            unused = found.setdefault((id(scope), name.value), unused)
-            unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
-    spelled = {unused.name for unused in found.values()}
-    for node in module.nodes("Name"):
-        assert isinstance(node, cst.Name)
-        if node.value in spelled and id(node) not in gone and is_use(module, node):
-            used.update(map(id, module.bindings(module.expr(node), module.place(node))))
-    quoted = _quoted_names(module) if found else frozenset()
-    for unused in found.values():
-        if unused.name not in quoted and all(
-            binding.kind == "import" and id(binding) not in used for binding in unused.bindings
+def _is_docstring(line: cst.CSTNode) -> bool:
+    match line:
+        case cst.SimpleStatementLine(
+            body=[cst.Expr(value=cst.SimpleString() | cst.ConcatenatedString()), *_]
         ):
-            yield unused
-
-
-def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
-    if isinstance(node, cst.Name):
-        yield node
-    for child in children(node):
-        if isinstance(node, cst.Attribute) and child is node.attr:
-            continue
-        if isinstance(node, cst.Arg) and child is node.keyword:
-            continue
-        yield from _names(child)
-
-
-def is_use(module: Module, name: cst.Name) -> bool:
-    """Return whether a name is looked up: it is no attribute, keyword, target or import."""
-    parent = module.parent(name)
-    if isinstance(parent, (cst.Param, cst.FunctionDef, cst.ClassDef)) and name is parent.name:
-        return False
-    if isinstance(parent, cst.AssignTarget):
-        return False
-    if isinstance(parent, cst.Attribute):
-        if name is parent.attr:
-            return False
-    elif isinstance(parent, cst.Arg) and name is parent.keyword:
-        return False
-    return not any(
-        isinstance(holder, (cst.Import, cst.ImportFrom)) for holder in module.ancestors(name)
-    )
-
-
-def _quoted_names(module: Module) -> frozenset[str]:
-    """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
-    collector = _Strings()
-    module.tree.visit(collector)
-    names: set[str] = set()
-    waiting = [str(node.evaluated_value) for node in collector.found if _is_code(module, node)]
-    while waiting:
-        text = waiting.pop()
-        try:
-            tree = ast.parse(text.strip(), mode="eval")
-        except (SyntaxError, ValueError, RecursionError):
-            continue
-        for part in ast.walk(tree):
-            if isinstance(part, ast.Name):
-                names.add(part.id)
-            elif isinstance(part, ast.Attribute):
-                names.add(part.attr)
-            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
-                waiting.append(part.value)
-    return frozenset(names)
-
-
-def _is_code(module: Module, node: cst.CSTNode) -> bool:
-    """Return whether a string is read as code: by type checkers, or by `import *`."""
-    for holder in module.ancestors(node):
-        match holder:
-            case cst.Annotation() | cst.TypeAlias():
-                return True
-            case cst.Subscript() if _is_generic(holder.value):
-                return True
-            case cst.Call():
-                parts = dotted_parts(holder.func) or ("",)
-                return parts[-1] in _TAKE_TYPES or parts[0] == "__all__"
-            case cst.AnnAssign() if "TypeAlias" in (
-                dotted_parts(holder.annotation.annotation) or ()
-            ):
-                return True
-            case cst.Assign() | cst.AnnAssign() | cst.AugAssign():
-                targets = (
-                    [t.target for t in holder.targets]
-                    if isinstance(holder, cst.Assign)
-                    else [holder.target]
-                )
-                return any(isinstance(t, cst.Name) and t.value == "__all__" for t in targets)
-            case cst.BaseStatement():
-                return False
+            return True
     return False
 
 
-def _is_generic(node: cst.CSTNode) -> bool:
-    """Return whether `node[...]` is a type, by the names that types have."""
-    name = (dotted_parts(node) or ("",))[-1]
-    return name[:1].isupper() or name in _GENERICS
+def _is_import(line: cst.CSTNode) -> TypeGuard[cst.SimpleStatementLine]:
+    return isinstance(line, cst.SimpleStatementLine) and isinstance(
+        line.body[0], (cst.Import, cst.ImportFrom)
+    )
 
 
-class _Strings(cst.CSTVisitor):
-    def __init__(self) -> None:
-        self.found: list[cst.SimpleString | cst.ConcatenatedString] = []
+def _new_statement(
+    module: Module, wanted: Import, gone: Collection[int], order: Order, lines: Lines
+) -> Change:
+    """Return the change that adds a statement; the lines `gone` are taken away by another."""
+    block: Sequence[cst.CSTNode] = module.tree.body
+    near: Sequence[cst.SimpleStatementLine] = [line for line in block if _is_import(line)]
+    if wanted.function is not None:
+        block, near = wanted.function.body.body, _imports_at_start(wanted.function)
+    elif wanted.beside is not None and _is_local(module, wanted.beside):
+        line = line_of(module, wanted.beside)
+        near = _run_of(module, line)
+        if not near:  # the import is not the first on its line
+            return _inserted(module, line, wanted, order, lines, before=False)
+    spot = order.spot(wanted.module, wanted.name, near, gone)
+    if spot is not None:
+        return _inserted(
+            module, spot.line, wanted, order, lines, before=spot.before, is_apart=spot.is_apart
+        )
+    first = next(iter(_without_docstring(block)), None)
+    if first is not None:
+        is_definition = isinstance(first, (cst.FunctionDef, cst.ClassDef))
+        blank = 2 if is_definition and block is module.tree.body else 1
+        return _inserted(module, first, wanted, order, lines, before=True, blank=blank)
+    at = len(module.text)
+    return Change(at, at, f"{module.tree.default_newline}from {wanted.module} import {wanted.name}")
 
-    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
-        self.found.append(node)
 
-    def visit_ConcatenatedString(  # noqa: N802 - LibCST's name
-        self, node: cst.ConcatenatedString
-    ) -> None:
-        self.found.append(node)
+def _run_of(module: Module, line: cst.CSTNode) -> list[cst.SimpleStatementLine]:
+    """Return the lines of imports round a line, in its block, without any other between them."""
+    body = list(getattr(module.parent(line), "body", ()))
+    if not _is_import(line):
+        return []
+    at = next(number for number, other in enumerate(body) if other is line)
+    before = list(itertools.takewhile(_is_import, reversed(body[:at])))
+    behind = list(itertools.takewhile(_is_import, body[at:]))
+    return [*reversed(before), *behind]
 
 
-def _aliases(module: Module, unused: _Unused) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
-    """Yield where a name is imported, but for `import name as name`, which exports it."""
-    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
-        assert isinstance(node, (cst.Import, cst.ImportFrom))
-        place = module.place(node)
-        if isinstance(node.names, cst.ImportStar) or not any(
-            binding.place.scope is place.scope and binding.place.order == place.order
-            for binding in unused.bindings
-        ):
-            continue
-        for alias in node.names:
-            parts = dotted_parts(alias.name)
-            bound = alias.evaluated_alias or (parts[0] if parts else "")
-            if bound == unused.name and alias.evaluated_alias != alias.evaluated_name:
-                yield node, alias
+def _inserted(
+    module: Module,
+    line: cst.CSTNode,
+    wanted: Import,
+    order: Order,
+    lines: Lines,
+    *,
+    before: bool,
+    is_apart: bool = False,
+    blank: int = 0,
+) -> Change:
+    """Return the change that puts a statement before a line, or behind it.
+
+    Where `is_apart`, a blank line goes between the two; `blank` lines do behind the statement.
+    """
+    newline, indent = module.tree.default_newline, indentation(module, line)
+    text = f"from {wanted.module} import {wanted.name}"
+    if len(indent) + len(text) > order.style.line_length:
+        text = _one_to_a_line(module, wanted.module, [wanted.name], indent)
+    gap = newline if is_apart else newline * blank
+    if before:
+        number = module.position(line).start.line
+        while _is_comment_about(lines, number):
+            number -= 1
+        at = lines.start(number)
+        return Change(at, at, f"{indent}{text}{newline}{gap}")
+    at = lines.start(module.position(line).end.line + 1)
+    if at == len(module.text) and not module.text.endswith(("\n", "\r")):
+        return Change(at, at, f"{newline}{gap}{indent}{text}")
+    return Change(at, at, f"{gap}{indent}{text}{newline}")
+
+
+def _is_comment_about(lines: Lines, number: int) -> bool:
+    """Return whether the line above one is a comment that belongs to it.
+
+    A comment at the head of a section belongs to all of that.
+    """
+    if number < 2 or not lines.text(number - 1).lstrip().startswith("#"):
+        return False
+    first = number - 1
+    while first > 1 and lines.text(first - 1).lstrip().startswith("#"):
+        first -= 1
+    return first > 1 and bool(lines.text(first - 1).strip())
 
 
 # -- rewriting a statement ------------------------------------------------------------------------
 
 
-def _changed(module: Module, statement: _Statement, lines: Lines) -> list[Change] | None:
+def _changed(
+    module: Module, statement: _Statement, order: Order, lines: Lines
+) -> list[Change] | None:
     """Return the changes to one statement, or None where none of its names is to stay."""
     node = statement.node
     assert not isinstance(node.names, cst.ImportStar)
     listed = _listed(module, node, lines)
-    drop = [a for a in statement.drop if _may_be_dropped(module, node, a, listed)]
+    drop = statement.drop
     names = [alias for alias in node.names if alias not in drop]
     present = {alias.evaluated_name for alias in names if alias.asname is None}
     add = [name for name in dict.fromkeys(statement.add) if name not in present]
@@ -348,16 +264,29 @@ def _changed(module: Module, statement: _Statement, lines: Lines) -> list[Change
     if not names and not add:
         return None
     old_names = [alias.evaluated_name for alias in node.names]
-    in_order = old_names == sorted(old_names, key=_import_order)
+    in_order = old_names == sorted(old_names, key=order.name_key)
     if listed is not None:
-        return _changed_list(module, listed, drop, add, lines, in_order=in_order)
+        return _changed_list(module, listed, drop, add, order if in_order else None, lines)
     texts = [(alias.name, alias.asname) for alias in names]
     texts.extend((cst.Name(name), None) for name in add)
     if in_order:
-        texts.sort(key=lambda item: _import_order(module.tree.code_for_node(item[0])))
+        texts.sort(key=lambda item: order.name_key(module.tree.code_for_node(item[0])))
     start, end = lines.span(module.position(node))
     new = node.with_changes(names=_laid_out(node, texts), semicolon=cst.MaybeSentinel.DEFAULT)
-    return [Change(start, end, rendered(module, new, node))]
+    text = rendered(module, new, node)
+    line = lines.before(start) + text + lines.behind(end)
+    if add and len(line) > order.style.line_length and not line.removeprefix(text).strip():
+        assert isinstance(new, cst.ImportFrom)
+        assert not isinstance(new.names, cst.ImportStar)
+        written = [module.tree.code_for_node(a.with_changes(comma=_NO_COMMA)) for a in new.names]
+        text = _one_to_a_line(module, module_name(new), written, indentation(module, node))
+    return [Change(start, end, text)]
+
+
+def _one_to_a_line(module: Module, source: str, names: Iterable[str], indent: str) -> str:
+    newline, deeper = module.tree.default_newline, indent + module.tree.default_indent
+    listed = "".join(f"{deeper}{name},{newline}" for name in names)
+    return f"from {source} import ({newline}{listed}{indent})"
 
 
 @dataclass(slots=True)
@@ -404,11 +333,13 @@ def _changed_list(
     entries: Sequence[_Entry],
     drop: Sequence[cst.ImportAlias],
     add: Sequence[str],
+    order: Order | None,
     lines: Lines,
-    *,
-    in_order: bool,
 ) -> list[Change]:
-    """Return the changes to a list of names; a comment goes and stays with its name."""
+    """Return the changes to a list of names, which are in `order` if there is one.
+
+    A comment goes and stays with its name.
+    """
     changes = []
     for entry in entries:
         if entry.alias in drop:
@@ -419,7 +350,8 @@ def _changed_list(
         behind = [
             entry
             for entry in entries
-            if in_order and _import_order(entry.alias.evaluated_name) > _import_order(name)
+            if order is not None
+            and order.name_key(entry.alias.evaluated_name) > order.name_key(name)
         ]
         if behind:
             line = behind[0].line
@@ -485,13 +417,6 @@ def _without(
             if left > 1 or isinstance(block, cst.Module):
                 lines_left[id(block)] -= 1
                 yield without_line(module, line, lines)
-
-
-def _import_order(name: str) -> tuple[int, str]:
-    """Return isort's order within one statement: constants, classes, then the rest."""
-    if name.isupper() and len(name) > 1:
-        return 0, name
-    return (1, name) if name[:1].isupper() else (2, name)
 
 
 def _laid_out(

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from session_guard import sources
+from session_guard.config import OUTSIDE_THE_STANDARD
+from session_guard.names.fixtures import is_in_fixture
 from session_guard.registry import UNREADABLE
 from session_guard.rule import Finding, Fix
 
@@ -169,7 +171,15 @@ def _violations(module: Module, rules: Sequence[Rule]) -> Iterator[tuple[Rule, V
             for node_type in rule.node_types:
                 for node in module.nodes(node_type):
                     for violation in rule.check(node, module):
-                        yield rule, violation
+                        if not _is_a_tests(violation, rule, module):
+                            yield rule, violation
+
+
+def _is_a_tests(violation: Violation, rule: Rule, module: Module) -> bool:
+    """Return whether what is found is a test's business, in a file that is no test."""
+    return rule.code.startswith(OUTSIDE_THE_STANDARD) and is_in_fixture(
+        module.place(violation.node), module.names
+    )
 
 
 def finding(

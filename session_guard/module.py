@@ -6,7 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import libcst as cst
-from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
+from libcst.metadata import (
+    CodeRange,
+    MetadataWrapper,
+    PositionProvider,
+    WhitespaceInclusivePositionProvider,
+)
 
 from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.from_libcst import Converter, index_tree
@@ -15,7 +20,7 @@ from session_guard.names.values import Partial, Result
 from session_guard.spans import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from session_guard.handler import Handler
@@ -137,3 +142,12 @@ class Module:
         Worked out for the whole file when it is first asked for: it costs twice the parse.
         """
         return self._positions[id(node)]
+
+    @cached_property
+    def _extents(self) -> Mapping[cst.CSTNode, CodeRange]:
+        wrapper = MetadataWrapper(self.tree, unsafe_skip_copy=True)
+        return wrapper.resolve(WhitespaceInclusivePositionProvider)
+
+    def extent(self, node: cst.CSTNode) -> tuple[int, int]:
+        """Return the offsets of a node with its layout: of a block, from behind the colon on."""
+        return self.lines.span(self._extents[node])

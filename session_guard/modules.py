@@ -23,6 +23,8 @@ class ModuleIndex:
         self._by_last_part: dict[str, list[tuple[tuple[str, ...], Path]]] = {}
         self._packages: set[tuple[str, ...]] = set()
         self._found: dict[tuple[str, Path], tuple[Path, tuple[str, ...]] | None] = {}
+        self.root_package = _package(root)
+        """The dotted name of the package that the root is, if it is one."""
         for path in self.files:
             parts = self.parts(path)
             if path.name == "__init__.py":
@@ -39,15 +41,25 @@ class ModuleIndex:
         parts = relative.with_suffix("").parts
         return parts[:-1] if parts[-1] == "__init__" else parts
 
+    def is_package(self, parts: tuple[str, ...]) -> bool:
+        """Return whether the folder that `parts` lead to from the root has an `__init__.py`."""
+        return parts in self._packages
+
     def find(self, dotted: str, importer: Path) -> tuple[Path, tuple[str, ...]] | None:
         """Return the module that an absolute import in `importer` names, and what of it is left.
 
-        A name may be counted from the root, from any folder above the importing file, and from any
-        folder that is no package; of several modules the one nearest to the importing file is it.
+        A name may be counted from the root, or from the package that the root is in, from any
+        folder above the importing file, and from any folder that is no package; of several modules
+        the one nearest to the importing file is it.
         """
         key = dotted, importer.parent
         if key not in self._found:
-            self._found[key] = self._find(tuple(dotted.split(".")), self.parts(importer))
+            wanted, parts = tuple(dotted.split(".")), self.parts(importer)
+            found = self._find(wanted, parts)
+            above = len(self.root_package)
+            if found is None and above and wanted[:above] == self.root_package != wanted:
+                found = self._find(wanted[above:], parts)
+            self._found[key] = found
         return self._found[key]
 
     def _find(
@@ -80,6 +92,15 @@ class ModuleIndex:
             if all(parts[: end + 1] in self._packages for end in range(start, len(parts) - 1)):
                 return ".".join(parts[start:])
         return ".".join(parts[1:] if parts[0] == "src" and len(parts) > 1 else parts)
+
+
+def _package(folder: Path) -> tuple[str, ...]:
+    """Return the dotted name of the package that a folder is, from the topmost package down."""
+    names: list[str] = []
+    while folder.name and (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return tuple(names)
 
 
 def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:

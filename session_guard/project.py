@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import sources
+from session_guard import assigning, sources
+from session_guard.assigning import SETS_BY_NAME
 from session_guard.config import ConfigError
+from session_guard.elsewhere import ProjectElsewhere
 from session_guard.gate import ProjectNames, Subject
 from session_guard.handler import (
     CONTEXT_MANAGER,
@@ -20,17 +22,20 @@ from session_guard.handler import (
     shortfall_of,
 )
 from session_guard.modules import ModuleIndex
-from session_guard.names import databases, evaluation, openings, sql, values
+from session_guard.names import databases, evaluation, fixtures, openings, sql, values
 from session_guard.names.bindings import Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
+from session_guard.routes import HANDS_OVER, handed_to_routes
+from session_guard.takers import taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.values import Result
+    from session_guard.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
 _REFERENCE_FILE = Path(__file__).with_name("async_session.py")
@@ -49,6 +54,10 @@ _NO_USE = re.compile(
     rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
     re.MULTILINE,
 )
+# Behind a colon that is no annotation's.
+_AS_A_VALUE = re.compile(
+    rb"(?:\blambda\b[^\n:]*|\{(?:[^{}]|\{[^{}]*\})*):\s*(?:\w+\.)*AsyncSession\b"
+)
 _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
 _HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
 # Where the handler's functions get another name.
@@ -56,7 +65,9 @@ _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
+_FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
+_INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 
 
@@ -70,7 +81,9 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
-        self._states: dict[str, tuple[tuple[Namespace, Expr, Place], ...]] = {}
+        self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
+        self._taken: dict[Path, Taken | None] = {}
+        self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
@@ -106,8 +119,23 @@ class Project:
         return usable[0] if len(usable) == 1 else None
 
     def is_handler(self, path: Path) -> bool:
-        """Return whether a file is a handler, or the one that builds engine and factories."""
-        return path in self._lone_builders or any(h.path == path for h in self.handlers)
+        """Return whether a file is a handler, or builds what one opens sessions from.
+
+        Where there is none, what alone builds engine and factories is taken for it.
+        """
+        return path in self._lone_builders or path in self._handler_modules
+
+    @cached_property
+    def _handler_modules(self) -> frozenset[Path]:
+        """The handlers, with the module that has the engine or the factory of one."""
+        found = {handler.path for handler in self.handlers}
+        for handler in self.handlers:
+            engines = [v for v in handler.engines() if isinstance(v, values.Result)]
+            building = {engine.home.path for engine in engines if openings.is_engine(engine)}
+            # Of engines in several modules none is the handler's for sure.
+            if handler.engine is not None and len(building) < 2:
+                found |= building | {handler.engine.home.path}
+        return frozenset(found)
 
     @cached_property
     def _lone_builders(self) -> frozenset[Path]:
@@ -117,16 +145,9 @@ class Project:
         """
         if self.settings.handler or self.handlers or self.notices:
             return frozenset()
-        engines, factories = set[Path](), set[Path]()
-        for path in self._own_files(_may_make):
-            names = self.names_of(path)
-            if names is None or self._may_build(path) or is_migration_environment(names):
-                continue
-            built = set(_built(names))
-            if "engine" in built:
-                engines.add(path)
-            if "factory" in built:
-                factories.add(path)
+        built = list(self.built())
+        engines = {value.home.path for value in built if openings.is_engine(value)}
+        factories = {value.home.path for value in built if not openings.is_engine(value)}
         builders = engines | factories
         # A database package may have its engine in one module and the factory on it in another.
         if len(engines) > 1 or len(factories) > 1 or not builders:
@@ -140,6 +161,31 @@ class Project:
             'names a handler: handler = "…"'
         )
         return frozenset(builders)
+
+    def built(self) -> Iterator[Result]:
+        """Yield the engines and factories that may be PostgreSQL's, where the project builds them.
+
+        Tests, migrations and files that may build what they like are left out.
+        """
+        for path in self._own_files(_may_make):
+            names = self.names_of(path)
+            if (
+                names is not None
+                and not self._may_build(path)
+                and not is_migration_environment(names)
+            ):
+                yield from _built(names)
+
+    def imports(self, name: str) -> bool:
+        """Return whether one of the project's own modules imports what has the dotted `name`."""
+        last = name.rpartition(".")[2].encode()
+        return any(
+            binding.kind == "import" and binding.target == name
+            for path in self._own_files(lambda data: last in data)
+            if (names := self.names_of(path)) is not None
+            for bindings in names.scope.bindings.values()
+            for binding in bindings
+        )
 
     def _may_build(self, path: Path) -> bool:
         """Return whether the configuration lets a file make sessions and engines as it likes."""
@@ -202,9 +248,10 @@ class Project:
         if dotted is None:
             dotted = self.modules.likeliest_name(path)
         function = context_manager(names)
-        if function is None or not function.is_async:
+        if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        return Handler(path, dotted, names, opening_of(names, function), shortfall_of(function))
+        shortfall = shortfall_of(function.definition)
+        return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
 
@@ -226,22 +273,17 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        return Namespace(
-            scope, package, path, lambda dotted: self._find_module(dotted, path), self._in_state
-        )
+        find = functools.partial(self._find_module, importer=path)
+        return Namespace(scope, package, path, find, self._elsewhere)
 
-    def _in_state(self, name: str) -> tuple[tuple[Namespace, Expr, Place], ...]:
-        """Return what the project's files assign to `app.state.name`, whatever `app` is."""
-        if name not in self._states:
-            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=" % re.escape(name.encode()))
-            paths = self._own_files(lambda data: wanted.search(data) is not None)
-            spaces = [names for path in paths if (names := self.names_of(path)) is not None]
-            self._states[name] = tuple(
-                (names, value, place)
-                for names in spaces
-                for value, place in names.scope.state.get(name, ())
-            )
-        return self._states[name]
+    @cached_property
+    def _elsewhere(self) -> ProjectElsewhere:
+        return ProjectElsewhere(
+            tuple(self._own_files(lambda _: True)),
+            _data,
+            self.names_of,
+            self.is_mentioned_elsewhere,
+        )
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
@@ -337,11 +379,11 @@ class Project:
             case Subject.FOREIGN_SQL:
                 return sql.executes_sql_of_others(names)
             case Subject.HANDLER:
-                homes = {handler.path for handler in self.handlers}
                 return any(
-                    isinstance(value, values.LocalFunction) and value.home.path in homes
+                    handler.function_of(value) is not None
                     for call, place in names.scope.calls
                     for value in names.evaluate(call.function, place)
+                    for handler in self.handlers
                 )
 
     @cached_property
@@ -356,6 +398,12 @@ class Project:
                 return self._shown(path)
         return None
 
+    @cached_property
+    def listening(self) -> tuple[Namespace, ...]:
+        """The modules that may listen to what engines connect with."""
+        paths = self._own_files(lambda data: b"do_connect" in data)
+        return tuple(names for path in paths if (names := self.names_of(path)) is not None)
+
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
         if name not in self._assigned:
@@ -366,18 +414,17 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(setattr\s*\([^)\n]*|(globals|vars)\(.*?\)\s*\[|__dict__\s*\[)\s*[\"']%s[\"']"
-            % wanted
+            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
+            % (wanted, wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self._shown(path)
-        for path in self._own_files(lambda data: pattern.search(data) is not None):
+        for path in self._own_files(
+            lambda data: pattern.search(data) is not None or SETS_BY_NAME.search(data) is not None
+        ):
             names = self.names_of(path)
-            if names is None or any(
-                parts[-1] == name
-                and any(b.kind == "import" for b in names.scope.bindings.get(parts[0], ()))
-                for parts in names.scope.assigned_attributes
-            ):
+            if names is None or assigning.sets_in_modules(names, name):
                 return self._shown(path)
         return None
 
@@ -390,25 +437,160 @@ class Project:
     def _may_be_set_anew(self, attribute: str) -> bool:
         quoted = re.compile(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
         count = 0
+        owners: list[values.LocalClass] = []
         for path in self._own_files(lambda data: attribute.encode() in data):
             names = self.names_of(path)
             if names is None or quoted.search(_data(path)):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
-            for owner in (definition.scope for definition in names.scope.classes):
+            for definition in names.scope.classes:
+                owner = definition.scope
                 own = owner.bindings.get(attribute, [])
+                if own or attribute in owner.attributes:
+                    owners.append(values.LocalClass(definition, names))
                 if own and attribute in owner.annotations:
                     return True  # of a dataclass, each object may be given another
                 set_to = (binding.value for binding in (*own, *owner.attributes.get(attribute, ())))
                 count += sum(
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
-        return count > 1
+        return count > 1 or self._are_set_by_name(owners)
+
+    def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
+        """Return whether objects of some classes, or of kins of theirs, get any attributes."""
+        lines = [set(assigning.lineage(owner)) for owner in owners]
+        return any(
+            setter.definition in line or owner.definition in assigning.lineage(setter)
+            for setter in self._set_by_name
+            for owner, line in zip(owners, lines, strict=True)
+        )
+
+    @cached_property
+    def _set_by_name(self) -> tuple[values.LocalClass, ...]:
+        """The classes whose methods set attributes of their object by names not written out."""
+        paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
+
+    @cached_property
+    def setting_properties(self) -> frozenset[str]:
+        """The names of the project's properties that set something when they are read."""
+        paths = self._own_files(lambda data: b"property" in data)
+        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        return frozenset(name for names in spaces for name in assigning.setting_properties(names))
+
+    def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
+        """Return the packages that the project tells to call a function of a module for parameters.
+
+        `Depends(get_db)` tells `fastapi`, wherever in the project it stands.
+        """
+        found = set[str]()
+        paths = self._own_files(
+            lambda data: name.encode() in data and _INJECTS.search(data) is not None
+        )
+        others = (self.names_of(path) for path in paths if path != home.path)
+        for names in filter(None, (home, *others)):
+            for call, place in names.scope.calls:
+                wanted = evaluation.dependency(call)
+                if isinstance(wanted, Ref) and any(
+                    isinstance(value, values.LocalFunction)
+                    and value.home.path == home.path
+                    and value.definition.name == name
+                    for value in names.evaluate(wanted, end_of(place.scope))
+                ):
+                    makers = names.evaluate(call.function, place)
+                    found.update(filter(None, map(evaluation.injecting_package, makers)))
+        return frozenset(found)
+
+    def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
+        """Return whether the project hands a function of a module to what adds routes."""
+        paths = self._own_files(
+            lambda data: name.encode() in data and HANDS_OVER.search(data) is not None
+        )
+        others = (self.names_of(path) for path in paths if path != home.path)
+        return any(
+            function.definition.name == name and function.home.path == home.path
+            for names in filter(None, (home, *others))
+            for function in self._handed_by(names)
+        )
+
+    def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction, ...]:
+        known = self._handed.get(names.path)
+        if known is None or known[0] is not names:
+            known = self._handed[names.path] = (names, tuple(handed_to_routes(names)))
+        return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has `name` anywhere in its text."""
+        return any(other != path for other in self._mentioning(name))
+
+    def user_of(self, name: str, path: Path) -> str | None:
+        """Return a file, a test too, that may use what another binds to a name, or None.
+
+        It imports the name, has it as an attribute of something, or in a string for `getattr`.
+        """
+        wanted = re.escape(name.encode())
+        attribute = re.compile(rb"\.\s*%s\b" % wanted)
+        in_string = re.compile(
+            rb"[\"'][\w.:]*[.:]%s[\"']|(?:attr|globals|vars|__dict__)\b[^\n]*[\"']%s[\"']"
+            % (wanted, wanted)
+        )
+        for other in self._mentioning(name):
+            data = _data(other)
+            if other != path and (
+                attribute.search(data) is not None
+                or in_string.search(data) is not None
+                or any(
+                    self.modules.find(source, other) == (path, ())
+                    for source in self._sources_of(name.encode(), other, data)
+                )
+            ):
+                return self._shown(other)
+        return None
+
+    def _mentioning(self, name: str) -> tuple[Path, ...]:
+        """The files that have a name anywhere in their text."""
+        if name not in self._mentions:
+            wanted = name.encode()
+            paths = tuple(path for path in self.modules.files if wanted in _data(path))
+            self._mentions[name] = paths
+        return self._mentions[name]
+
+    def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
+        """Yield the absolute names of the modules that a file may have a name from."""
+        wanted, parts = re.compile(rb"\b%s\b" % re.escape(name)), self.modules.parts(path)
+        package = parts if path.name == "__init__.py" else parts[:-1]
+        for source, brought in _FROM_IMPORT.findall(data):
+            if brought.strip() == b"*" or wanted.search(brought):
+                level = len(source) - len(source.lstrip(b"."))
+                base = package[: len(package) - level + 1] if level else ()
+                yield ".".join((*base, source.lstrip(b".").decode())).rstrip(".")
+
+    def is_taken_from(self, path: Path, name: str) -> bool:
+        """Return whether another file, a test too, has `name` from the module at `path`.
+
+        Such a name is part of what the module offers, though it may only import it.
+        """
         wanted = name.encode()
-        return any(wanted in _data(other) for other in self.modules.files if other != path)
+        for other in self.modules.files:
+            data = _data(other) if other != path else b""
+            if wanted not in data and b"*" not in data:
+                continue
+            if other not in self._taken:
+                text = _text(other)
+                self._taken[other] = taken_in(text) if text is not None else None
+            taken, names = self._taken[other], self.names_of(other)
+            if taken is None or names is None:
+                if wanted in data:
+                    return True
+            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
+                return True
+        return False
+
+    def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
+        """Return whether a dotted name in a file means the module at `path`."""
+        absolute = importer.absolute(dotted)
+        return bool(absolute) and self.modules.find(absolute, importer.path) == (path, ())
 
     def _shown(self, path: Path) -> str:
         return path.relative_to(self.settings.root).as_posix()
@@ -423,17 +605,19 @@ def is_migration_environment(names: Namespace) -> bool:
     )
 
 
-def _built(names: Namespace) -> Iterator[str]:
-    """Yield what a module builds that may be PostgreSQL's: `engine` and `factory`."""
+def _built(names: Namespace) -> Iterator[Result]:
+    """Yield the engines and factories built in a module that may be PostgreSQL's."""
     for call, place in names.scope.calls:
+        if fixtures.is_in_fixture(place, names):
+            continue
         for value in names.evaluate(call, place):
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue
-            if openings.is_engine(value) and not databases.is_other_engine(value):
-                yield "engine"
             factory = openings.factory(value)
-            if factory is not None and not databases.is_on_another_database(factory.bind):
-                yield "factory"
+            if (openings.is_engine(value) and not databases.is_other_engine(value)) or (
+                factory is not None and not databases.is_on_another_database(factory.bind)
+            ):
+                yield value
 
 
 def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
@@ -483,11 +667,16 @@ def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, .
             yield name, tuple(evaluation.annotated(Ref((name,)), end_of(scope), names))
     for definition in scope.classes:
         owner = values.LocalClass(definition, names)
-        for name in (*definition.scope.attributes, *definition.scope.bindings):
+        held = definition.scope
+        for name in {**held.attributes, **held.bindings, **held.annotations}:
             yield name, evaluation.class_member(owner, name)
     for name, stated in scope.state.items():
         for value, place in stated:
             yield name, names.evaluate(value, place)
+    for parts, every in scope.assigned_attributes.items():
+        for assigned in every:
+            if assigned.value is not None:
+                yield parts[-1], names.evaluate(assigned.value, assigned.place)
     for store in scope.stores:
         if isinstance(store.owner, Ref) and store.value is not None:
             yield store.owner.parts[-1], names.evaluate(store.value, store.place)
@@ -530,9 +719,10 @@ def _may_make(data: bytes) -> bool:
     if _has_one(_MAKING, data):
         return True
     count = data.count(_SESSION_CLASS)
-    return (
-        count > 0 and sum(m.group().count(_SESSION_CLASS) for m in _NO_USE.finditer(data)) < count
-    )
+    if count == 0:
+        return False
+    idle = sum(match.group().count(_SESSION_CLASS) for match in _NO_USE.finditer(data))
+    return idle < count or _AS_A_VALUE.search(data) is not None
 
 
 def _may_make_or_rename(data: bytes) -> bool:

@@ -82,6 +82,8 @@ class Import:
     name: str
     beside: cst.CSTNode | None = None
     """An import statement to put it into, or next to where that is inside a function."""
+    function: cst.FunctionDef | None = None
+    """A function to put it at the beginning of, since at the top it would close a cycle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ Replacements: TypeAlias = "tuple[tuple[cst.CSTNode, cst.CSTNode | Appended | Non
 An expression, an argument or an item takes the place of one; it may hold the one that it takes the
 place of. None takes an argument out of its call, an item out of its dictionary display, and any
 other node away with its line. `Appended` leaves a call or a display and all that is in it.
+
+An indented block takes the place of one. Statements and other nodes of the old block that the new
+one holds keep their text, and are indented by more where they stand deeper.
 """
 
 

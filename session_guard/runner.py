@@ -14,7 +14,8 @@ from session_guard.baseline import Baseline
 from session_guard.config import ConfigError, Configuration
 from session_guard.linter import RuleError, lint, unreadable
 from session_guard.project import Project
-from session_guard.sources import Finder, Unreadable, WriteError, write_atomically
+from session_guard.sources import Finder, Unreadable
+from session_guard.writing import WriteError, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,12 +1,10 @@
-"""Finding files, decoding what is in them, and writing them back whole."""
+"""Finding files, and decoding what is in them."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import stat
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,10 +32,6 @@ class SourceError(Exception):
         super().__init__(message)
         self.line = line
         self.message = message
-
-
-class WriteError(Exception):
-    """A file was left as it was; the message says why, and does not name it."""
 
 
 # Finding
@@ -398,60 +392,3 @@ def _normal(encoding: str) -> str:
 
 def _line_of(body: bytes, offset: int) -> int:
     return len(_LINE_END.findall(body, 0, offset)) + 1
-
-
-# Writing
-
-_TEMPORARY = ".session-guard-"
-
-
-def write_atomically(path: Path, new: bytes, expected: bytes) -> None:
-    """Replace a file that still holds `expected` by `new`, whole or not at all.
-
-    Mode, owner and extended attributes are kept; a symbolic link stays one. Raises WriteError.
-    """
-    target = os.path.realpath(path)
-    try:
-        _replace(target, new, expected)
-    except OSError as error:
-        raise WriteError(f"cannot be written: {error.strerror}") from error
-
-
-def _replace(target: str, new: bytes, expected: bytes) -> None:
-    status = os.stat(target)
-    # To root every file is writable; that its mode says otherwise is still someone's wish.
-    if not status.st_mode & 0o222 or not os.access(target, os.W_OK):
-        raise WriteError("is read-only")
-    if status.st_nlink > 1:
-        raise WriteError(f"has {status.st_nlink} hard links, which replacing it would part")
-    # A visible name: a file without one (O_TMPFILE) cannot take another's place.
-    temporary = os.path.join(os.path.dirname(target), f"{_TEMPORARY}{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(new)
-            _take_over(target, status, file.fileno(), temporary)
-            file.flush()
-            os.fsync(file.fileno())
-        if Path(target).read_bytes() != expected:
-            raise WriteError("was changed by another program meanwhile")
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
-def _take_over(target: str, status: os.stat_result, descriptor: int, temporary: str) -> None:
-    """Give the new file the owner, mode and, where that can be, attributes of the old one."""
-    if sys.platform != "win32":
-        own = os.fstat(descriptor)
-        if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-    os.chmod(temporary, stat.S_IMODE(status.st_mode))
-    if sys.platform == "linux":
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = os.listxattr(target)
-        for name in names:
-            with contextlib.suppress(OSError):
-                os.setxattr(descriptor, name, os.getxattr(target, name))

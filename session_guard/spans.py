@@ -29,6 +29,15 @@ class Change:
         is_insertion = self.start == self.end or other.start == other.end
         return is_insertion and self.start <= other.end and other.start <= self.end
 
+    def trimmed(self, old: str) -> Change:
+        """Leave out what the new text has in common with the text `old` that it replaces."""
+        new = self.text
+        shorter = min(len(old), len(new))
+        before = next((i for i in range(shorter) if old[i] != new[i]), shorter)
+        rest = shorter - before
+        behind = next((i for i in range(rest) if old[-1 - i] != new[-1 - i]), rest)
+        return Change(self.start + before, self.end - behind, new[before : len(new) - behind])
+
 
 class Lines:
     """A text's lines, as Python counts them."""
@@ -45,7 +54,9 @@ class Lines:
     def span(self, position: CodeRange) -> tuple[int, int]:
         """Return the offsets of a node's first character and of the one behind its last."""
         start, end = position.start, position.end
-        return self.offset(start.line, start.column), self.offset(end.line, end.column)
+        # LibCST counts a line's end where the last line of a file has none.
+        last = self.offset(end.line, end.column) if end.line <= len(self._starts) else self.length
+        return self.offset(start.line, start.column), last
 
     def start(self, line: int) -> int:
         """Return the offset of a line's first character; of a line behind the last, the end."""

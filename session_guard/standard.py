@@ -166,6 +166,9 @@ ONLY_ASYNCPG = frozenset(
 )
 """Names that mean asyncpg wherever they stand: no other driver of SQLAlchemy's has them."""
 
+CONNECTS_BY_ASYNCPG = ONLY_ASYNCPG | {"command_timeout"}
+"""Names that mean asyncpg in `connect_args`."""
+
 NEVER_ARGUMENTS = frozenset({"raw_sql", "no_prepare"})
 """Names that circulate as settings for poolers and that no version of anything knows."""
 

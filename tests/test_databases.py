@@ -66,6 +66,7 @@ OTHERS = """\
 from sqlalchemy.ext.asyncio import create_async_engine
 one = create_async_engine("postgresql+asyncpg://one")
 two = create_async_engine("postgresql+asyncpg://two")
+# copy_by_all
 """
 
 
@@ -232,6 +233,42 @@ FORMS = {
             async with AsyncSession(engine) as session:
                 pass
         """,
+    "a session on a parameter that is another's at every call": """
+        async def open_engines(path):
+            return make(f"sqlite:///{path}"), make(settings.required)
+
+        async def main(path):
+            old, new = await open_engines(path)
+            await move_all(old, "users")
+            await move_all(engine=old, name="orders")
+
+        async def move_all(engine, name):
+            await move_one(name, engine)
+
+        async def move_one(name, engine):
+            async with AsyncSession(engine) as session:
+                pass
+        """,
+    "a session on a parameter of a method": """
+        class Migration:
+            async def run(self):
+                await self.move(make("sqlite:///app.db"))
+
+            async def move(self, engine):
+                async with AsyncSession(engine) as session:
+                    pass
+        """,
+    "the other arm of a test that comes twice": """
+        def build(host, path):
+            if host:
+                url = f"postgresql+asyncpg://{host}/app"
+            else:
+                url = f"sqlite+aiosqlite:///{path}"
+            if host:
+                return None
+            else:
+                return create_async_engine(url)
+        """,
 }
 
 
@@ -362,6 +399,78 @@ STILL_FINDINGS = {
                 url, connect_args={"check_same_thread": False} if "sqlite" in url else {}
             )
         """,
+    "the arm of a test that comes twice": """
+        def build(host, path):
+            if host:
+                url = f"postgresql+asyncpg://{host}/app"
+            else:
+                url = f"sqlite+aiosqlite:///{path}"
+            if not host:
+                return None
+            if host:
+                return create_async_engine(url)
+        """,
+    "the other arm, where what is tested is set in between": """
+        def build(host, path):
+            if host:
+                url = f"postgresql+asyncpg://{host}/app"
+            else:
+                url = f"sqlite+aiosqlite:///{path}"
+            host = ""
+            if host:
+                return None
+            else:
+                return create_async_engine(url)
+        """,
+    "the other arm, where a method of what is tested is called in between": """
+        class Store:
+            def build(self):
+                if self.host:
+                    url = f"postgresql+asyncpg://{self.host}/app"
+                else:
+                    url = f"sqlite+aiosqlite:///{self.path}"
+                self.reset()
+                if self.host:
+                    return None
+                else:
+                    return create_async_engine(url)
+        """,
+    "the other arm, where an attribute that is tested is set in between": """
+        class Store:
+            def build(self):
+                if self.host:
+                    url = f"postgresql+asyncpg://{self.host}/app"
+                else:
+                    url = f"sqlite+aiosqlite:///{self.path}"
+                self.host = None
+                if self.host:
+                    return None
+                else:
+                    return create_async_engine(url)
+        """,
+    "the other arm, where an object's attribute that is tested is set in between": """
+        def build(options):
+            if options.host:
+                url = f"postgresql+asyncpg://{options.host}/app"
+            else:
+                url = f"sqlite+aiosqlite:///{options.path}"
+            options.host = None
+            if options.host:
+                return None
+            else:
+                return create_async_engine(url)
+        """,
+    "the other arm of a test that calls something": """
+        def build(host, path):
+            if is_up(host):
+                url = f"postgresql+asyncpg://{host}/app"
+            else:
+                url = f"sqlite+aiosqlite:///{path}"
+            if is_up(host):
+                return None
+            else:
+                return create_async_engine(url)
+        """,
     "settings of another driver, or those of asyncpg": """
         def build(url):
             if url.startswith("sqlite"):
@@ -392,3 +501,74 @@ def test_a_session_that_may_be_postgresqls_is_a_finding(engine: str, tmp_path: P
         f"engine = {engine}\nasync def job():\n    async with AsyncSession(engine):\n        pass\n"
     )
     assert found(tmp_path, code) == [("SG101", 3)]
+
+
+PARAMETERS = {
+    "one call gives PostgreSQL's": """
+        async def main():
+            await move(make("sqlite:///app.db"))
+            await move(make(settings.required))
+
+        async def move(engine):
+            async with AsyncSession(engine):
+                pass
+        """,
+    "one call gives what is not known": """
+        async def main(given):
+            await move(make("sqlite:///app.db"))
+            await move(**given)
+
+        async def move(engine):
+            async with AsyncSession(engine):
+                pass
+        """,
+    "its function is called by another file": """
+        async def main():
+            await copy_by_all(make("sqlite:///app.db"))
+
+        async def copy_by_all(engine):
+            async with AsyncSession(engine):
+                pass
+        """,
+    "its function is handed to a framework": """
+        @app.command
+        async def move(engine):
+            async with AsyncSession(engine):
+                pass
+
+        async def main():
+            await move(make("sqlite:///app.db"))
+        """,
+    "it is set to something else": """
+        async def main():
+            await move(make("sqlite:///app.db"))
+
+        async def move(engine):
+            engine = make(settings.required)
+            async with AsyncSession(engine):
+                pass
+        """,
+    "it is set to something else on a condition": """
+        async def main():
+            await move(make("sqlite:///app.db"))
+
+        async def move(engine):
+            if settings.maybe:
+                engine = make(settings.required)
+            async with AsyncSession(engine):
+                pass
+        """,
+    "its function calls itself alone": """
+        async def move(engine):
+            async with AsyncSession(engine):
+                await move(engine)
+        """,
+}
+
+
+@pytest.mark.parametrize("code", PARAMETERS.values(), ids=PARAMETERS.keys())
+def test_a_session_on_a_parameter_that_may_be_postgresqls_is_a_finding(
+    code: str, tmp_path: Path
+) -> None:
+    line = code[: code.index("AsyncSession(")].count("\n")
+    assert ("SG101", line + 1) in found(tmp_path, code)

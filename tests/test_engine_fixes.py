@@ -444,3 +444,128 @@ def test_options_of_factories_go(before: str, after: str, tmp_path: Path) -> Non
         imports + textwrap.dedent(text).replace("URL", URL) for text in (before, after)
     )
     assert fixed(tmp_path, before, "SG104") == (after, [])
+
+
+SHARED = {
+    "SG202": (
+        f'ARGS = {{"timeout": 5}}\nengine = create_async_engine({URL}, connect_args=ARGS)\n',
+        f'ARGS = {{"timeout": 5}}\nengine = create_async_engine({URL}, connect_args={{**ARGS, '
+        f"{ALL}}})\n",
+    ),
+    "SG203": (
+        'ARGS = {"server_settings": {"jit": "off"}}\n'
+        f'engine = create_async_engine({URL}, server_settings={{"search_path": "app"}}, '
+        "connect_args=ARGS)\n",
+        "ARGS` too, or may",
+    ),
+    "SG204": (
+        'ARGS = {"timeout": "5", "raw_sql": True, "sslmode": "require", '
+        '"server_settings": {"work_mem": 9}}\n'
+        f"engine = create_async_engine({URL}, connect_args=ARGS)\n",
+        "ARGS` too, or may",
+    ),
+    "SG205": (
+        f"ARGS = {{{NAMES}, {NO_CACHE}}}\nengine = create_async_engine({URL}, connect_args=ARGS)\n",
+        f"ARGS = {{{NAMES}, {NO_CACHE}}}\n"
+        f"engine = create_async_engine({URL}, connect_args={{**ARGS, {NO_OTHER_CACHE}}})\n",
+    ),
+    "SG206": (
+        'ARGS = {"server_settings": {"prepared_statement_cache_size": "0"}}\n'
+        f"engine = create_async_engine({URL}, connect_args=ARGS)\n",
+        "ARGS` too, or may",
+    ),
+    "SG208": (
+        f'from uuid import uuid4\nARGS = {{"prepared_statement_name_func": lambda: str(uuid4()), '
+        f"{NO_CACHE}, {NO_OTHER_CACHE}}}\n"
+        f'engine = create_async_engine({URL}, connect_args=ARGS, isolation_level="AUTOCOMMIT")\n',
+        f'from uuid import uuid4\nARGS = {{"prepared_statement_name_func": lambda: str(uuid4()), '
+        f"{NO_CACHE}, {NO_OTHER_CACHE}}}\n"
+        f"engine = create_async_engine({URL}, connect_args={{**ARGS, {NAMES}}}, "
+        'isolation_level="AUTOCOMMIT")\n',
+    ),
+}
+USERS = {
+    "tests/test_jobs.py": "def test():\n    from jobs import ARGS\n    assert ARGS\n",
+    "raw.py": "import jobs as j\n\n\ndef connect(driver):\n    return driver.connect(**j.ARGS)\n",
+    "late.py": "from jobs import *\n\nprint(ARGS)\n",
+    "by_name.py": 'import jobs\n\nprint(getattr(jobs, "ARGS"))\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "user"),
+    [*((code, "raw.py") for code in SHARED), *(("SG204", user) for user in USERS)],
+)
+def test_a_dictionary_that_another_file_uses_stays(code: str, user: str, tmp_path: Path) -> None:
+    before, after = SHARED[code]
+    (tmp_path / "tests").mkdir()
+    (tmp_path / user).write_text(USERS[user])
+    text, remaining = fixed(tmp_path, before, code)
+    if after.startswith(("ARGS =", "from")):
+        assert (text, remaining) == (after, [])
+    else:
+        assert text == before
+        assert remaining
+        assert all(help_text.endswith(after) for help_text in remaining)
+
+
+@pytest.mark.parametrize(("before", "after"), SHARED.values(), ids=SHARED.keys())
+def test_a_dictionary_that_the_engine_alone_uses_is_edited(
+    before: str, after: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    code = request.node.callspec.id
+    (tmp_path / "other.py").write_text("def use(ARGS):\n    return sorted(ARGS)\n")
+    text, remaining = fixed(tmp_path, before, code)
+    assert text not in (before, after)
+    assert "{**ARGS" not in text
+    assert remaining == []
+
+
+OTHER_USERS = {
+    "of a function": (
+        f'def made():\n    return {{"timeout": "5"}}\n\nprint(made())\nargs = made()\n{USE}'
+    ),
+    "of a class": (
+        'class Database:\n    args = {"timeout": "5"}\n\nprint(Database.args)\n'
+        f"create_async_engine({URL}, connect_args=Database.args)\n"
+    ),
+    "in the same file": f'args = {{"timeout": "5"}}\n{USE}print(args["timeout"])\n',
+    "an alias": f'other = args = {{"timeout": "5"}}\n{USE}use(other)\n',
+    "what holds it": f'args = {{"timeout": "5"}}\nHELD = {{"args": args}}\nprint(HELD)\n{USE}',
+}
+
+
+@pytest.mark.parametrize("code", OTHER_USERS.values(), ids=OTHER_USERS.keys())
+def test_a_dictionary_with_other_users_is_not_corrected(code: str, tmp_path: Path) -> None:
+    text, [help_text] = fixed(tmp_path, code, "SG204")
+    assert text == code
+    assert "not fixed" in help_text
+
+
+def test_engines_that_share_a_dictionary_are_corrected_together(tmp_path: Path) -> None:
+    code = f'ARGS = {{"raw_sql": True}}\n{USE}{USE}'.replace("=args", "=ARGS")
+    text, remaining = fixed(tmp_path, code, "SG204")
+    assert (text, remaining) == (code.replace('"raw_sql": True', ""), [])
+
+
+def test_an_import_that_another_file_has_from_here_stays(tmp_path: Path) -> None:
+    before, _ = SHARED["SG208"]
+    engine = before[before.index("engine") :]
+    (tmp_path / "other.py").write_text("from jobs import uuid4\n\nprint(uuid4())\n")
+    text, _ = fixed(tmp_path, before, "SG208")
+    assert text == f"from uuid import uuid4\nARGS = {{{ALL}}}\n{engine}"
+    (tmp_path / "other.py").write_text("from uuid import uuid4\n\nprint(uuid4())\n")
+    text, _ = fixed(tmp_path, before, "SG208")
+    assert text == f"ARGS = {{{ALL}}}\n{engine}"
+
+
+def test_a_setting_that_a_listener_has_the_last_word_on_is_not_given(tmp_path: Path) -> None:
+    code = (
+        f"from sqlalchemy import event\nengine = create_async_engine({URL})\n\n"
+        '@event.listens_for(engine.sync_engine, "do_connect")\n'
+        "def connect(dialect, record, cargs, cparams):\n"
+        '    cparams["statement_cache_size"] = 100\n'
+    )
+    text, [help_text] = fixed(tmp_path, code, "SG202")
+    assert text == code
+    assert help_text.endswith("to `do_connect` sets `statement_cache_size` when it connects")

@@ -10,7 +10,7 @@ import pytest
 
 from session_guard import sources
 from session_guard.config import Settings
-from session_guard.engine.advice import other_answers
+from session_guard.engine.advice import other_answers, verdict
 from session_guard.engine.facts import Engine, engine_of
 from session_guard.module import Module
 from session_guard.names.bindings import Display, Scope
@@ -28,13 +28,17 @@ FIXTURE = Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.
 
 def engine_in(root: Path, code: str, **settings: str) -> Engine:
     """Return the last engine that a file `jobs.py` builds."""
+    return engines_in(root, code, **settings)[-1]
+
+
+def engines_in(root: Path, code: str, **settings: str) -> list[Engine]:
+    """Return the engines that a file `jobs.py` builds."""
     text = HEAD + textwrap.dedent(code)
     project = Project(Settings(root=root, **settings))  # type: ignore[arg-type]
     decoded = sources.decode(text.encode())
     module = Module(root / "jobs.py", decoded, project, frozenset({"Call", "Name"}))
     calls = [call for call in module.nodes("Call") if isinstance(call, cst.Call)]
-    engines = [engine for call in calls if (engine := engine_of(call, module)) is not None]
-    return engines[-1]
+    return [engine for call in calls if (engine := engine_of(call, module)) is not None]
 
 
 OFF = [
@@ -324,6 +328,176 @@ def test_the_driver(code: str, on_asyncpg: bool, another: bool, tmp_path: Path) 
     assert (engine.is_on_asyncpg, engine.is_another_database) == (on_asyncpg, another)
 
 
+# What a function of another module makes of a URL, and settings that one arm alone gives.
+CONFIGURED = """
+from sqlalchemy import make_url
+
+def config(url, ssl=False):
+    base = url.set(drivername="postgresql+asyncpg", query={**url.query})
+    if ssl:
+        args = {"ssl": True}
+    else:
+        args = {}
+    return base, args
+
+async def config_later(url):
+    return config(url)
+
+def async_url(text):
+    url = make_url(text)
+    if url.get_backend_name() == "sqlite":
+        return url.set(drivername="sqlite+aiosqlite")
+    return url.set(drivername="postgresql+asyncpg")
+
+def one_of(url):
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+asyncpg")
+    return url
+
+def lite_url(url):
+    return url.set(drivername="sqlite+aiosqlite")
+
+def scheme_of(text, provider):
+    if provider == "postgres":
+        return "postgresql+asyncpg://" + text
+    return f"sqlite+aiosqlite:///{text}?mode=ro"
+
+def timeouts(url):
+    if url.startswith("postgresql"):
+        return {"command_timeout": 5}
+    return {}
+
+def kept(args, name):
+    print(name, args.get("ssl"), len(args))
+    return connect(**args)
+
+def kept_later(args):
+    async def creator():
+        return await connect(**args)
+    return creator
+
+def passed_on(args):
+    kept(args, "other")
+
+def changed(args):
+    args["statement_cache_size"] = 0
+
+def updated(args):
+    def inner():
+        args.update(statement_cache_size=0)
+    inner()
+
+def handed_on(args):
+    changed(args)
+
+def given_back(args):
+    return args
+
+def aliased(args):
+    other = args
+    other["statement_cache_size"] = 0
+"""
+UNPACKED = "url, args = {}\ncreate_async_engine(url, connect_args=args)"
+SEVERAL_STEPS = {
+    "a tuple": (UNPACKED.format("config(given)"), True, True),
+    "a tuple that is awaited": (UNPACKED.format("await config_later(given)"), True, True),
+    "a tuple of what is not known": (UNPACKED.format("other(given)"), False, False),
+    "one of two drivers": ("create_async_engine(async_url(given))", False, True),
+    "a driver on a condition": ("create_async_engine(one_of(given))", False, True),
+    "another driver": ("create_async_engine(lite_url(given))", False, False),
+    "one of two schemes": ("create_async_engine(scheme_of(given, name))", False, True),
+    "settings of one arm": (
+        "create_async_engine(given, connect_args=timeouts(given))",
+        False,
+        True,
+    ),
+    "settings of another driver's engine": (
+        'create_async_engine("sqlite+aiosqlite://", connect_args=timeouts(given))',
+        False,
+        False,
+    ),
+    "settings that any driver may have": (
+        "create_async_engine(given, connect_args={'timeout': 5})",
+        False,
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_on_asyncpg", "may_be"), SEVERAL_STEPS.values(), ids=SEVERAL_STEPS.keys()
+)
+def test_the_driver_in_several_steps(
+    code: str, is_on_asyncpg: bool, may_be: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "configured.py").write_text(CONFIGURED)
+    engine = engine_in(tmp_path, f"from configured import *\n{code}")
+    assert (engine.is_on_asyncpg, engine.may_be_on_asyncpg) == (is_on_asyncpg, may_be)
+    assert (verdict(engine) is not None) or not may_be
+
+
+@pytest.mark.parametrize(
+    ("call", "is_missing"),
+    [
+        ('kept(ARGS, "it")', True),
+        ("kept(name='it', args=ARGS)", True),
+        ("kept_later(ARGS)", True),
+        ("passed_on(ARGS)", True),
+        ("changed(ARGS)", False),
+        ("changed(args=ARGS)", False),
+        ("updated(ARGS)", False),
+        ("handed_on(ARGS)", False),
+        ("given_back(ARGS)", False),
+        ("aliased(ARGS)", False),
+        ("unknown(ARGS)", False),
+        ("kept(*names, ARGS)", False),
+    ],
+)
+def test_a_dictionary_that_a_function_is_given(call: str, is_missing: bool, tmp_path: Path) -> None:
+    (tmp_path / "configured.py").write_text(CONFIGURED)
+    code = f"from configured import *\nARGS = {{}}\n{call}\n"
+    engine = engine_in(tmp_path, f"{code}create_async_engine({ASYNCPG}, connect_args=ARGS)")
+    assert engine.connect_args.is_absent("statement_cache_size") is is_missing
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({}, "leaves asyncpg's statement cache on"),
+        ({"statement_cache_size": 100}, "`statement_cache_size` other than 0 alone"),
+        ({"statement_cache_size": 0}, None),
+    ],
+)
+def test_a_query_that_is_not_known_matters_where_asyncpgs_cache_is_off(
+    args: dict[str, int], said: str | None, tmp_path: Path
+) -> None:
+    code = f'create_async_engine(f"postgresql+asyncpg://db/app?{{query}}", connect_args={args})'
+    found = verdict(engine_in(tmp_path, code))
+    assert said in found if found is not None and said is not None else found is said
+
+
+@pytest.mark.parametrize(
+    ("query", "off"),
+    [('{"prepared_statement_cache_size": "0"}', True), ("{**given.query}", None), ("{}", False)],
+)
+def test_the_query_that_comes_with_the_driver(query: str, off: bool | None, tmp_path: Path) -> None:
+    url = f'given.set(drivername="postgresql+asyncpg", query={query})'
+    engine = engine_in(tmp_path, f"create_async_engine({url})")
+    assert engine.is_off("prepared_statement_cache_size") is off
+
+
+def test_a_setting_that_is_there_on_a_condition_is_not_said_to_be_given(tmp_path: Path) -> None:
+    code = f"""
+    A = {{}}
+    if x:
+        A["prepared_statement_cache_size"] = 0
+    create_async_engine({ASYNCPG}, connect_args=A)
+    """
+    said = verdict(engine_in(tmp_path, code))
+    assert said is not None
+    assert said.startswith("this engine leaves asyncpg's statement cache on")
+
+
 def test_the_projects_only_driver_is_an_engines(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("asyncpg==0.30.0\n")
     assert engine_in(tmp_path, "create_async_engine(url)").is_on_asyncpg
@@ -578,3 +752,69 @@ def test_no_edit_repeats_a_password(call: str, tmp_path: Path) -> None:
     found = [item for batch in Run(Options((str(file),))).check() for item in batch]
     assert any(item.fix is not None for item in found)
     assert "hunter2" not in "".join(render(found))
+
+
+LISTENING = """
+from sqlalchemy import event
+engine = create_async_engine("postgresql+asyncpg://db/app", connect_args={"timeout": 5})
+other = create_async_engine("postgresql+asyncpg://db/other")
+"""
+OF_ENGINE = '@event.listens_for(engine.sync_engine, "do_connect")\n'
+DEF = "def connect(dialect, record, cargs, cparams):\n"
+NO_CACHE = '    cparams["statement_cache_size"] = 0\n'
+LISTENERS = {
+    "an item": (f"{OF_ENGINE}{DEF}{NO_CACHE}", True),
+    "an update": (f"{OF_ENGINE}{DEF}    cparams.update(statement_cache_size=0)\n", True),
+    "under any name": (
+        f"{OF_ENGINE}def set_up(_d, _r, _a, kw):\n    kw['statement_cache_size'] = 0\n",
+        True,
+    ),
+    "without a decorator": (
+        f'{DEF}{NO_CACHE}event.listen(engine.sync_engine, "do_connect", connect)\n',
+        True,
+    ),
+    "bound anew": (f"{OF_ENGINE}{DEF}    cparams |= {{'statement_cache_size': 0}}\n", None),
+    "a password": (f'{OF_ENGINE}{DEF}    cparams["password"] = token()\n', False),
+    "of another engine": (f"{OF_ENGINE.replace('engine.', 'other.')}{DEF}{NO_CACHE}", False),
+    "another event": (f"{OF_ENGINE.replace('do_connect', 'connect')}{DEF}{NO_CACHE}", False),
+    "of every engine": (
+        f"from sqlalchemy.engine import Engine\n{OF_ENGINE.replace('engine.sync_engine', 'Engine')}"
+        f"{DEF}{NO_CACHE}",
+        None,
+    ),
+    "of an engine that is given": (
+        "def listen(engine):\n" + textwrap.indent(f"{OF_ENGINE}{DEF}{NO_CACHE}", "    "),
+        None,
+    ),
+    "on a condition": (f"{OF_ENGINE}{DEF}    if pooled:\n    {NO_CACHE}", None),
+    "it connects": (f"{OF_ENGINE}{DEF}{NO_CACHE}    return dial(cparams)\n", None),
+    "handed on": (f"{OF_ENGINE}{DEF}    settle(cparams)\n", None),
+    "by names": (
+        '@event.listens_for(engine.sync_engine, "do_connect", named=True)\n'
+        'def connect(**kw):\n    kw["cparams"]["statement_cache_size"] = 0\n',
+        None,
+    ),
+    "a function that is not known": (
+        'from hooks import connect\nevent.listen(engine.sync_engine, "do_connect", connect)\n',
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "off"), LISTENERS.values(), ids=LISTENERS.keys())
+def test_listeners_have_the_last_word_on_connecting(
+    code: str, off: bool | None, tmp_path: Path
+) -> None:
+    engine, _ = engines_in(tmp_path, f"{LISTENING}{code}")
+    assert engine.is_off("statement_cache_size") is off
+    assert engine.connect_args.is_present("timeout")
+
+
+def test_a_listener_of_another_module(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        f"from sqlalchemy import event\nfrom jobs import engine\n{OF_ENGINE}{DEF}{NO_CACHE}"
+    )
+    (tmp_path / "jobs.py").write_text(f"{HEAD}{LISTENING}")
+    first, second = engines_in(tmp_path, LISTENING)
+    assert first.is_off("statement_cache_size") is True
+    assert second.is_off("statement_cache_size") is False

@@ -412,6 +412,134 @@ async def job(user):
     assert [(item.code, item.line) for item in check(tmp_path / "app" / "jobs.py")[0]] == expected
 
 
+MANAGER = "@asynccontextmanager\nasync def get_background_session("
+assert MANAGER in STANDARD
+METHOD = """
+class Database:
+    @asynccontextmanager
+    async def session(self):
+        async with background_task_session_factory() as session:
+            try:
+                yield session
+                await session.commit()
+            except Exception:
+                await session.rollback()
+                raise
+
+database = Database()
+"""
+ALIASES = {
+    "made by a call": STANDARD.replace(MANAGER, "async def _session(")
+    + "\nget_background_session = asynccontextmanager(_session)\n",
+    "a function under another name": STANDARD.replace(MANAGER, MANAGER.replace("get_back", "back"))
+    + "\nget_background_session = background_session\n",
+    "a method": STANDARD.replace("def get_background_session(", "def other(")
+    + METHOD
+    + "\nget_background_session = database.session\n",
+    "a method of an object without a name": STANDARD.replace(
+        "def get_background_session(", "def other("
+    )
+    + METHOD
+    + "\nget_background_session = Database().session\n",
+}
+
+
+@pytest.mark.parametrize("handler", ALIASES.values(), ids=ALIASES.keys())
+def test_it_may_be_bound_to_what_has_another_name(handler: str, tmp_path: Path) -> None:
+    job = JOB.format(module="app.db") + (
+        "\nasync def add(user):\n    async with get_background_session() as s:\n"
+        "        s.add(user)\n        await s.commit()\n"
+    )
+    job = job.replace("import engine", "import engine, get_background_session")
+    lay_out(tmp_path, {"app/db.py": handler, "app/jobs.py": job}, select="SG")
+    [opened, committed], notices = check(tmp_path)
+    assert notices == []
+    assert (opened.code, committed.code) == ("SG101", "SG303")
+    assert opened.fix is not None
+    assert committed.fix is not None
+
+
+ITS_ENGINE, REST = STANDARD.split("def get_background_task_session_factory", 1)
+ITS_FACTORY, ITS_OPENING = REST.split("@asynccontextmanager", 1)
+ITS_IMPORTS = ITS_ENGINE.split("DATABASE_URL =")[0]
+ITS_FACTORY = f"def get_background_task_session_factory{ITS_FACTORY}"
+ITS_OPENING = f"@asynccontextmanager{ITS_OPENING}"
+APART = {
+    "the engine": {
+        "app/db/engine.py": ITS_ENGINE,
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.db.engine import engine\n\n"
+        f"{ITS_FACTORY}{ITS_OPENING}",
+    },
+    "engine and factory": {
+        "app/db/engine.py": ITS_ENGINE + ITS_FACTORY,
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.db.engine import *\n\n{ITS_OPENING}",
+    },
+    "each in a file": {
+        "app/engine.py": ITS_ENGINE,
+        "app/factory.py": f"{ITS_IMPORTS}from app.engine import engine\n\n{ITS_FACTORY}",
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.engine import engine\n"
+        f"from app.factory import background_task_session_factory\n\n{ITS_OPENING}",
+    },
+    "the engine, made by a function": {
+        "app/engine.py": ITS_ENGINE.replace(
+            "engine = create_async_engine(", "def make():\n  return create_async_engine("
+        ),
+        "app/db/__init__.py": f"{ITS_IMPORTS}from app.engine import make\n\n"
+        f"engine = make()\n\n{ITS_FACTORY}{ITS_OPENING}",
+    },
+}
+
+
+@pytest.mark.parametrize("configured", [False, True])
+@pytest.mark.parametrize("files", APART.values(), ids=APART.keys())
+def test_what_it_imports_its_engine_and_factory_from_may_build_them(
+    files: dict[str, str], configured: bool, tmp_path: Path
+) -> None:
+    other = ITS_ENGINE + "\nanother_factory = async_sessionmaker(engine)\n"
+    files = {**files, "app/__init__.py": "", "app/other.py": other}
+    files["app/jobs.py"] = JOB.format(module="app.db")
+    table = 'handler = "app.db"' if configured else ""
+    lay_out(tmp_path, files, table, select="SG")
+    found, notices = check(tmp_path)
+    assert notices == []
+    by_file = {(item.path.rpartition("/")[2], item.code) for item in found}
+    assert by_file >= {("jobs.py", "SG101"), ("other.py", "SG201"), ("other.py", "SG102")}
+    assert {name for name, code in by_file if code.startswith("SG1") or code == "SG201"} == {
+        "jobs.py",
+        "other.py",
+    }
+
+
+NO_ALIASES = {
+    "what takes an argument": "async def _session(name):\n    yield name\n\n"
+    "get_background_session = asynccontextmanager(_session)\n",
+    "a generator that nothing makes a context manager": "async def _session():\n"
+    "    yield background_task_session_factory()\n\nget_background_session = _session\n",
+    "a method without an object": METHOD + "\nget_background_session = Database.session\n",
+    "what is not known": "get_background_session = make()\n",
+}
+
+
+@pytest.mark.parametrize("code", NO_ALIASES.values(), ids=NO_ALIASES.keys())
+def test_what_is_bound_to_something_else_is_none(code: str, tmp_path: Path) -> None:
+    handler = STANDARD.replace("def get_background_session(", "def other(") + "\n" + code
+    lay_out(tmp_path, {"app/db.py": handler, "app/jobs.py": JOB.format(module="app.db")})
+    assert not is_fixable(tmp_path, "app/jobs.py")
+
+
+def test_another_modules_context_manager_under_the_same_name_is_no_second_one(
+    tmp_path: Path,
+) -> None:
+    files = {
+        "app/db.py": STANDARD,
+        "app/deps.py": "from contextlib import asynccontextmanager\nfrom app import db\n\n"
+        "get_background_session = db.get_background_session\n",
+        "app/jobs.py": JOB.format(module="app.db"),
+    }
+    lay_out(tmp_path, files)
+    assert is_fixable(tmp_path, "app/jobs.py")
+
+
 @pytest.mark.parametrize("name", ["app.db", "app.db.session", "app/db/session.py"])
 def test_a_package_that_re_exports_it_can_be_configured(name: str, tmp_path: Path) -> None:
     files = {

@@ -85,6 +85,28 @@ def found(
     return [(item.code, item.line) for items in run.check() for item in items]
 
 
+# Ends a file in which nothing else is to be found: it is looked at, whatever gates there are.
+LOOKED_AT = """
+from sqlalchemy.ext.asyncio import AsyncSession as Own
+
+async def own(session: Own, engine):
+    Own(engine)
+    await asyncio.gather(session.get(int, 1), session.get(int, 2))
+"""
+
+
+def found_beside(
+    root: Path, files: dict[str, str], checked: str, code: str
+) -> list[tuple[str, int]]:
+    """Return what is found in a file beside what is there to be found in any case."""
+    text = f"import asyncio\n{code}{LOOKED_AT}"
+    last = text.count("\n")
+    items = found(root, {**files, checked: text}, checked)
+    sure = [("SG101", last - 1), ("SG301", last)]
+    assert [item for item in items if item in sure] == sure
+    return [item for item in items if item not in sure]
+
+
 SPELLINGS = {
     "absolute": (
         {"app/db.py": DB},
@@ -262,6 +284,264 @@ SPELLINGS = {
     ),
 }
 
+# A class whose objects have a factory under `maker`, and what else is in other files.
+VIEW = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker
+
+class View:
+    maker: async_sessionmaker
+
+    async def rows(self):
+        async with self.maker() as s:
+            pass
+"""
+FROM_OUTSIDE = {
+    "set on the class": (
+        VIEW,
+        "from app.view import View\n\nclass Admin:\n    def __init__(self):\n"
+        "        self.session_maker = init_db()[1]\n\n"
+        "    def add(self, view: type[View]):\n        view.maker = self.session_maker\n",
+    ),
+    "set on the class, which may be missing": (
+        VIEW,
+        "from typing import Optional, Type\nfrom app.view import View\n\n"
+        "def add(view: Optional[Type[View]]):\n    view.maker = init_db()[1]\n",
+    ),
+    "set on the class by its name": (
+        VIEW.replace("    maker: async_sessionmaker\n", "    maker = None\n"),
+        "from app import view\n\nview.View.maker = init_db()[1]\n",
+    ),
+    "set on an object that is typed": (
+        VIEW,
+        "from app.view import View\n\ndef add(view: View):\n    view.maker = init_db()[1]\n",
+    ),
+    "set on an object that was just made": (
+        VIEW.replace("    maker: async_sessionmaker\n", ""),
+        "from app.view import View\n\ndef add():\n"
+        "    view = View()\n    view.maker = init_db()[1]\n    return view\n",
+    ),
+    "given to a dataclass": (
+        VIEW,
+        "from app.view import View\n\ndef add():\n    return View(maker=init_db()[1])\n",
+    ),
+    "set in a subclass": (
+        VIEW,
+        "from app.view import View\n\nclass Users(View):\n    maker = init_db()[1]\n",
+    ),
+    "set in a subclass of a subclass, by a method": (
+        VIEW.replace("    maker: async_sessionmaker\n", ""),
+        "from app.view import View\n\nclass Base(View):\n    pass\n\n"
+        "class Users(Base):\n    def __init__(self):\n        self.maker = init_db()[1]\n",
+    ),
+    "set in a subclass of a generic class": (
+        VIEW.replace("class View:", "class View(Generic[T]):"),
+        "from app.view import View\n\nclass Users(View[int]):\n    maker = init_db()[1]\n",
+    ),
+    "returned by what a subclass has for an abstract method": (
+        VIEW.replace("self.maker()", "self.maker()()").replace(
+            "    maker: async_sessionmaker\n",
+            "    def maker(self) -> Callable[[], AsyncSession]:\n"
+            "        raise NotImplementedError\n",
+        ),
+        "from app.view import View\n\nclass Users(View):\n"
+        "    def maker(self):\n        return init_db()[1]\n",
+    ),
+    "of a class that a type variable stands for": (
+        "from typing import TypeVar\nfrom app.make import Sync, Users\n\n"
+        'T = TypeVar("T", Sync, Users)\n\nclass View:\n    users: T\n\n'
+        "    async def rows(self):\n"
+        "        async with self.users.maker() as s:\n            pass\n",
+        "class Sync:\n    pass\n\nclass Users:\n    maker = init_db()[1]\n",
+    ),
+    "of a class that bounds a type variable": (
+        "from typing import TypeVar\nfrom app.make import Users\n\n"
+        'T = TypeVar("T", bound="Users")\n\nclass View:\n    users: T\n\n'
+        "    async def rows(self):\n"
+        "        async with self.users.maker() as s:\n            pass\n",
+        "class Users:\n    maker = init_db()[1]\n",
+    ),
+    "behind a property that is annotated": (
+        """\
+from app.make import Users
+
+class View(Users):
+    async def rows(self):
+        async with self.maker() as s:
+            pass
+""",
+        """\
+class Users:
+    @property
+    def maker(self) -> async_sessionmaker[AsyncSession]:
+        return self._maker
+
+    def set_maker(self, maker):
+        def counted():
+            return maker()
+        self._maker = counted
+""",
+    ),
+    "cast": (
+        "from app.make import get\n\nasync def job():\n    maker = get()\n"
+        "    async with maker() as s:\n        pass\n",
+        "from typing import cast\n\ndef get():\n"
+        '    return cast("async_sessionmaker[AsyncSession]", registry.maker)\n',
+    ),
+    "yielded by a lifespan": (
+        WITH_PARAMETER.format("request", "request.state.maker"),
+        "async def lifespan(app):\n    engine, maker = init_db()\n"
+        '    yield {"maker": maker, "engine": engine}\n',
+    ),
+    "yielded by a lifespan as a typed dictionary": (
+        WITH_PARAMETER.format("request", "request.state.maker"),
+        "async def lifespan(app):\n    yield State(maker=init_db()[1])\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "other"), FROM_OUTSIDE.values(), ids=FROM_OUTSIDE.keys())
+def test_a_factory_that_other_code_gives_to_a_class(code: str, other: str, tmp_path: Path) -> None:
+    line = code[: code.index("async with")].count("\n") + 1
+    files = {"app/view.py": code, "app/make.py": MAKE + other}
+    assert found(tmp_path, files, "app/view.py") == [("SG103", line)]
+
+
+# What a module lists; nothing but a list brings `_maker` along.
+LISTS = {
+    "a list": '__all__ = ["_maker"]',
+    "a list with another's names": '__all__ = ["engine", *other.__all__]',
+    "a list with the names in a tuple": 'names = ("_maker",)\n__all__ = [*names]',
+    "what is added": '__all__ = ["engine"]\n__all__ += ["_maker"]',
+    "another's names that are added": "__all__ = []\n__all__ += other.__all__",
+    "a sum": '__all__ = ["engine"] + other.__all__',
+    "what it is extended with": '__all__ = ["engine"]\n__all__.extend(["_maker"])',
+    "another's names that it is extended with": (
+        '__all__ = ["engine"]\n__all__.extend(other.__all__)'
+    ),
+    "what is appended": '__all__ = []\n__all__.append("_maker")',
+    "one that is bound in branches": (
+        'if DEBUG:\n    __all__ = ["engine"]\nelse:\n    __all__ = ["_maker"]'
+    ),
+}
+STARRED = """\
+from app.make import *
+
+async def job():
+    async with _maker() as s:
+        pass
+"""
+
+
+@pytest.mark.parametrize("listed", LISTS.values(), ids=LISTS.keys())
+def test_what_a_module_lists_is_what_a_star_brings(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from app import other\n\nengine, _maker = init_db()\n{listed}\n"
+    files = {
+        "app/make.py": made,
+        "app/other.py": '__all__ = []\n__all__ += ["_maker"]\n',
+        "app/jobs.py": STARRED,
+    }
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
+UNLISTED = {
+    "nothing": "",
+    "another name": '__all__ = ["maker"]',
+    "another's names, where it is not among them": "__all__ = [*other.__all__]",
+    "what is extended by others": '__all__ = ["engine"]\n__all__.extend(["init_db"])',
+    "what nobody knows": "__all__ = names()",
+}
+
+
+@pytest.mark.parametrize("listed", UNLISTED.values(), ids=UNLISTED.keys())
+def test_what_a_module_does_not_list_a_star_does_not_bring(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from app import other\n\nengine, _maker = init_db()\n{listed}\n"
+    files = {"app/make.py": made, "app/other.py": '__all__ = ["engine"]\n', "app/jobs.py": STARRED}
+    assert found(tmp_path, files, "app/jobs.py") == []
+
+
+@pytest.mark.parametrize("listed", ["[*other.__all__]", "names() + ['engine']"])
+def test_a_public_name_may_be_listed_where_not_all_is_known(listed: str, tmp_path: Path) -> None:
+    made = f"{MAKE}from lib import other\n\nengine, maker = init_db()\n__all__ = {listed}\n"
+    files = {"app/make.py": made, "app/jobs.py": STARRED.replace("_maker", "maker")}
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
+def test_lists_of_names_that_go_round_in_circles_end(tmp_path: Path) -> None:
+    files = {
+        "app/make.py": f"{MAKE}from app.other import *\nengine, _maker = init_db()\n"
+        '__all__ = ["_maker", *other.__all__]\nfor one in many:\n    __all__ += one.__all__\n',
+        "app/other.py": "from app.make import *\nfrom app import make as other\n"
+        "__all__ = [*make.__all__, *other.__all__]\n",
+        "app/jobs.py": STARRED,
+    }
+    assert found(tmp_path, files, "app/jobs.py") == [("SG103", 4)]
+
+
+NOT_FROM_OUTSIDE = {
+    "nobody gives it one": (VIEW, ""),
+    "a caller gives what is its own": (
+        VIEW,
+        "from app.view import View\n\ndef add(maker):\n    return View(maker=maker)\n",
+    ),
+    "set on an object of another class": (
+        VIEW,
+        "class Page:\n    pass\n\ndef add(view: type[Page]):\n    view.maker = init_db()[1]\n",
+    ),
+    "set on an object of which nothing is known": (
+        VIEW,
+        "from app.view import View\n\ndef add(view):\n    view.maker = init_db()[1]\n",
+    ),
+    "another attribute": (
+        VIEW,
+        "from app.view import View\n\ndef add(view: View):\n    view.other = init_db()[1]\n",
+    ),
+    "given to another class": (
+        VIEW,
+        "class View:\n    pass\n\ndef add():\n    return View(maker=init_db()[1])\n",
+    ),
+    "given under another name": (
+        VIEW,
+        "from app.view import View\n\ndef add():\n    return View(other=init_db()[1])\n",
+    ),
+    "set in a subclass of another class of the name": (
+        VIEW,
+        "from lib.view import View\n\nclass Users(View):\n    maker = init_db()[1]\n",
+    ),
+    "the class has one of its own": (
+        VIEW.replace("maker: async_sessionmaker", "maker = connect"),
+        "from app.view import View\n\nclass Users(View):\n    maker = init_db()[1]\n",
+    ),
+    "a method of its own returns something": (
+        VIEW.replace(
+            "    maker: async_sessionmaker\n",
+            "    def maker(self) -> Http:\n        return Http()\n",
+        ),
+        "from app.view import View\n\nclass Users(View):\n    maker = init_db()[1]\n",
+    ),
+    "a type variable without bounds": (
+        "from typing import TypeVar\nfrom app.make import Users\n\n"
+        'T = TypeVar("T")\n\nclass View:\n    users: T\n\n'
+        "    async def rows(self):\n"
+        "        async with self.users.maker() as s:\n            pass\n",
+        "class Users:\n    maker = init_db()[1]\n",
+    ),
+    "cast to something else": (
+        "from app.make import get\n\nasync def job():\n    maker = get()\n"
+        "    async with maker() as s:\n        pass\n",
+        'from typing import cast\n\ndef get():\n    return cast("Http", registry.maker)\n',
+    ),
+    "yielded by a generator that is no lifespan": (
+        WITH_PARAMETER.format("request", "request.state.maker"),
+        'async def rows(one, other):\n    yield {"maker": init_db()[1]}\n',
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "other"), NOT_FROM_OUTSIDE.values(), ids=NOT_FROM_OUTSIDE.keys())
+def test_what_other_code_gives_to_others(code: str, other: str, tmp_path: Path) -> None:
+    files = {"app/view.py": code + "# maker\n", "app/make.py": MAKE + other}
+    assert found(tmp_path, files, "app/view.py") == []
+
 
 @pytest.mark.parametrize(("files", "name", "code"), SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_a_factory_of_another_file(
@@ -396,7 +676,7 @@ NOT_IT = {
     ),
     "a cycle": (
         {"app/a.py": "from app.b import x\n", "app/b.py": "from app.a import x\n"},
-        USE.format(module="app.a", name="x") + "# AsyncSession(\n",
+        USE.format(module="app.a", name="x"),
     ),
     "a stub": ({"app/db.pyi": DB}, USE.format(module="app.db", name="SessionLocal")),
     "a parameter": (
@@ -414,7 +694,7 @@ NOT_IT = {
 def test_what_is_no_factory_of_another_file(
     files: dict[str, str], code: str, tmp_path: Path
 ) -> None:
-    assert found(tmp_path, {**files, "app/jobs.py": code}, "app/jobs.py") == []
+    assert found_beside(tmp_path, files, "app/jobs.py", code) == []
 
 
 NOT_WAYS = {
@@ -472,8 +752,8 @@ def test_what_reaches_another_file_beside_a_factory(
         f"from app.make import {name}\n\nasync def job():\n    {before}\n"
         f"    async with {opening} as s:\n        pass\n"
     )
-    files = {"app/make.py": f"{MAKE}{made}\n", "app/jobs.py": code}
-    assert found(tmp_path, files, "app/jobs.py") == []
+    files = {"app/make.py": f"{MAKE}{made}\n"}
+    assert found_beside(tmp_path, files, "app/jobs.py", code) == []
 
 
 STATE_OF_OTHERS = {
@@ -486,8 +766,7 @@ STATE_OF_OTHERS = {
 
 @pytest.mark.parametrize("code", STATE_OF_OTHERS.values(), ids=STATE_OF_OTHERS.keys())
 def test_what_else_is_in_the_state_of_the_application(code: str, tmp_path: Path) -> None:
-    files = {"app/main.py": MAKE + STATE, "app/api.py": code + "# session_factory\n"}
-    assert found(tmp_path, files, "app/api.py") == []
+    assert found_beside(tmp_path, {"app/main.py": MAKE + STATE}, "app/api.py", code) == []
 
 
 @pytest.mark.parametrize("name", ["asyncio", "contextlib", "functools", "typing"])
@@ -517,6 +796,36 @@ async def job(db: Optional[AsyncSession], stack: AsyncExitStack):
     files = {"src/app/db.py": DB, f"{folder}/{name}.py": own}
     expected = [("SG103", 13), ("SG101", 14), ("SG101", 14), ("SG301", 15)]
     assert found(tmp_path, files | {"src/app/jobs.py": code}, "src/app/jobs.py") == expected
+
+
+@pytest.mark.parametrize("folder", ["app", "outer/app"])
+def test_a_root_that_is_a_package(folder: str, tmp_path: Path) -> None:
+    """Its modules import each other by its name, as those of any package do."""
+    root = tmp_path / folder
+    root.mkdir(parents=True)
+    for path in {root, root.parent} - {tmp_path}:
+        (path / "__init__.py").touch()
+    package = folder.replace("/", ".")
+    code = f"import {package}\n" + USE.format(module=f"{package}.db", name="SessionLocal")
+    assert found(root, {"db.py": DB, "jobs.py": code}, "jobs.py") == [("SG103", 5)]
+    handler = DB + (
+        "from contextlib import asynccontextmanager\n\n@asynccontextmanager\n"
+        "async def get_background_session():\n"
+        "    async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as session:\n"
+        "        yield session\n        await session.commit()\n"
+    )
+    job = (
+        f"from sqlalchemy.ext.asyncio import AsyncSession\nfrom {package}.names import engine\n\n"
+        "async def job():\n    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    )
+    names = "from .handler import engine\n"
+    files = {"handler.py": handler, "names.py": names, "jobs.py": job}
+    assert found(root, files, "jobs.py") == [("SG101", 5)]
+    [fixed] = Run(Options(paths=(str(root / "jobs.py"),))).fix(unsafe=False, write=True)
+    assert fixed.remaining == ()
+    assert (
+        f"from {package}.handler import get_background_session\n" in (root / "jobs.py").read_text()
+    )
 
 
 CYCLES = {
@@ -727,7 +1036,7 @@ def test_no_session_by_the_alias_of_another_file(
     )
     files = {"app/db.py": DB, "app/deps.py": DEPENDENCIES, "app/load.py": LOAD, "app/http.py": http}
     files["app/injection.py"] = "def Depends(function):\n    return function\n"
-    assert found(tmp_path, files | {"app/r.py": code}, "app/r.py") == []
+    assert found_beside(tmp_path, files, "app/r.py", code) == []
 
 
 def test_a_session_class_of_another_file(tmp_path: Path) -> None:

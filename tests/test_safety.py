@@ -168,6 +168,32 @@ SAFE = {
             s.add(User(name=name))
         await s.commit()
         """,
+    "exceptions as control flow, which are logged now": """
+        from fastapi import HTTPException
+        user = await s.get(User, user_id)
+        if user is None:
+            raise HTTPException(404)
+        return user
+        """,
+    "a retry, after a commit": """
+        try:
+            s.add(User(name=name))
+            await s.commit()
+        except OSError as error:
+            raise Retry(countdown=5) from error
+        """,
+    "a commit in a try that turns its error into another": """
+        s.add(User(name=name))
+        try:
+            await s.commit()
+        except Exception as error:
+            raise ValueError("taken") from error
+        """,
+    "disposes of the engine when it is done": """
+        total = await s.scalar(select(func.count(User.id)))
+        await engine.dispose()
+        return total
+        """,
     "breaks out of its own loop": """
         for job in jobs:
             if job:
@@ -178,7 +204,10 @@ SAFE = {
 
 @pytest.mark.parametrize("body", SAFE.values(), ids=SAFE.keys())
 def test_safe(body: str, tmp_path: Path) -> None:
-    assert verdict(tmp_path, in_block(body)) == ("safe", "open it with `get_background_session()`")
+    assert verdict(tmp_path, in_block(body)) == (
+        "safe",
+        "open it with `async with get_background_session() as session:`",
+    )
 
 
 UNSAFE = {
@@ -282,6 +311,53 @@ UNSAFE = {
         await s.commit()
         """,
         "catches errors of the session",
+    ),
+    "rolls back for each item": (
+        """
+        for job in jobs:
+            try:
+                s.add(Order(job=job))
+                await s.commit()
+            except Exception:
+                await s.rollback()
+        """,
+        "the block rolls back, and goes on",
+    ),
+    "goes on with the next item": (
+        """
+        for job in jobs:
+            try:
+                await s.execute(insert(Order).values(job=job))
+            except ValueError:
+                continue
+            await s.commit()
+        """,
+        "catches errors of the session",
+    ),
+    "a commit on leaving that no `try` of its own would see": (
+        """
+        try:
+            s.add(User(name=name))
+        except Exception as error:
+            raise ValueError(name) from error
+        """,
+        "nothing commits that",
+    ),
+    "polls in a for": (
+        """
+        for job in jobs:
+            print((await s.scalars(select(Order))).all())
+            await s.commit()
+        """,
+        "reads again after a commit",
+    ),
+    "reads once more after a commit": (
+        """
+        order = await s.get(Order, user_id)
+        await s.commit()
+        return await s.get(Order, user_id)
+        """,
+        "reads again after a commit",
     ),
     "suppresses an error of the session": (
         "with contextlib.suppress(Exception):\n    await s.execute(select(User))",
@@ -762,6 +838,200 @@ FORMS = {
         """,
         "none",
         "another `get_background_session`",
+    ),
+    "used in an `except` round it": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+                    await send(user.name)
+                    await s.commit()
+            except OSError:
+                logger.error("%s was not told", user.name)
+                raise
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used in a `finally` round it": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+            finally:
+                print(user.name)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used behind an error that was suppressed": (
+        """
+        async def job():
+            with contextlib.suppress(OSError):
+                async with AsyncSession(engine) as s:
+                    user = await s.get(User, 1)
+            print(user.name)
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used in the run after one that failed": (
+        """
+        async def job():
+            user = None
+            while True:
+                if user:
+                    print(user.name)
+                try:
+                    async with AsyncSession(engine) as s:
+                        user = await s.get(User, 1)
+                except OSError:
+                    continue
+        """,
+        "unsafe",
+        "`user` is used where an error",
+    ),
+    "used where no error leads to": (
+        """
+        async def job():
+            import asyncio
+            lock = asyncio.Lock()
+            try:
+                async with asyncio.timeout(3):
+                    async with AsyncSession(engine) as s:
+                        user = await s.get(User, 1)
+                print(user.name)
+            except OSError:
+                return user is None
+            else:
+                print(user.name)
+            return user.name
+        """,
+        "safe",
+        "",
+    ),
+    "used after an error that its own transaction met": (
+        """
+        async def job():
+            try:
+                async with AsyncSession(engine) as s, s.begin():
+                    user = await s.get(User, 1)
+            except OSError:
+                print(user)
+        """,
+        "safe",
+        "",
+    ),
+    "an error with what was loaded": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                raise LookupError(user)
+        """,
+        "unsafe",
+        "an error carries what it loaded",
+    ),
+    "an error with a text": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                raise LookupError(f"{user.name} is no more")
+        """,
+        "safe",
+        "",
+    ),
+    "merged elsewhere after a commit": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                await s.commit()
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "merged elsewhere, never committed before": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "safe",
+        "",
+    ),
+    "merged elsewhere after a commit that expired nothing": (
+        """
+        async def job():
+            async with AsyncSession(engine, expire_on_commit=False) as s:
+                user = await s.get(User, 1)
+                await s.commit()
+            async with get_background_session() as other:
+                await other.merge(user)
+        """,
+        "safe",
+        "",
+    ),
+    "handed on after a refresh": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = User()
+                s.add(user)
+                await s.commit()
+                await s.refresh(user)
+            await send(user)
+        """,
+        "safe",
+        "",
+    ),
+    "handed on after a refresh in another branch": (
+        """
+        async def job():
+            async with AsyncSession(engine) as s:
+                user = User()
+                s.add(user)
+                await s.commit()
+                if user.name:
+                    await s.refresh(user)
+            await send(user)
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "taken in again by the next run": (
+        """
+        async def job():
+            user = User()
+            for turn in range(3):
+                async with AsyncSession(engine) as s:
+                    s.add(user)
+                    await s.flush()
+                    user = await s.get(User, 1)
+                    await s.commit()
+        """,
+        "unsafe",
+        "`user` goes on to another session",
+    ),
+    "ends the transaction that its factory began": (
+        """
+        from app.db import background_task_session_factory
+
+        async def job():
+            async with background_task_session_factory.begin() as s:
+                s.add(User())
+                await s.commit()
+                s.add(User())
+        """,
+        "unsafe",
+        "fails in the transaction that is begun round it",
     ),
     "closed by hand": (
         """
@@ -1275,6 +1545,143 @@ def test_an_attribute_that_another_file_sets_is_never_fixed(
 ) -> None:
     users = f"from app.jobs import *\nservice = Service()\n{users}\n"
     assert levels(tmp_path, HEAD_OF_JOBS + code, users=users) == ["none"]
+
+
+SETS_WHEN_READ = {
+    "adds": ("property", "self.hits += 1"),
+    "assigns": ("property", "if self.hits is None:\n            self.hits = 1"),
+    "of an object of its own": ("property", "self.owner.hits = 1"),
+    "appends": ("property", "self.tags.append(1)"),
+    "puts in": ("property", "self.data['seen'] = 1"),
+    "by name": ("property", "setattr(self, 'hits', 1)"),
+    "by a method": ("property", "self.touch()"),
+    "by two methods": ("property", "self.touch_twice()"),
+    "a hybrid": ("hybrid_property", "self.hits += 1"),
+    "a hybrid by its module": ("hybrid.hybrid_property", "self.hits += 1"),
+}
+ONLY_READS = {
+    "a property": ("property", "hits = self.hits"),
+    "a name of its own": ("property", "tags = [1]\n        tags.append(self.hits)"),
+    "a method that reads": ("property", "self.count()"),
+}
+ROW = """
+class Row:
+    hits = 0
+
+    @{}
+    def seen(self):
+        {}
+        return self.hits
+
+    @seen.setter
+    def seen(self, value):
+        self.hits = value
+
+    def touch(self):
+        self.hits += 1
+
+    def touch_twice(self):
+        return self.touch(), self.touch()
+
+    def count(self):
+        return self.hits + 1
+"""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "return row.seen",
+        "return f'{row.seen}'",
+        "return (await s.get(Row, 2)).seen",
+        "return sorted([row], key=lambda of: of.seen)",
+        "return [other.seen for other in (await s.scalars(select(Row))).all()]",
+    ],
+)
+def test_a_property_that_sets_something_is_a_write(use: str, tmp_path: Path) -> None:
+    code = f"""\
+        async def job():
+            async with AsyncSession(engine) as s:
+                row = await s.get(Row, 1)
+                {use}
+        """
+    imports = "from sqlalchemy import select\nfrom app.users import Row\n"
+    head = HEAD_OF_JOBS + imports + textwrap.dedent(code)
+    for decorator, body in SETS_WHEN_READ.values():
+        assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["unsafe"], body
+    for decorator, body in ONLY_READS.values():
+        assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["safe"], body
+
+
+SETS_BY_NAME = {
+    "setattr": "for name, value in options.items():\n            setattr(self, name, value)",
+    "its dictionary": "self.__dict__.update(options)",
+    "its dictionary, by keys": "for n in options:\n            self.__dict__[n] = options[n]",
+    "its dictionary itself": "self.__dict__ = options",
+    "its variables": "vars(self).update(options)",
+    "its variables, unpacked": "vars(self).update(**options)",
+    "object's own": "for pair in options.items():\n            object.__setattr__(self, *pair)",
+    "object's own, by name": "for n in options:\n            object.__setattr__(self, n, 1)",
+    "the base's own": "for n in options:\n            super().__setattr__(n, options[n])",
+}
+
+
+@pytest.mark.parametrize("sets", SETS_BY_NAME.values(), ids=SETS_BY_NAME.keys())
+def test_an_attribute_of_objects_that_are_given_any_is_never_fixed(
+    sets: str, tmp_path: Path
+) -> None:
+    method = f"    def __init__(self, **options):\n        {sets}\n\n"
+    own = CLASS_FACTORY.replace("    async def run", f"{method}    async def run")
+    assert levels(tmp_path, HEAD_OF_JOBS + own) == ["none"]
+    subclass = f"from app.jobs import Base\n\nclass Reports(Base):\n{method}"
+    assert levels(tmp_path, HEAD_OF_JOBS + CLASS_FACTORY, users=subclass) == ["none"]
+    base = CLASS_FACTORY.replace("class Base:", "from app.users import Any\n\nclass Base(Any):")
+    assert levels(tmp_path, HEAD_OF_JOBS + base, users=f"class Any:\n{method}") == ["none"]
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        # Rows are updated so, and other objects.
+        "def update(row, values):\n    for n in values:\n        setattr(row, n, values[n])",
+        "class Other:\n    def __init__(self, **options):\n        self.__dict__.update(options)",
+        "def run(loader):\n    vars(loader).update(a=1)",
+    ],
+)
+def test_an_attribute_of_other_objects_is_no_matter(users: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + CLASS_FACTORY, users=users) == ["safe"]
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        'sys.modules["app.db"].engine = other',
+        'importlib.import_module("app.db").engine = other',
+        'module = importlib.import_module("app.db")\nmodule.engine = other',
+        'module = sys.modules["app.db"]\nmodule.engine = other',
+        "def boot():\n    from app import db\n    db.engine = other",
+        'setattr(importlib.import_module("app.db"), "engine", other)',
+        "setattr(\n    app.db,\n    'engine',\n    other,\n)",
+        "vars(app.db).update(engine=other)",
+        "app.db.__dict__.update({'engine': other})",
+        "def boot(overrides):\n    for name in overrides:\n        setattr(app.db, name, other)",
+    ],
+)
+def test_an_engine_that_is_set_in_its_module_is_never_fixed(sets: str, tmp_path: Path) -> None:
+    users = f"import importlib\nimport sys\nimport app.db\nfrom app.reports import other\n{sets}\n"
+    assert levels(tmp_path, HEAD_OF_JOBS + job("AsyncSession(engine)"), users=users) == ["none"]
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        "import app.reports\nfor name in {}:\n    setattr(app.reports, name, 1)",
+        "from app.db import AsyncSession\nfor name in {}:\n    setattr(AsyncSession, name, 1)",
+        "import app.reports\nvars(app.reports).update(maker=1)",
+    ],
+)
+def test_what_is_set_in_other_modules_is_no_matter(sets: str, tmp_path: Path) -> None:
+    assert levels(tmp_path, HEAD_OF_JOBS + job("AsyncSession(engine)"), users=sets) == ["safe"]
 
 
 def test_the_field_of_a_dataclass_is_never_fixed(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
-"""Finding, decoding and replacing files, against git, CPython and the real file system."""
+"""Finding and decoding files, against git, CPython and the real file system."""
 
 from __future__ import annotations
 
 import ast
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -22,11 +19,9 @@ from session_guard.sources import (
     PathError,
     Source,
     SourceError,
-    WriteError,
     decode,
     encode,
     walk,
-    write_atomically,
 )
 
 TABLE = "[tool.session-guard]\n"
@@ -336,111 +331,3 @@ def test_bytes_that_are_no_text_are_named_with_their_line(
     with pytest.raises(SourceError, match=message) as raised:
         decode(data)
     assert raised.value.line == line
-
-
-# -- writing ----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "a.py"
-    path.write_bytes(b"old")
-    return path
-
-
-def assert_untouched(path: Path) -> None:
-    assert path.read_bytes() == b"old"
-    assert not [entry for entry in path.parent.iterdir() if entry.name.startswith(".session")]
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755, 0o4711])
-def test_a_file_keeps_its_mode_and_owner(file: Path, mode: int) -> None:
-    if os.getuid() == 0:
-        os.chown(file, 1234, 2345)
-    file.chmod(mode)
-    before = file.stat()
-    write_atomically(file, b"new", b"old")
-    after = file.stat()
-    assert file.read_bytes() == b"new"
-    assert (after.st_mode, after.st_uid, after.st_gid) == (
-        before.st_mode,
-        before.st_uid,
-        before.st_gid,
-    )
-    assert os.listdir(file.parent) == ["a.py"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has them in Python")
-def test_a_file_keeps_its_extended_attributes(file: Path) -> None:
-    try:
-        os.setxattr(file, "user.origin", b"here")
-    except OSError:
-        pytest.skip("this file system has none")
-    write_atomically(file, b"new", b"old")
-    assert os.getxattr(file, "user.origin") == b"here"
-
-
-def test_a_symbolic_link_stays_one(file: Path) -> None:
-    link = file.with_name("link.py")
-    link.symlink_to("a.py")
-    write_atomically(link, b"new", b"old")
-    assert link.is_symlink()
-    assert file.read_bytes() == b"new"
-
-
-def test_a_file_that_changed_meanwhile_is_left(file: Path) -> None:
-    with pytest.raises(WriteError, match="changed by another program"):
-        write_atomically(file, b"new", b"older")
-    assert_untouched(file)
-
-
-def test_a_read_only_file_is_left_even_by_root(file: Path) -> None:
-    file.chmod(0o444)
-    with pytest.raises(WriteError, match="read-only"):
-        write_atomically(file, b"new", b"old")
-    assert_untouched(file)
-
-
-def test_a_file_with_several_names_is_left(file: Path) -> None:
-    os.link(file, file.with_name("b.py"))
-    with pytest.raises(WriteError, match="2 hard links"):
-        write_atomically(file, b"new", b"old")
-    assert_untouched(file)
-
-
-def test_a_file_that_is_gone_or_cannot_be_made_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="No such file"):
-        write_atomically(tmp_path / "a.py", b"new", b"old")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_leaves_the_file_and_no_litter(file: Path) -> None:
-    # A limit on the size of files stands for the full disk.
-    code = (
-        "import resource, signal; from session_guard.sources import *\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        f"write_atomically(Path({str(file)!r}), b'n' * 10_000_000, b'old')"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "WriteError: cannot be written: File too large" in run.stderr
-    assert_untouched(file)
-
-
-def test_killed_at_any_moment_it_is_the_old_file_or_the_new_one(file: Path) -> None:
-    old, new = b"o" * 300_000, b"n" * 300_000
-    code = (
-        "import sys; from session_guard.sources import *\n"
-        f"path, one, other = Path({str(file)!r}), {old[:1]!r} * 300_000, {new[:1]!r} * 300_000\n"
-        "print('ready', flush=True)\n"
-        "while True: write_atomically(path, other, one); one, other = other, one"
-    )
-    chance = random.Random(1)
-    for _ in range(15):
-        file.write_bytes(old)
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.uniform(0, 0.03))
-            process.send_signal(signal.SIGKILL)
-        assert file.read_bytes() in (old, new)

@@ -632,3 +632,58 @@ async def job():
 """
     files = {"app/newer.py": newer, "app/jobs.py": code}
     assert places(tmp_path, files) == ["app/jobs.py:4 SG103", "app/newer.py:9 SG103"]
+
+
+def test_fixtures_outside_of_the_folders_of_tests(tmp_path: Path) -> None:
+    body = """
+    engine = create_async_engine("postgresql+asyncpg://test@db:6432/test")
+    maker = async_sessionmaker(engine)
+    async with maker() as session:
+        yield session
+"""
+    plugin = f"""\
+import functools
+import pytest as pt
+import pytest_asyncio
+from pytest import fixture as given
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+for_all = pytest_asyncio.fixture(scope="session")
+
+@given
+async def one():{body}
+@pt.fixture(scope="session")
+async def two():{body}
+@pytest_asyncio.fixture
+async def three():
+    async def inner():{body.replace(chr(10), chr(10) + "    ")}
+    yield inner
+
+@for_all
+async def four():{body}
+@functools.cache
+async def build():{body}"""
+    assert places(tmp_path, {"app/db.py": HANDLER, "app/testing_plugin.py": plugin}) == [
+        "app/testing_plugin.py:42 SG201",
+        "app/testing_plugin.py:42 SG202",
+        "app/testing_plugin.py:43 SG102",
+        "app/testing_plugin.py:44 SG103",
+    ]
+
+
+def test_an_engine_of_a_fixture_is_none_of_the_projects(tmp_path: Path) -> None:
+    own = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://app@db/app")
+"""
+    fixture = """\
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+@pytest.fixture
+def engine():
+    return create_async_engine("postgresql+asyncpg://test@db:6432/test")
+"""
+    files = {"app/db.py": own, "app/plugin.py": fixture}
+    assert places(tmp_path, files) == ["app/db.py:3 SG202"]

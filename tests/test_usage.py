@@ -15,18 +15,20 @@ from session_guard.module import Module
 from session_guard.names.from_libcst import walk
 from session_guard.project import Project
 from session_guard.registry import load_rules
+from session_guard.rule import Applicability
 from session_guard.sources import decode
 from session_guard.usage.sql_state import state_of
 
 if TYPE_CHECKING:
     from session_guard.names.held import Held
+    from session_guard.rule import Finding
 
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, NewType, Optional
+from typing import Annotated, NewType, Optional, TypeVar
 from fastapi import BackgroundTasks, Depends
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError, NoResultFound
@@ -97,6 +99,19 @@ HELD = {
     "from a factory": "async def f():\n    async with Session() as s: use(s)",
     "from a factory's begin": "async def f():\n    async with Session.begin() as s: use(s)",
     "from the class": "async def f(e):\n    async with AsyncSession(e) as s: use(s)",
+    "of a type variable": "T = TypeVar('T', bound=AsyncSession)\nasync def f(s: T): use(s)",
+    "from a library that gives them": """
+        from nonebot_plugin_orm import get_session
+        async def f():
+            async with get_session() as s:
+                use(s)
+        """,
+    "from a library that gives them, imported": """
+        import nonebot_plugin_orm as orm
+        async def f():
+            s = orm.get_session()
+            use(s)
+        """,
     "from the handler": "async def f():\n    async with get_background_session() as s: use(s)",
     "from a generator": "async def f():\n    async for s in get_db(): use(s)",
     "the next of a generator": "async def f():\n    s = await anext(get_db())\n    use(s)",
@@ -169,6 +184,15 @@ NOT_HELD = {
         async def twice(node):
             return await twice(node)
         """,
+    "of a type variable of something else": (
+        "T = TypeVar('T', bound=int)\nasync def f(s: T): use(s)"
+    ),
+    "from a library's function of the same name": """
+        from requests import get_session
+        async def f():
+            async with get_session() as s:
+                use(s)
+        """,
     "a result": "async def f(s: AsyncSession):\n    r = await s.get(1)\n    use(r)",
 }
 
@@ -202,17 +226,41 @@ def test_one_session_has_one_key_under_all_its_names(project: Project) -> None:
     assert first.key == second.key != other.key
 
 
-def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[int]:
-    """Return the lines, counted in `code`, that a rule reports in a file of that name."""
+def findings(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[Finding]:
+    """Return what a rule reports in a file of that name, which has the header before `code`."""
     path = project.settings.root / name
     rules = [r for r in load_rules() if r.code == rule]
     text = HEADER + textwrap.dedent(code).lstrip("\n")
     assert rules[0].gate(text.encode(), project.exported_names)
-    found = lint("jobs.py", path, text.encode(), project, rules)
-    return [item.line - HEADER.count("\n") for item in found]
+    return lint("jobs.py", path, text.encode(), project, rules)
+
+
+def lines(project: Project, code: str, rule: str, name: str = "app/jobs.py") -> list[int]:
+    """Return the lines, counted in `code`, that a rule reports in a file of that name."""
+    return [item.line - HEADER.count("\n") for item in findings(project, code, rule, name)]
 
 
 SHARED = {
+    "several at a time, by a semaphore": """
+        async def f(db: AsyncSession, items):
+            two = asyncio.Semaphore(2)
+            async def one(item):
+                async with two:
+                    await db.merge(item)
+            await asyncio.gather(*[one(item) for item in items])
+        """,
+    "behind what a lock was held for": """
+        async def f(db: AsyncSession, items):
+            turn = asyncio.Lock()
+            async def one(item):
+                await turn.acquire()
+                try:
+                    items.remove(item)
+                finally:
+                    turn.release()
+                await db.merge(item)
+            await asyncio.gather(*[one(item) for item in items])
+        """,
     "two of one repository": """
         async def f(db: AsyncSession):
             repo = Repo(db)
@@ -576,6 +624,45 @@ SHARED |= {
         """,
 }
 NOT_SHARED = {
+    "one at a time, by a semaphore": """
+        import anyio
+        async def f(db: AsyncSession, items):
+            one_by_one, limit = asyncio.Semaphore(1), anyio.CapacityLimiter(1)
+            async def save_one(item):
+                async with one_by_one:
+                    await save(db, item)
+            async def load_one(item):
+                async with limit:
+                    await load(db, item)
+            await asyncio.gather(*[save_one(item) for item in items])
+            await asyncio.gather(*[load_one(item) for item in items])
+        """,
+    "one at a time, by a semaphore of the object": """
+        import anyio
+        class Store:
+            def __init__(self, db: AsyncSession):
+                self.db = db
+                self._turn = anyio.Semaphore(initial_value=1)
+            async def one(self, item):
+                async with self._turn:
+                    await self.db.merge(item)
+            async def many(self, items):
+                await asyncio.gather(*[self.one(item) for item in items])
+        """,
+    "one at a time, by a lock that is taken and given back": """
+        class Store:
+            def __init__(self, db: AsyncSession):
+                self.db = db
+                self._turn = asyncio.Lock()
+            async def one(self, item):
+                await self._turn.acquire()
+                try:
+                    await self.db.merge(item)
+                finally:
+                    self._turn.release()
+            async def many(self, items):
+                await asyncio.gather(*[self.one(item) for item in items])
+        """,
     "only one of the methods uses it": """
         async def f(db: AsyncSession):
             repo = Repo(db)
@@ -928,6 +1015,103 @@ def test_what_starts_tasks_opens_the_gate(project: Project, call: str) -> None:
 
 
 SWALLOWED = {
+    "another object is closed": """
+        async def f(x, client):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await client.close()
+        """,
+    "a cache is invalidated": """
+        async def f(x, cache):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    cache.users.invalidate(x)
+        """,
+    "a result is closed": """
+        async def f(x, query):
+            async with get_background_session() as s:
+                s.add(x)
+                rows = await s.stream(query)
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await rows.close()
+        """,
+    "another session is rolled back": """
+        async def f(x, other: AsyncSession):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await other.rollback()
+        """,
+    "a way out in finally": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                finally:
+                    return x
+        """,
+    "a way out of a loop in finally": """
+        async def f(xs):
+            async with get_background_session() as s:
+                for x in xs:
+                    try:
+                        await s.merge(x)
+                    finally:
+                        continue
+        """,
+    "in a class that says no types": """
+        class Store:
+            def __init__(self, db):
+                self.db = db
+            async def save(self, x):
+                self.db.add(x)
+                await self.db.flush()
+        async def f(x):
+            async with get_background_session() as s:
+                store = Store(s)
+                try:
+                    await store.save(x)
+                except Exception:
+                    pass
+        """,
+    "in the base of a class that says no types": """
+        class Base:
+            def __init__(self, db):
+                self.db = db
+            async def flush(self):
+                await self.db.flush()
+        class Store(Base):
+            async def save(self, x):
+                await self.flush()
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await Store(db=s).save(x)
+                except Exception:
+                    pass
+        """,
+    "two objects deep": """
+        class Service:
+            def __init__(self, repo: Repo):
+                self.repo = repo
+            async def run(self):
+                return await self.repo.count()
+        async def f(x):
+            async with get_background_session() as s:
+                s.add(x)
+                service = Service(Repo(s))
+                try:
+                    await service.run()
+                except Exception:
+                    pass
+        """,
     "followed into a repository": """
         async def f():
             async with get_background_session() as s:
@@ -989,6 +1173,59 @@ SWALLOWED = {
         """,
 }
 NOT_SWALLOWED = {
+    "its connection is closed": """
+        async def f(x):
+            async with get_background_session() as s:
+                connection = await s.connection()
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await connection.invalidate()
+        """,
+    "an object of it is reset": """
+        async def f(x):
+            async with get_background_session() as s:
+                repo = Repo(s)
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await repo.reset()
+        """,
+    "rolled back before a way out in finally": """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                except Exception:
+                    await s.rollback()
+                    raise
+                finally:
+                    return x
+        """,
+    "a loop in finally": """
+        async def f(x, steps):
+            async with get_background_session() as s:
+                try:
+                    await s.merge(x)
+                finally:
+                    for step in steps:
+                        if step():
+                            break
+        """,
+    "an object that was given something else": """
+        class Store:
+            def __init__(self, db):
+                self.db = db
+            async def save(self, x):
+                await self.db.flush()
+        async def f(x, client):
+            async with get_background_session() as s:
+                s.add(x)
+                try:
+                    await Store(client).save(x)
+                except Exception:
+                    pass
+        """,
     "another session": """
         async def f(x, other: AsyncSession):
             async with get_background_session() as s:
@@ -1606,4 +1843,70 @@ def test_redundant(project: Project, code: str) -> None:
 
 @pytest.mark.parametrize("code", NOT_REDUNDANT.values(), ids=NOT_REDUNDANT.keys())
 def test_not_redundant(project: Project, code: str) -> None:
+    assert lines(project, code, "SG303") == []
+
+
+HELD_OPEN = {
+    "the finally of the same try": """
+        async def f(x, notify):
+            async with get_background_session() as s:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+                finally:
+                    await notify()
+        """,
+    "the finally of a try round it": """
+        async def f(x, lock):
+            async with get_background_session() as s:
+                try:
+                    if x:
+                        try:
+                            await save(s, x)
+                        except ValueError:
+                            await s.rollback()
+                            raise
+                finally:
+                    async with lock:
+                        pass
+        """,
+    "what the with enters behind the session": """
+        async def f(x, lock):
+            async with get_background_session() as s, lock:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+        """,
+}
+
+
+@pytest.mark.parametrize("code", HELD_OPEN.values(), ids=HELD_OPEN.keys())
+def test_a_rollback_with_something_awaited_behind_it_is_not_safe_to_remove(
+    project: Project, code: str
+) -> None:
+    [finding] = findings(project, code, "SG303")
+    assert finding.fix is not None
+    assert finding.fix.applicability is Applicability.UNSAFE
+    alone = code.replace("await notify()", "notify()").replace("async with lock", "if lock")
+    [safe] = findings(project, alone.replace(", lock:", ":"), "SG303")
+    assert safe.fix is not None
+    assert safe.fix.applicability is Applicability.SAFE
+
+
+def test_a_rollback_of_an_error_that_a_finally_swallows_is_needed(project: Project) -> None:
+    code = """
+        async def f(x):
+            async with get_background_session() as s:
+                try:
+                    await save(s, x)
+                except ValueError:
+                    await s.rollback()
+                    raise
+                finally:
+                    return x
+        """
     assert lines(project, code, "SG303") == []

@@ -35,10 +35,11 @@ engine is known, written in any case, in a dictionary or with `**`.
 Engines with asyncpg's own names are SG202's; with `pooler = "direct"` nothing is reported."""
     fix_safety = """\
 The name function becomes `lambda: ""`, and both caches are turned off where they are not: *safe*.
+A dictionary that others use as well is unpacked into a new one.
 *Absent* where the engine is built in another file, or `connect_args` comes with `**`."""
     since = "0.1.0"
     references = ("https://github.com/sqlalchemy/sqlalchemy/issues/12836",)
-    tokens = (b"isolation_level", b"execution_options", b"create_async_engine")
+    tokens = (b"execution_options", b"create_async_engine")
     project_names = True
     in_handler = True
     subject = Subject.MAKERS
@@ -314,7 +315,7 @@ engine = create_async_engine(
     def subject_in(self, source: bytes) -> Subject | None:
         # `session.connection(execution_options=…)`, of whatever gave the session
         given = b"connection" in source and b"execution_options" in source
-        return None if given else Subject.MAKERS
+        return None if given else self.subject
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -39,7 +39,8 @@ every name that some version knows passes. Engines on other drivers are no findi
   `server_settings` gets them; no connection was made before.
 - *Unsafe*: a name is replaced by the one that was most likely meant.
 - *Absent* for anything else, for parameters of a URL, and where the key is no item of a dictionary
-  in this file, or is set in more than one place of it."""
+  in this file, is set in more than one place of it, or others than asyncpg's engines use the
+  dictionary."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
     tokens = (b"create_async_engine",)
@@ -368,7 +369,7 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
             if is_never:
                 help_text = "remove it: no version of asyncpg or SQLAlchemy has such a setting"
                 rewrite = Rewrite(
-                    Applicability.SAFE, f"remove `{key}`", removal(given, key, module)
+                    Applicability.SAFE, f"remove `{key}`", removal(engine, given, key, module)
                 )
             elif key in standard.STARTUP_PARAMETERS:
                 help_text = f"`{key}` belongs in `server_settings`, as a string"
@@ -384,7 +385,7 @@ def _names(engine: Engine, module: Module) -> Iterator[Violation]:
                 rewrite = Rewrite(
                     Applicability.UNSAFE,
                     f"write `{meant}` for `{key}`, which is a guess",
-                    renamed(given, key, meant, module),
+                    renamed(engine, given, key, meant, module),
                 )
             yield Violation(node, message, help_text, rewrite)
         except NotFixableError as error:
@@ -418,6 +419,7 @@ def _other_versions(key: str, engine: Engine, node: cst.CSTNode) -> Iterator[Vio
 
 def _literals(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
+    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import node_of, number_without_quotes
     from session_guard.names.dictionaries import is_list
 
@@ -430,19 +432,21 @@ def _literals(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(given, key, module)
-        replacements = number_without_quotes(node, module) if argument.takes(1) else None
-        yield Violation(
-            node or engine.call,
-            f"`{key}` is {wrong}, with which every connect fails",
-            f"give {argument.expects}",
-            Rewrite(Applicability.SAFE, "take the quotes away", replacements)
-            if replacements
-            else None,
-        )
+        where = node or engine.call
+        message = f"`{key}` is {wrong}, with which every connect fails"
+        help_text, rewrite = f"give {argument.expects}", None
+        try:
+            edits = number_without_quotes(engine, node, module) if argument.takes(1) else None
+            if edits is not None:
+                rewrite = Rewrite(Applicability.SAFE, "take the quotes away", edits)
+        except NotFixableError as error:
+            help_text = f"{help_text}; not fixed: {error}"
+        yield Violation(where, message, help_text, rewrite)
 
 
 def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
+    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import node_of, number_in_quotes
 
     settings = engine.server_settings
@@ -451,13 +455,16 @@ def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
         if wrong is None:
             continue
         node = node_of(settings, key, module)
-        replacements = number_in_quotes(node, module)
-        yield Violation(
-            node or engine.call,
-            f"`{key}` in `server_settings` is {wrong}; it takes strings alone: connects fail",
-            "write it as a string",
-            Rewrite(Applicability.SAFE, "put it in quotes", replacements) if replacements else None,
-        )
+        where = node or engine.call
+        message = f"`{key}` in `server_settings` is {wrong}; it takes strings alone: connects fail"
+        help_text, rewrite = "write it as a string", None
+        try:
+            edits = number_in_quotes(engine, node, module)
+            if edits is not None:
+                rewrite = Rewrite(Applicability.SAFE, "put it in quotes", edits)
+        except NotFixableError as error:
+            help_text = f"{help_text}; not fixed: {error}"
+        yield Violation(where, message, help_text, rewrite)
 
 
 def _url_parameters(engine: Engine) -> Iterator[Violation]:

@@ -43,13 +43,15 @@ Options of factories and sessions themselves are SG104's."""
 - Removing an execution option that does nothing is *safe*. Where it is an engine's, and
   `connect_args` has no such key, it moves there, which is *unsafe*: it then takes effect.
 - *Absent* where what is to be changed is not written in the call itself, or where `connect_args`
-  has another value for it, or may have other server settings."""
+  has another value for it, may have other server settings, or has them in a dictionary that
+  others use."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
     )
     tokens = (b"create_async_engine", _OPTIONS)
     project_names = True
+    subject = Subject.MAKERS
     in_handler = True
     node_types = ("Call",)
 
@@ -300,7 +302,7 @@ engine = create_async_engine(url)
     )
 
     def subject_in(self, source: bytes) -> Subject | None:
-        return None if _OPTIONS in source else Subject.MAKERS
+        return None if _OPTIONS in source else self.subject
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

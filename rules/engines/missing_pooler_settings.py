@@ -32,7 +32,10 @@ as often as no settings do. From asyncpg 0.32 on `statement_cache_size=0` alone 
 
 With `pooler = "direct"` nothing is reported; where the pooler is not known, an engine with none of
 the settings is reported as not safe behind one. An engine on another driver, or whose settings
-cannot be followed, is no finding; anonymous names with a cache left on are SG205's.
+cannot be followed, is no finding; what listeners to `do_connect` set counts. Anonymous names with a
+cache left on are SG205's. One that is on asyncpg in one arm alone, as its URL or a setting that
+only asyncpg has tells, is a finding. Where it is not known whether the URL sets
+`prepared_statement_cache_size`, asyncpg's own cache tells.
 
 Other answers in circulation and their worth:
 
@@ -49,13 +52,13 @@ Other answers in circulation and their worth:
 - Removing the dialect's `do_ping` mends the pool's ping alone."""
     fix_safety = """\
 What is missing is added to `connect_args`: where it stands inline, in the dictionary that a name
-stands for if the engine alone uses it, unpacked into a new one otherwise.
+stands for if nothing else of the project uses it, tests included, or unpacked into a new one.
 
 - *Safe* where the pooler is configured or the URL tells of it, or some settings were given, and
   SQLAlchemy is known to be 2.0.10 or later, the first that knows `prepared_statement_name_func`.
 - *Unsafe* where either is not known.
 - *Absent* where `connect_args` comes with `**`, or an argument that the engine does not know; with
-  `async_creator`; and where SQLAlchemy is older."""
+  `async_creator`; where the engine may be another database's; and where SQLAlchemy is older."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
@@ -454,6 +457,20 @@ engine = create_async_engine(
 """,
             because="when a connection runs a second transaction",
         ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def settings_for(url):
+    if url.startswith("postgresql"):
+        return {"command_timeout": 60}
+    return {}
+
+def build(url):
+    return create_async_engine(url, connect_args=settings_for(url))
+""",
+            because="it may be another database's, which takes no such keys",
+        ),
     )
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
@@ -468,7 +485,7 @@ engine = create_async_engine(
         engine = engine_of(node, module)
         if engine is None or engine.needs_no_settings:
             return
-        if not (engine.is_on_asyncpg or engine.url.may_be_on_asyncpg):
+        if not engine.may_be_on_asyncpg:
             return
         if "creator" in engine.arguments.entries:
             return  # which connects by itself, so that `connect_args` is not looked at
@@ -488,7 +505,7 @@ engine = create_async_engine(
         advice = ("give the standard's settings in `connect_args`", *other_answers(engine))
         try:
             if not engine.is_on_asyncpg:
-                raise NotFixableError("its URL may be another database's, which takes no such keys")
+                raise NotFixableError("it may be another database's, which takes no such keys")
             yield Violation(node, said, "; ".join(advice), completion(engine, module))
         except NotFixableError as error:
             yield Violation(node, said, f"{'; '.join(advice)}; not fixed: {error}")

@@ -39,7 +39,8 @@ reported: a project that runs with such a setting is on Supavisor. `application_
 reported on Supavisor, though it always reads `Supavisor` there: no query depends on it."""
     fix_safety = """\
 Removing a setting of the driver from `server_settings` is *safe*: nothing could connect with it, or
-it was dropped. There is no fix for settings of the server: they belong to the role or the database
+it was dropped. It is *absent* where others than asyncpg's engines use the dictionary.
+There is no fix for settings of the server: they belong to the role or the database
 (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`)."""
     since = "0.1.0"
     references = (
@@ -131,6 +132,18 @@ other = create_async_engine(
     "postgresql+asyncpg://app@db/app",
     connect_args={"server_settings": {"options": settings.options}},
 )
+""",
+            config='pooler = "pgbouncer"',
+        ),
+        Valid(
+            """\
+from sqlalchemy.ext.asyncio import create_async_engine
+from app.config import settings
+
+connect_args = {"statement_cache_size": 0}
+if settings.pooler == "supavisor":
+    connect_args["server_settings"] = {"statement_cache_size": "0"}
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
 """,
             config='pooler = "pgbouncer"',
         ),
@@ -272,14 +285,15 @@ engine = create_async_engine(
         from session_guard.arguments import NotFixableError
         from session_guard.engine.connect_args import node_of, removal
         from session_guard.engine.facts import engine_of
-        from session_guard.standard import NOT_OF_THE_SERVER
+        from session_guard.standard import NOT_OF_THE_SERVER, SERVER_SETTINGS
 
         assert isinstance(node, Call)
         engine = engine_of(node, module)
         if engine is None or not engine.is_on_asyncpg:
             return
         settings = engine.server_settings
-        for key in sorted(settings.certain):
+        is_given = engine.connect_args.is_present(SERVER_SETTINGS)
+        for key in sorted(settings.certain) if is_given else ():
             said = _loss(engine, key)
             if said is None:
                 continue
@@ -294,7 +308,7 @@ engine = create_async_engine(
                 continue
             help_text = f"`{key}` is a setting of the driver: it belongs beside `server_settings`"
             try:
-                edits = removal(settings, key, module)
+                edits = removal(engine, settings, key, module)
             except NotFixableError as error:
                 yield Violation(where, said, f"{help_text}; not fixed: {error}")
             else:

@@ -38,8 +38,9 @@ class UnsafeStatementNames(Rule):
 A name function that cannot be followed is no finding."""
     fix_safety = """\
 The standard's settings are completed in `connect_args`, as for SG202, which is *safe*: anonymous
-names with both caches off were right wherever it was measured. *Absent* where `connect_args` comes
-with `**`."""
+names with both caches off were right wherever it was measured. A dictionary
+that others use as well is unpacked into a new one. *Absent* where `connect_args` comes with
+`**`."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",

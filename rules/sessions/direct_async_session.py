@@ -30,15 +30,18 @@ class, a `functools.partial`. Type annotations, `isinstance`, other libraries' c
 name and sessions on an engine known to be another database's (SQLite, MySQL) are no findings."""
     fix_safety = """\
 `async with AsyncSession(engine) as session:` becomes
-`async with get_background_session() as session:`.
+`async with get_background_session() as session:`. So does `session = AsyncSession(engine)` with
+the `try` whose `finally` closes it; an `except` that only rolls back and raises goes, any other
+stays in a `try` inside the block. On an `AsyncExitStack` the call alone changes. An endpoint and a
+request dependency get `get_session()` (see SG103).
 
 - *Safe* where the engine is the handler's, the class is the one that the handler's sessions have or
   a base of it, and the block only reads, or commits last on every way out; where it relied neither
   on autoflush nor on attributes that expire on commit; and where it swallows no error.
 - *Unsafe* where one of these is not so or could not be followed; the message says which.
 - *Absent* where the engine is another or is not known to be the handler's (name it in `engines`),
-  where the class differs, where the session is returned, stored or yielded, where it is not opened
-  by an `async with`, or where a comment stands inside the call."""
+  where the class differs, where the session is returned, stored, or yielded to whom is not known,
+  where it is closed in none of these forms, or where a comment would be lost."""
     since = "0.1.0"
     references = (
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
@@ -175,6 +178,225 @@ async def add(name):
 """,
             unsafe=True,
             because="it adds rows (line 8), and nothing commits that; the handler would",
+        ),
+        Invalid(
+            """\
+import logging
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def add(name):
+    session = AsyncSession(engine)
+    try:
+        session.add(Job(name=name))
+        await session.commit()
+    except Exception:
+        await session.rollback()
+        raise
+    finally:
+        await session.close()
+
+async def add_or_tell(name):
+    session = AsyncSession(engine)
+    try:
+        session.add(Job(name=name))
+        await session.commit()
+    except Exception as error:
+        logging.error("%s was not added: %s", name, error)
+        await session.rollback()
+        raise
+    finally:
+        await session.close()
+""",
+            fixed="""\
+import logging
+
+from app.db import get_background_session
+from app.models import Job
+
+async def add(name):
+    async with get_background_session() as session:
+        session.add(Job(name=name))
+
+async def add_or_tell(name):
+    async with get_background_session() as session:
+        try:
+            session.add(Job(name=name))
+            await session.commit()
+        except Exception as error:
+            logging.error("%s was not added: %s", name, error)
+            await session.rollback()
+            raise
+""",
+            count=2,
+        ),
+        Invalid(
+            """\
+from contextlib import AsyncExitStack
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import User
+
+async def first(name):
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(AsyncSession(engine))
+        return await session.get(User, name)
+""",
+            fixed="""\
+from contextlib import AsyncExitStack
+
+from app.db import get_background_session
+from app.models import User
+
+async def first(name):
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(get_background_session())
+        return await session.get(User, name)
+""",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def add(name):
+    session = AsyncSession(engine)
+    session.add(Job(name=name))
+    await session.close()
+""",
+            because="no `finally` closes the session, and it adds rows (line 8)",
+        ),
+        Invalid(
+            """\
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def add(name):
+    async with AsyncSession(engine) as session:
+        session.add(Job(name=name))
+        waiting = await session.scalar(select(func.count(Job.id)))
+        await session.commit()
+    return waiting
+""",
+            fixed="""\
+from sqlalchemy import func, select
+
+from app.db import get_background_session
+from app.models import Job
+
+async def add(name):
+    async with get_background_session() as session:
+        session.add(Job(name=name))
+        waiting = await session.scalar(select(func.count(Job.id)))
+        await session.commit()
+    return waiting
+""",
+            unsafe=True,
+            because="a query runs after a change without a `flush()` between (line 10)",
+        ),
+        Invalid(
+            """\
+import asyncio
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def wait_for(job_id):
+    async with AsyncSession(engine) as session:
+        while not (job := await session.get(Job, job_id)).done:
+            await session.commit()
+            await asyncio.sleep(1)
+        return job.result
+""",
+            fixed="""\
+import asyncio
+
+from app.db import get_background_session
+from app.models import Job
+
+async def wait_for(job_id):
+    async with get_background_session() as session:
+        while not (job := await session.get(Job, job_id)).done:
+            await session.commit()
+            await asyncio.sleep(1)
+        return job.result
+""",
+            unsafe=True,
+            because="it reads again after a commit, and would see old values (line 10)",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def add(name):
+    async with AsyncSession(engine, info={"tenant": name}) as session:
+        session.add(Job(name=name))
+        await session.commit()
+""",
+            fixed="""\
+from app.db import get_background_session
+from app.models import Job
+
+async def add(name):
+    async with get_background_session() as session:
+        session.add(Job(name=name))
+        await session.commit()
+""",
+            unsafe=True,
+            because="the handler's sessions do not have its `info`",
+        ),
+        Invalid(
+            """\
+import logging
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db import engine
+from app.models import Job
+
+async def add(names):
+    async with AsyncSession(engine) as session:
+        for name in names:
+            session.add(Job(name=name))
+            try:
+                await session.flush()
+            except Exception:
+                logging.warning("%s is there already", name)
+        await session.commit()
+""",
+            fixed="""\
+import logging
+
+from app.db import get_background_session
+from app.models import Job
+
+async def add(names):
+    async with get_background_session() as session:
+        for name in names:
+            session.add(Job(name=name))
+            try:
+                await session.flush()
+            except Exception:
+                logging.warning("%s is there already", name)
+        await session.commit()
+""",
+            unsafe=True,
+            because="an `except` catches errors of the session and goes on (line 14)",
         ),
         Invalid(
             """\

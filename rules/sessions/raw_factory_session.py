@@ -15,6 +15,37 @@ if TYPE_CHECKING:
     from session_guard.rule import Violation
 
 
+_WITH_GET_SESSION = """\
+import logging
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+engine = create_async_engine("postgresql+asyncpg://db")
+background_task_session_factory = async_sessionmaker(
+    engine, expire_on_commit=False, autoflush=False
+)
+
+
+@asynccontextmanager
+async def get_background_session():
+    async with background_task_session_factory() as session:
+        try:
+            yield session
+            await session.commit()
+        except BaseException as error:
+            await session.rollback()
+            logging.error("rolled back: %s", type(error).__name__)
+            raise
+
+
+@asynccontextmanager
+async def get_session():
+    async with get_background_session() as session:
+        yield session
+"""
+
+
 class RawFactorySession(Rule):
     code = "SG103"
     name = "raw-factory-session"
@@ -26,11 +57,19 @@ loses the work without a word, and who catches an error goes on in a transaction
 `get_background_session()` does all of it in one place."""
     fix_safety = """\
 `async with SessionLocal() as session:` and `async with SessionLocal.begin() as session:` become
-`async with get_background_session() as session:`.
+`async with get_background_session() as session:`, and so do `session = SessionLocal()` with the
+`try` whose `finally` closes it, and a session on an `AsyncExitStack`. In an endpoint, and in a
+generator that the project's `Depends(...)` or `Provide(...)` names, it is `get_session()`.
 
 As for SG101: *safe* where the factory is bound to the handler's engine and the block is known to
 behave the same; *unsafe* where it is not known to; *absent* where the engine is another or unknown,
-the class differs, or the session is not opened by an `async with`."""
+the class differs, or the session is opened and closed in another form.
+
+A request dependency is *safe* where it commits behind its `yield` and its sessions have the
+handler's options; else what endpoints leave uncommitted would be committed: *unsafe*. FastAPI runs
+what stands behind a `yield`, the handler's commit with it, after the response was sent: a commit
+that fails there is a success for the client. Commit in the endpoint, or end the dependency before
+the response with `Depends(..., scope="function")`, which makes it a 500."""
     since = "0.1.0"
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
     tokens = (b"sessionmaker", b"async_scoped_session")
@@ -165,6 +204,34 @@ async def job():
         Invalid(
             """\
 from app.db import background_task_session_factory
+from app.models import User
+
+async def rename(user_id: int, name: str) -> None:
+    db = background_task_session_factory()
+    try:
+        user = await db.get(User, user_id)
+        if user is None:
+            return
+        user.name = name
+        await db.commit()
+    finally:
+        await db.close()
+""",
+            fixed="""\
+from app.db import get_background_session
+from app.models import User
+
+async def rename(user_id: int, name: str) -> None:
+    async with get_background_session() as db:
+        user = await db.get(User, user_id)
+        if user is None:
+            return
+        user.name = name
+""",
+        ),
+        Invalid(
+            """\
+from app.db import background_task_session_factory
 
 async def job():
     session = background_task_session_factory()
@@ -181,6 +248,69 @@ async def get_db():
         yield session
 """,
             because="a request dependency uses `get_session()`",
+        ),
+        Invalid(
+            """\
+from fastapi import Depends
+
+from app.db import background_task_session_factory
+
+async def get_db():
+    async with background_task_session_factory() as session:
+        try:
+            yield session
+            await session.commit()
+        except Exception:
+            await session.rollback()
+            raise
+        finally:
+            await session.close()
+
+async def list_users(db=Depends(get_db)):
+    return []
+""",
+            fixed="""\
+from fastapi import Depends
+
+from app.db import get_session
+
+async def get_db():
+    async with get_session() as session:
+        yield session
+
+async def list_users(db=Depends(get_db)):
+    return []
+""",
+            handler=_WITH_GET_SESSION,
+        ),
+        Invalid(
+            """\
+from fastapi import Depends
+
+from app.db import background_task_session_factory
+
+async def get_db():
+    async with background_task_session_factory() as session:
+        yield session
+
+async def list_users(db=Depends(get_db)):
+    return []
+""",
+            fixed="""\
+from fastapi import Depends
+
+from app.db import get_session
+
+async def get_db():
+    async with get_session() as session:
+        yield session
+
+async def list_users(db=Depends(get_db)):
+    return []
+""",
+            unsafe=True,
+            because="who gets the session may leave changes (line 7), and nothing commits that",
+            handler=_WITH_GET_SESSION,
         ),
     )
 

@@ -37,9 +37,11 @@ The line is removed.
 
 - *Safe* for a `commit()` that is the last statement on a way out, where nothing or a plain name or
   constant is returned behind it; for a `close()` right behind such a `commit()`; and for a
-  `rollback()` with nothing but the `raise` and what awaits nothing behind it.
-- *Unsafe* for a `close()` that nothing was committed before, where a call is returned, or where the
-  `with` enters something else behind the session.
+  `rollback()` with nothing but the `raise` and what awaits nothing behind it, in a `finally` too:
+  until the handler rolls back, the transaction keeps its locks.
+- *Unsafe* for a `close()` that nothing was committed before, where a call is returned, where
+  something is awaited between the `rollback()` and the end of the block, or where the `with` enters
+  something else behind the session.
 - *Absent* where nothing would be left of the block, and where a comment stands at the line."""
     since = "0.1.0"
     references = (

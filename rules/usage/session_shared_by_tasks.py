@@ -34,10 +34,10 @@ Coroutines are followed into the project's functions, closures, lambdas and meth
 (`self.session`), and into the objects that classes and functions make of a session.
 
 One coroutine alone may use the session, whatever runs beside it. A function that uses it under a
-lock is no finding, nor one that only calls `add()`, which does not talk to the database. A task
-that is returned, or kept in an attribute or by the caller, may be waited for there. One that closes
-the session itself has taken it over, unless its block, its function or its dependency surely closes
-it too."""
+lock, or a semaphore that lets one in, is no finding, nor one that only calls `add()`, which does
+not talk to the database. A task that is returned, or kept in an attribute or by the caller, may be
+waited for there. One that closes the session itself has taken it over, unless its block, its
+function or its dependency surely closes it too."""
     fix_safety = """\
 There is no fix: either the tasks open a session each (`async with get_background_session()` inside
 the coroutine, which is another transaction), or the queries run one after the other. Only the

@@ -28,7 +28,8 @@ the error came between two writes, the first half is committed.
 
 Found is an `except` (or `contextlib.suppress`) that catches `Exception`, `SQLAlchemyError` or
 another error of the database round an awaited use of the session, and neither raises nor rolls
-back. It is right to
+back; and a `finally` with a `return`, a `break` or a `continue`, which ends any error. It is right
+to
 
 - catch it outside the block, where the handler has rolled back;
 - wrap each step that may fail in `async with session.begin_nested():`, and catch round that;
@@ -48,7 +49,7 @@ handler does not commit there are none at all."""
         "https://docs.sqlalchemy.org/en/20/orm/session_transaction.html#using-savepoint",
     )
     needs_handler = True
-    tokens = (b"except", b"suppress")
+    tokens = (b"except", b"finally", b"suppress")
     subject = Subject.HANDLER
     node_types = ("With",)
 

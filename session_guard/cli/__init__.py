@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
 _RECURSION_LIMIT = 5000
-_COMMANDS = ("check", "doctor", "fix", "rule")
+_COMMANDS = ("check", "doctor", "fix", "init", "rule")
 
 
 class _Commands(click.Group):

@@ -27,9 +27,10 @@ def settings_given(engine: Engine) -> list[str]:
     if engine.names not in (Names.DEFAULT, None):
         given.append("`connection_class`" if engine.is_named_by_class else f"`{NAME_FUNC}`")
     for key in (DRIVER_CACHE, DIALECT_CACHE):
-        if engine.is_off(key):
+        is_off = engine.is_off(key)
+        if is_off:
             given.append(f"`{key}=0`")
-        elif key in engine.connect_args.entries:
+        elif is_off is False and key in engine.connect_args.entries:
             given.append(f"`{key}` other than 0")
     return given
 
@@ -138,12 +139,13 @@ def verdict(engine: Engine) -> str | None:
     """Return what is wrong with an engine's settings, or None where nothing is known to be."""
     names = engine.names
     driver_off, dialect_off = engine.is_off(DRIVER_CACHE), engine.is_off(DIALECT_CACHE)
-    if names is None or driver_off is None or dialect_off is None:
+    # With asyncpg's own cache on, nothing that SQLAlchemy's may be set to is right.
+    if names is None or driver_off is None or (driver_off and dialect_off is None):
         return None
     value = standard.worth(
         names,
         driver_off=driver_off,
-        dialect_off=dialect_off,
+        dialect_off=dialect_off is True,
         versions=engine.versions,
         keeps_connections=engine.keeps_connections,
     )
@@ -152,12 +154,15 @@ def verdict(engine: Engine) -> str | None:
     given = settings_given(engine)
     if given:
         return f"{' with '.join(given)} alone {value.verdict}{behind(engine)}"
+    has = "has none of a pooler's settings"
+    if dialect_off is None:
+        has = "leaves asyncpg's statement cache on"
     if engine.pooler == "auto":
         return (
-            "this engine has none of a pooler's settings: not safe behind a transaction pooler; "
+            f"this engine {has}: not safe behind a transaction pooler; "
             'set `pooler = "direct"` if there is none'
         )
-    return f"this engine has none of a pooler's settings and {value.verdict}{behind(engine)}"
+    return f"this engine {has} and {value.verdict}{behind(engine)}"
 
 
 def behind(engine: Engine) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import libcst as cst
 
 from session_guard.arguments import NotFixableError, argument, keyword
+from session_guard.engine.users import ensure_own
 from session_guard.imports import has_comment, is_removable
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import Dictionary, Literal
@@ -119,12 +120,13 @@ def _value_of(node: cst.CSTNode | None, module: Module) -> cst.BaseExpression | 
 # -- taking keys out ------------------------------------------------------------------------------
 
 
-def removal(contents: Contents, key: str, module: Module) -> Replacements:
-    """Return the edits that take a key out of where it is set.
+def removal(engine: Engine, contents: Contents, key: str, module: Module) -> Replacements:
+    """Return the edits that take a key out of where it is set, for an engine that it fails.
 
     Raises NotFixableError.
     """
     node = _setter(contents, key, module)
+    ensure_own(engine, node, module, alone=False)
     call = module.parent(node)
     if isinstance(node, cst.DictElement):
         return ((node, None),)
@@ -161,14 +163,15 @@ def _line_that_sets(node: cst.CSTNode, module: Module) -> cst.SimpleStatementLin
     return line
 
 
-def renamed(contents: Contents, key: str, new: str, module: Module) -> Replacements:
-    """Return the edits that give a key another name.
+def renamed(engine: Engine, contents: Contents, key: str, new: str, module: Module) -> Replacements:
+    """Return the edits that give a key another name, for an engine that it fails.
 
     Raises NotFixableError.
     """
     if not contents.is_absent(new):
         raise NotFixableError(f"`{new}` is there as well, or may be")
     node = _setter(contents, key, module)
+    ensure_own(engine, node, module, alone=False)
     if isinstance(node, cst.Arg):
         return ((node, _bare(node).with_changes(keyword=cst.Name(new))),)
     name = _name_of(node)
@@ -180,18 +183,30 @@ def renamed(contents: Contents, key: str, new: str, module: Module) -> Replaceme
     return ((name, literal),)
 
 
-def number_without_quotes(node: cst.CSTNode | None, module: Module) -> Replacements | None:
-    """Return the edits that turn the string that an item has into the number in it."""
+def number_without_quotes(
+    engine: Engine, node: cst.CSTNode | None, module: Module
+) -> Replacements | None:
+    """Return the edits that turn the string that an item has into the number in it.
+
+    Raises NotFixableError where others use it.
+    """
     value = _value_of(node, module)
     if isinstance(value, cst.SimpleString) and str(value.evaluated_value).isdecimal():
+        ensure_own(engine, value, module, alone=False)
         return ((value, cst.Integer(str(int(value.evaluated_value)))),)
     return None
 
 
-def number_in_quotes(node: cst.CSTNode | None, module: Module) -> Replacements | None:
-    """Return the edits that turn the number that an item has into a string."""
+def number_in_quotes(
+    engine: Engine, node: cst.CSTNode | None, module: Module
+) -> Replacements | None:
+    """Return the edits that turn the number that an item has into a string.
+
+    Raises NotFixableError where others use it.
+    """
     value = _value_of(node, module)
     if isinstance(value, (cst.Integer, cst.Float)):
+        ensure_own(engine, value, module, alone=False)
         return ((value, cst.SimpleString(f'"{value.value}"')),)
     return None
 
@@ -207,6 +222,8 @@ def setting(engine: Engine, module: Module, wanted: Mapping[str, str]) -> Replac
 
     Raises NotFixableError.
     """
+    for key in sorted(engine.set_by_listeners & wanted.keys()):
+        raise NotFixableError(f"a listener to `do_connect` sets `{key}` when it connects")
     items = {key: cst.parse_expression(code) for key, code in wanted.items()}
     given = _given(engine)
     own = _own_display(engine, given.value, module) if given is not None else None
@@ -338,7 +355,13 @@ def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> C
         or (isinstance(use, cst.Arg) and (use.value is given or _is_keyword(use, given.value)))
         for use in uses
     )
-    return node if own else None
+    try:
+        if node is None or not own:
+            return None
+        ensure_own(engine, node, module)
+    except NotFixableError:
+        return None
+    return node
 
 
 def _is_keyword(use: cst.Arg, name: str) -> bool:
@@ -380,6 +403,7 @@ def _merged(engine: Engine, value: cst.BaseExpression, module: Module) -> Replac
         or not isinstance(value, cst.Dict)
     ):
         raise NotFixableError(_HAS_SETTINGS)
+    ensure_own(engine, there, module)
     added: list[tuple[cst.CSTNode, Appended]] = []
     for setting in value.elements:
         name = _text(setting.key) if isinstance(setting, cst.DictElement) else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from session_guard import standard, versions
+from session_guard.engine import listeners
 from session_guard.engine.statement_names import names_of, names_of_connections
 from session_guard.names import database_url, databases, dictionaries, openings, values
 from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
@@ -78,8 +79,25 @@ class Engine:
 
     @cached_property
     def connect_args(self) -> Contents:
-        """What is in `connect_args`."""
-        return Contents(is_open=True) if self.is_from_config else self._dictionary("connect_args")
+        """What it connects with: what is in `connect_args`, and what listeners make of it."""
+        if self.is_from_config:
+            return Contents(is_open=True)
+        found = Contents()
+        found.merge([self._given_connect_args], None, is_certain=True)
+        home = self.result.home
+        others = [other for other in self.project.listening if other.path != home.path]
+        listeners.apply(found, self.result, (home, *others))
+        return found
+
+    @cached_property
+    def _given_connect_args(self) -> Contents:
+        return self._dictionary("connect_args")
+
+    @cached_property
+    def set_by_listeners(self) -> frozenset[str]:
+        """The keys of `connect_args` that listeners have the last word on."""
+        given, found = self._given_connect_args.entries, self.connect_args.entries
+        return frozenset(key for key, entries in found.items() if entries != given.get(key))
 
     def _dictionary(self, name: str) -> Contents:
         """Return what is in the dictionary that an argument is; nothing where it is not given."""
@@ -138,6 +156,14 @@ class Engine:
         if any(driver in self.text for driver in _OTHER_ASYNC_DRIVERS):
             return False
         return "+asyncpg" in self.text or self.versions.only_driver_is_asyncpg
+
+    @cached_property
+    def may_be_on_asyncpg(self) -> bool:
+        """Whether it is, or one of several that it may be is: by the URL, or by what it sets."""
+        if self.is_on_asyncpg or self.url.may_be_on_asyncpg:
+            return True
+        is_told = self.url.scheme is not None or self.is_another_database
+        return not is_told and bool(self.connect_args.entries.keys() & standard.CONNECTS_BY_ASYNCPG)
 
     @cached_property
     def versions(self) -> Versions:

@@ -122,7 +122,9 @@ class LambdaExpr:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Star:
-    """`*items` in a call or a display."""
+    """`*value` in a call or a display."""
+
+    value: Expr
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,6 +177,10 @@ Expr = (
 
 _OTHER_DATABASES = re.compile(r"sqlite|mysql|mariadb|mssql|oracle|duckdb", re.IGNORECASE)
 _POSTGRESQL = re.compile(r"postgres|asyncpg|pgsql", re.IGNORECASE)
+
+
+_DOTTED = re.compile(r"[^\W\d][\w.]*")
+_NAMES_AND_ATTRIBUTES = re.compile(r"[\w.\s]+|[\w.\s]+[!=]=\s*[\"'\w.]+")
 
 
 def mentions_another_database(text: str) -> bool:
@@ -363,6 +369,8 @@ class Scope:
     """Of a module's scope alone: the dotted names that are assigned to, but for a receiver's."""
     elsewhere: set[tuple[int, int]] = field(default_factory=set)
     """Of a module's scope alone: the arms of branches that are for another database."""
+    tests: dict[int, str] = field(default_factory=dict)
+    """Of a module's scope alone: the tests of its `if` statements as they are written."""
     state: dict[str, list[tuple[Expr, Place]]] = field(default_factory=dict)
     """Of a module's scope alone: what it assigns to attributes of `app.state` and its like."""
     stores: list[Store] = field(default_factory=list)
@@ -451,6 +459,45 @@ def _reaching(bindings: list[Binding], at: Place) -> list[Binding]:
         if binding.place.branches == at.branches[: len(binding.place.branches)]:
             break
     return reaching
+
+
+def excludes(one: Place, other: Place) -> bool:
+    """Return whether two `if` with the same test keep a run from passing through both places.
+
+    The test must be of names and attributes alone, and nothing may set one of them in between.
+    """
+    tests = one.scope.module.tests
+    return one.scope is other.scope and any(
+        arm != other_arm
+        and tests.get(statement, "") == tests.get(other_statement)
+        and _is_settled(tests[statement], *sorted((one, other), key=lambda place: place.order))
+        for statement, arm in one.branches
+        for other_statement, other_arm in other.branches
+        if statement != other_statement
+    )
+
+
+def _is_settled(test: str, begin: Place, end: Place) -> bool:
+    """Return whether a test of names and attributes comes out the same at two places."""
+    if _NAMES_AND_ATTRIBUTES.fullmatch(test) is None:
+        return False
+    scope = begin.scope
+    owner = scope.parent.attributes if scope.receiver is not None and scope.parent else {}
+    for parts in (tuple(dotted.split(".")) for dotted in _DOTTED.findall(test)):
+        changes = [binding.place for binding in scope.bindings.get(parts[0], ())]
+        if parts[0] == scope.receiver and len(parts) > 1:
+            changes += [binding.place for binding in owner.get(parts[1], ())]
+        for assigned, ways in scope.module.assigned_attributes.items():
+            changes += [way.place for way in ways if assigned == parts[: len(assigned)]]
+        # A method may set what it likes.
+        changes += [
+            place
+            for call, place in scope.module.calls
+            if isinstance(call.function, Ref) and call.function.parts[:-1] == parts[:1]
+        ]
+        if any(p.scope is scope and begin.order <= p.order < end.order for p in changes):
+            return False
+    return True
 
 
 def _in_one_loop(one: Branches, other: Branches) -> bool:

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING
 from session_guard.names import dictionaries
 from session_guard.names.bindings import (
     Attribute,
+    Await,
     Call,
+    Class,
     Constant,
     Either,
+    Function,
+    Item,
+    Opaque,
     Ref,
     class_of_receiver,
+    excludes,
     lookup,
+    unpacked,
 )
 from session_guard.names.values import (
     Beginning,
@@ -27,7 +34,7 @@ from session_guard.names.values import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from session_guard.names.bindings import Expr
     from session_guard.names.values import Value
@@ -89,7 +96,7 @@ UNREAD = DatabaseUrl()
 
 def read(url: Located, depth: int = 0) -> DatabaseUrl:
     """Return what can be read of the URL that an expression stands for."""
-    found = [_of_value(value, depth) for value in _chosen(url.values())]
+    found = [_of_value(value, depth) for value in _chosen(_values(url))]
     default = _default_of(url)
     if default is not None:
         found = [item for item in found if item != UNREAD] + [default]
@@ -97,6 +104,8 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
         replaced = _of_expression(url, depth) or _passed_on(url)
         if replaced is not None:
             return replaced
+    if all(item == UNREAD for item in found):
+        return _with_driver(url, depth) or UNREAD
     if len(found) == 1:
         return found[0]
     schemes = {item.scheme for item in found}
@@ -109,6 +118,16 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
         may_be_on_asyncpg=may_be,
         may_have_more=any(i.may_have_more for i in found) or any(q != common for q in queries),
     )
+
+
+def _values(url: Located) -> tuple[Value, ...]:
+    """Return what a URL may be, but for what the other arm of a test that comes twice gives it."""
+    expr = url.expr
+    if isinstance(expr, Ref) and len(expr.parts) == 1:
+        bound = [binding.place for binding in lookup(expr.parts[0], url.place) or ()]
+        if any(excludes(place, url.place) for place in bound):
+            return tuple(value for origin in _bound(url) for value in origin.values())
+    return url.values()
 
 
 def _of_value(value: Value, depth: int) -> DatabaseUrl:
@@ -231,7 +250,9 @@ def _changed(url: DatabaseUrl, method: str, value: Result) -> DatabaseUrl:
     return url
 
 
-def _with_parts(url: DatabaseUrl, given: Mapping[str, Expr], value: Result) -> DatabaseUrl:
+def _with_parts(
+    url: DatabaseUrl, given: Mapping[str, Expr], value: Result | Located
+) -> DatabaseUrl:
     """Return a URL with those of its parts that a call gives by name."""
 
     def literal(name: str) -> object:
@@ -288,6 +309,46 @@ def _of_expression(url: Located, depth: int) -> DatabaseUrl | None:
                 if replaced is not None:
                     return replaced
     return _replaced(expr) if isinstance(expr, Call) else None
+
+
+def _with_driver(url: Located, depth: int) -> DatabaseUrl | None:
+    """Follow a URL of which nothing is known to `….set(drivername="postgresql+asyncpg")`."""
+    match url.expr:
+        case Call(function=Attribute(name="set") | Ref(parts=(*_, "set"))) as call:
+            driver = call.keyword("drivername")
+            if isinstance(driver, Constant) and driver.value == "postgresql+asyncpg":
+                given = {key: item for key, item in call.keywords if key is not None}
+                return _with_parts(UNREAD, given, url)
+    origins = [*_bound(url), *_returned(url)] if depth < _DEEPEST else []
+    found = [_with_driver(origin, depth + 1) for origin in origins]
+    if len(found) == 1:
+        return found[0]
+    may_be = any(item is not None for item in found)
+    return DatabaseUrl(may_be_on_asyncpg=True) if may_be else None
+
+
+def _bound(url: Located) -> Iterator[Located]:
+    """Yield what a name may be bound to where it is used."""
+    name = url.expr.parts[0] if isinstance(url.expr, Ref) and len(url.expr.parts) == 1 else None
+    for binding in (lookup(name, url.place) or ()) if name is not None else ():
+        value = binding.value
+        if value is None or isinstance(value, (Class, Function)):
+            yield Located(Opaque(), binding.place, url.home)
+        elif not excludes(binding.place, url.place):
+            yield Located(value, binding.place, url.home)
+
+
+def _returned(url: Located) -> Iterator[Located]:
+    """Yield what the function of a call returns, or an item of the tuple that it returns."""
+    item = url.expr if isinstance(url.expr, Item) else None
+    call = item.value if item is not None else url.expr
+    call = call.value if isinstance(call, Await) else call
+    for function in url.home.evaluate(call.function, url.place) if isinstance(call, Call) else ():
+        if not isinstance(function, LocalFunction):
+            continue
+        for returned, at in function.definition.returns:
+            expr = unpacked(returned, item.count)[item.index] if item is not None else returned
+            yield Located(expr, at, function.home)
 
 
 def _passed_on(url: Located) -> DatabaseUrl | None:

@@ -5,28 +5,54 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import database_url
-from session_guard.names.bindings import Call, tells_of_another_database
+from session_guard.names.bindings import Call, Ref, lookup, tells_of_another_database
 from session_guard.names.openings import is_engine
-from session_guard.names.values import External, Literal, LocalFunction, Located, Result
+from session_guard.names.values import External, Literal, LocalFunction, Located, Result, Step
 
 if TYPE_CHECKING:
     from session_guard.names.bindings import Place
     from session_guard.names.database_url import DatabaseUrl
 
+_DEEPEST = 6
 _CREATORS = ("async_creator", "creator")
 _OTHER_DRIVERS = ("aiosqlite.", "sqlite3.", "asyncmy.", "aiomysql.", "aioodbc.", "oracledb.")
 
 
-def is_on_another_database(bind: Located | None) -> bool:
+def is_on_another_database(bind: Located | None, depth: int = 0) -> bool:
     """Return whether every engine that `bind` may stand for is known not to be PostgreSQL's."""
-    if bind is None:
+    if bind is None or depth > _DEEPEST:
         return False
     if is_for_another_database(bind.place):
         return True
+    given = _given(bind)
+    if given:
+        return all(is_on_another_database(argument, depth + 1) for argument in given)
     found = [value for value in bind.values() if value != Literal(None)]
     return bool(found) and all(
         isinstance(value, Result) and is_engine(value) and is_other_engine(value) for value in found
     )
+
+
+def _given(bind: Located) -> list[Located]:
+    """Return what each call gives for a parameter, where its own module alone calls the function.
+
+    What is not known of a call is the parameter itself.
+    """
+    expr, home = bind.expr, bind.home
+    if bind.through or not isinstance(expr, Ref) or len(expr.parts) != 1:
+        return []
+    bindings = lookup(expr.parts[0], bind.place) or []
+    function = bindings[0].place.scope.function if len(bindings) == 1 else None
+    if function is None or bindings[0].kind != "parameter":
+        return []
+    if function.decorators or home.elsewhere.is_mentioned(function.name, home.path):
+        return []
+    return [
+        Located(expr, bind.place, home, (Step(call, place, home, value),)).as_given()
+        for call, place in home.scope.calls
+        for value in home.evaluate(call.function, place)
+        if isinstance(value, LocalFunction) and value.definition is function
+    ]
 
 
 def is_other_engine(engine: Result) -> bool:

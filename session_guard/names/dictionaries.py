@@ -9,8 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Call, Constant, Display, Ref, Sequence, Store, lookup
-from session_guard.names.values import Dictionary, External, Literal, Located
+from session_guard.names.bindings import (
+    Call,
+    Constant,
+    Display,
+    Ref,
+    Sequence,
+    Store,
+    end_of,
+    lookup,
+)
+from session_guard.names.values import Dictionary, External, Literal, LocalFunction, Located
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -144,6 +153,13 @@ def keywords(call: Call, place: Place, home: Namespace) -> Contents:
     return of_display(Display(items, call.node), place, home)
 
 
+def apply_function(result: Contents, function: LocalFunction, name: str) -> None:
+    """Apply to a dictionary what a function does to it, which is given it as `name`."""
+    given = Dictionary(Display((), None), function.definition.place, function.home)
+    at = end_of(function.definition.scope)
+    _follow_name(result, given, name, at, function.home, 0)
+
+
 def is_list(entries: Iterable[Entry]) -> bool:
     """Return whether each of some entries is known to be a list or a tuple."""
     found = [_is_list(entry.value) for entry in entries]
@@ -252,8 +268,7 @@ def _apply(
         return
     function = event.function
     if not isinstance(function, Ref) or function.parts[:-1] != (name,):
-        callees = home.evaluate(function, place)
-        if not all(isinstance(f, External) and f.dotted in _READING_FUNCTIONS for f in callees):
+        if not _only_reads(event, name, place, home):
             result.disturb(event.node)
         return
     method = function.parts[-1]
@@ -277,6 +292,55 @@ def _apply(
                 result.certain.add(key)
     elif method not in _READING_METHODS:
         result.disturb(event.node)
+
+
+def _only_reads(call: Call, name: str, place: Place, home: Namespace, depth: int = 0) -> bool:
+    """Return whether what a call is given as `name` is known to stay as it is."""
+    return depth < _DEEPEST and all(
+        (isinstance(function, External) and function.dotted in _READING_FUNCTIONS)
+        or (isinstance(function, LocalFunction) and _leaves_alone(function, call, name, depth))
+        for function in home.evaluate(call.function, place)
+    )
+
+
+def _leaves_alone(function: LocalFunction, call: Call, name: str, depth: int) -> bool:
+    """Return whether a known function reads and copies the dictionary `name` that it is given."""
+    definition, home, scope = function.definition, function.home, function.definition.scope
+    given = dict(zip(definition.given_by_position, call.arguments, strict=False))
+    given |= {key: value for key, value in call.keywords if key is not None}
+    own = [key for key, value in given.items() if isinstance(value, Ref) and value.parts == (name,)]
+    if call.unpacks or len(own) != 1 or len(scope.bindings.get(own[0], ())) != 1:
+        return False
+    [parameter] = own
+
+    def is_it(expr: Expr | None, place: Place) -> bool:
+        return (
+            isinstance(expr, Ref)
+            and expr.parts[0] == parameter
+            and lookup(parameter, place) == scope.bindings[parameter]
+        )
+
+    def is_read(inner: Call, place: Place) -> bool:
+        if isinstance(inner.function, Ref) and is_it(inner.function, place):
+            return inner.function.parts[-1] in _READING_METHODS
+        return _only_reads(inner, parameter, place, home, depth + 1)
+
+    # Under another name it may be changed as well, or handed on.
+    attributes = scope.parent.attributes if scope.parent is not None else {}
+    named = [
+        (binding.value, binding.place)
+        for bound in (*scope.bindings.values(), *attributes.values())
+        for binding in bound
+        if isinstance(binding.value, Ref)
+    ]
+    return not (
+        any(is_it(store.owner, store.place) for store in home.scope.stores)
+        or any(is_it(expr, place) for expr, place in (*named, *definition.returns))
+    ) and all(
+        is_read(inner, place)
+        for inner, place in home.scope.calls
+        if _concerns(inner, parameter) and is_it(Ref((parameter,)), place)
+    )
 
 
 def _is_changed_as_attribute(name: str, homes: Iterable[Namespace]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -29,6 +30,7 @@ from session_guard.names.bindings import (
     Ref,
     Scope,
     Sequence,
+    Star,
     Subscript,
     TextBeginning,
     end_of,
@@ -45,6 +47,7 @@ from session_guard.names.values import (
     Literal,
     LocalClass,
     LocalFunction,
+    Located,
     Method,
     Namespace,
     Partial,
@@ -92,6 +95,8 @@ _ANNOTATED = frozenset(
     {"typing.Annotated", "typing_extensions.Annotated", "typing.ClassVar", "typing.Final"}
 )
 _UNIONS = frozenset({"typing.Optional", "typing.Union"})
+_TYPE_VARIABLES = frozenset({"typing.TypeVar", "typing_extensions.TypeVar"})
+_CLASS_TYPES = frozenset({"type", "typing.Type"})
 _TRANSPARENT_DECORATORS = frozenset(
     {"functools.lru_cache", "functools.cache", "staticmethod", "classmethod"}
 )
@@ -100,8 +105,10 @@ _MADE_BY_PARTIAL = frozenset(
     {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
 )
 # `Depends` and its kin of FastAPI and of those that took it over.
-_INJECTING = frozenset({"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies"})
-_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends"})
+_INJECTING = frozenset(
+    {"fastapi", "fast_depends", "faststream", "taskiq", "taskiq_dependencies", "litestar"}
+)
+_DEPENDS = frozenset({"Depends", "Security", "TaskiqDepends", "Provide"})
 _DATABASE_LIBRARIES = ("sqlalchemy.", "sqlmodel.")
 _DEEPEST = 40
 _MOST_NAMES = 12
@@ -218,6 +225,10 @@ class Evaluation:
         values: list[Value] = []
         for value in _distinct(found):
             match value:
+                case External(dotted) if dotted in _CLASS_TYPES:
+                    values.append(
+                        Result(value, Call(expr.value, expr.items, (), expr), place, home)
+                    )
                 case External() | LocalClass():  # `AsyncSession[...]` is the class
                     values.append(value)
                 case Dictionary():
@@ -353,8 +364,12 @@ class Evaluation:
         return _named(_distinct(values), ref.parts, place, home)
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
-        for of, value, place in home.in_state(name):
-            yield from self.once(value, of, functools.partial(self.expr, value, place, of))
+        for located in home.elsewhere.in_state(name):
+            yield from self._located(located)
+
+    def _located(self, located: Located) -> tuple[Value, ...]:
+        expr, place, home = located.expr, located.place, located.home
+        return self.once(expr, home, lambda: self.expr(expr, place, home))
 
     def _bound(self, binding: Binding, home: Namespace) -> tuple[Value, ...]:
         value = binding.value
@@ -449,9 +464,81 @@ class Evaluation:
         found = home.find_module(module)
         if found is None or found[1]:
             return (UNKNOWN,)  # a module outside the project may have any name
-        if not _exports_by_star(found[0], name):
+        if not self._exports(found[0], name):
             return ()
         return self._member(found[0], name) or ()
+
+    def _exports(self, module: Namespace, name: str) -> bool:
+        """Return whether `import *` brings a name of a module along."""
+        listed = self._listed(module)
+        if name in listed:
+            return True
+        if listed and None not in listed:
+            return False
+        return not name.startswith("_") and (
+            name in module.scope.bindings or bool(module.scope.star_imports)
+        )
+
+    def _listed(self, module: Namespace) -> frozenset[str | None]:
+        """Return the names in a module's `__all__`; None where there may be others.
+
+        Nothing where it has none.
+        """
+        if "__all__" not in module.scope.bindings:
+            return frozenset()
+        found = self.once(("__all__", module), module, lambda: (Literal(self._in_all(module)),))
+        return next(
+            (v.value for v in found if isinstance(v, Literal) and isinstance(v.value, frozenset)),
+            frozenset({None}),  # while it is being found out
+        )
+
+    def _in_all(self, module: Namespace) -> frozenset[str | None]:
+        names = set(self._names(Ref(("__all__",)), end_of(module.scope), module, frozenset()))
+        for call, place in module.scope.calls:
+            match call:
+                case Call(function=Ref(("__all__", "append")), arguments=(item,)):
+                    names.update(self._names(Sequence((item,)), place, module, frozenset()))
+                case Call(function=Ref(("__all__", "extend")), arguments=(items,)):
+                    names.update(self._names(items, place, module, frozenset()))
+        return frozenset(names)
+
+    def _names(
+        self, expr: Expr, place: Place, home: Namespace, seen: frozenset[Binding]
+    ) -> Iterator[str | None]:
+        """Yield the strings in a list or a tuple; None where there may be others."""
+        match expr:
+            case Ref(("__all__",)):
+                for binding in lookup("__all__", place) or ():
+                    if binding in seen or isinstance(binding.value, (Function, Class, NoneType)):
+                        yield None
+                    else:
+                        yield from self._names(binding.value, binding.place, home, seen | {binding})
+            case Ref((*owner, "__all__")):
+                for value in self.expr(Ref(tuple(owner)), place, home):
+                    dotted = value.dotted if isinstance(value, External) else ""
+                    found = home.find_module(dotted)
+                    known = self._listed(found[0]) if found is not None and not found[1] else None
+                    yield from known or (None,)
+            case Opaque(pieces) if pieces:  # of `a + b`
+                for piece in pieces:
+                    yield from (
+                        (None,) if isinstance(piece, str) else self._names(piece, place, home, seen)
+                    )
+            case Sequence(items):
+                for item in items:
+                    match item:
+                        case Constant(str(name)):
+                            yield name
+                        case Star(value=starred):
+                            yield from self._names(starred, place, home, seen)
+                        case _:
+                            yield None
+            case _:
+                for value in self.expr(expr, place, home):
+                    if isinstance(value, Items):
+                        yield from self._names(value.sequence, value.place, value.home, seen)
+                    else:
+                        yield None
 
     def _hidden_by_star(
         self, name: str, bindings: list[Binding], place: Place, home: Namespace
@@ -525,34 +612,86 @@ class Evaluation:
         found = self.once(key, owner.home, lambda: self._class_member(owner, name))
         return found or (UNKNOWN,)
 
-    def _class_member(self, owner: LocalClass, name: str) -> tuple[Value, ...]:
-        scope = owner.definition.scope
-        values: list[Value] = []
-        for binding in scope.bindings.get(name, ()):
-            match binding.value:
-                case Function() if _is_property(binding.value):
-                    values.extend(self.returned(LocalFunction(binding.value, owner.home)))
-                case Function():
-                    values.append(LocalFunction(binding.value, owner.home))
-                case Class():
-                    values.append(LocalClass(binding.value, owner.home))
-                case None:
-                    values.append(UNKNOWN)
-                case _:
-                    values.extend(self._bound(binding, owner.home))
-        for binding in scope.attributes.get(name, ()):
-            receiver = binding.place.scope.receiver or "self"
-            found = self._bound(binding, owner.home)
-            values.extend(_named(found, (receiver, name), binding.place, owner.home))
+    def _class_member(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        values = [*self._own_member(owner, name)]
+        if _is_unset(values):
+            values.extend(self._set_outside(owner, name))
         if not values:
             for base in owner.definition.bases:
                 for value in self.expr(base, owner.definition.place, owner.home):
                     if isinstance(value, LocalClass):
                         values.extend(v for v in self.class_member(value, name) if v != UNKNOWN)
+        if _is_unset(values):
+            values.extend(self._set_below(owner, name))
+        yield from values
         if not values:
-            for annotation, place in scope.annotations.get(name, ()):
-                values.extend((UNKNOWN, *self._instances(annotation, place, owner.home)))
-        return tuple(values)
+            for annotation, place in owner.definition.scope.annotations.get(name, ()):
+                yield UNKNOWN
+                yield from self._instances(annotation, place, owner.home)
+                if any(self._factories(annotation, place, owner.home)):
+                    yield from self._given(owner, name)
+
+    def _own_member(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what the body and the methods of a class bind a name of it to."""
+        scope = owner.definition.scope
+        for binding in scope.bindings.get(name, ()):
+            match binding.value:
+                case Function() if _is_property(binding.value):
+                    yield from self.returned(LocalFunction(binding.value, owner.home))
+                case Function():
+                    yield LocalFunction(binding.value, owner.home)
+                case Class():
+                    yield LocalClass(binding.value, owner.home)
+                case None:
+                    yield UNKNOWN
+                case _:
+                    yield from self._bound(binding, owner.home)
+        for binding in scope.attributes.get(name, ()):
+            receiver = binding.place.scope.receiver or "self"
+            found = self._bound(binding, owner.home)
+            yield from _named(found, (receiver, name), binding.place, owner.home)
+
+    def _set_outside(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what code outside of a class sets an attribute of it, or of its objects, to."""
+        for target, value in owner.home.elsewhere.set_outside(name):
+            if any(_is_of_class(found, owner) for found in self._located(target)):
+                yield UNKNOWN
+                yield from self._located(value)
+
+    def _set_below(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what the subclasses of a class set an attribute to, which it has none of itself."""
+        for subclass in owner.home.elsewhere.subclasses(owner.definition.name, name):
+            if self._derives(subclass, owner):
+                yield UNKNOWN
+                yield from self._own_member(subclass, name)
+
+    def _derives(self, value: LocalClass, owner: LocalClass) -> bool:
+        """Return whether a class has another among its bases or theirs."""
+        waiting, seen = [value], set[Class]()
+        while waiting:
+            current = waiting.pop()
+            if current.definition in seen:
+                continue
+            seen.add(current.definition)
+            for base in current.definition.bases:
+                located = Located(base, current.definition.place, current.home)
+                for found in self._located(located):
+                    if isinstance(found, LocalClass):
+                        if _is_of_class(found, owner):
+                            return True
+                        waiting.append(found)
+        return False
+
+    def _given(self, owner: LocalClass, name: str) -> Iterator[Value]:
+        """Yield what calls of a class give for a field of it, as a dataclass has them."""
+        for located in owner.home.elsewhere.calls(owner.definition.name):
+            call = located.expr
+            given = call.keyword(name) if isinstance(call, Call) else None
+            if not isinstance(call, Call) or given is None:
+                continue
+            called = self.expr(call.function, located.place, located.home)
+            if any(isinstance(v, LocalClass) and _is_of_class(v, owner) for v in called):
+                yield from self._located(replace(located, expr=given))
 
     def _call(
         self, call: Call, place: Place, home: Namespace, *, awaited: bool = False
@@ -566,7 +705,12 @@ class Evaluation:
                         for target in self.expr(call.arguments[0], place, home)
                     )
                 case External("typing.cast") if len(call.arguments) == 2:
-                    values.extend(self.expr(call.arguments[1], place, home))
+                    stated, cast = call.arguments
+                    found = self.expr(cast, place, home)
+                    values.extend(found)
+                    if not any(map(_is_of_database, found)):
+                        values.extend(self._instances(stated, place, home))
+                        values.extend(self._factories(stated, place, home))
                 case External("dict") if "dict" not in home.scope.bindings:
                     given = tuple((None, argument) for argument in call.arguments)
                     named = tuple(
@@ -599,23 +743,31 @@ class Evaluation:
     def returned(self, function: LocalFunction, *, awaited: bool = False) -> tuple[Value, ...]:
         stated = function.definition.returned_type
         found = self._returned(function, awaited=awaited)
-        if stated is None or not all(map(_is_foreign, found)):
+        if (
+            stated is None
+            or function.definition.is_async != awaited
+            or function.definition.is_generator
+        ):
             return found
-        place = function.definition.place
-        if function.definition.is_async == awaited and not function.definition.is_generator:
-            home = function.home
-            found = (
-                *found,
-                *self._instances(stated, place, home),
-                *self._factories(stated, place, home),
-            )
-        return found
+        place, home = function.definition.place, function.home
+        values = list(found)
+        if all(map(_is_foreign, found)):
+            values.extend(self._instances(stated, place, home))
+        # A function round a factory may be given for one.
+        if all(_is_foreign(value) or isinstance(value, LocalFunction) for value in found):
+            values.extend(self._factories(stated, place, home))
+        return tuple(values)
 
     def _instances(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
-        """Yield what an annotation says of an object: that it is one of a known class."""
+        """Yield what an annotation says of an object: that it is one of a known class, or one."""
         for value in self.annotated(annotation, place, home):
-            if isinstance(value, LocalClass):
-                yield Instance(value)
+            match value:
+                case LocalClass():
+                    yield Instance(value)
+                case Result(External(dotted), call, at, of) if dotted in _CLASS_TYPES:
+                    for item in call.arguments:
+                        named = self.annotated(item, at, of)
+                        yield from (v for v in named if isinstance(v, LocalClass))
 
     def _factories(self, annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
         """Yield a session factory of which nothing is known, where an annotation tells of one."""
@@ -634,6 +786,10 @@ class Evaluation:
                         waiting.extend(self.expr(unquoted(option), at, of))
                 case Result(External("typing.NewType"), Call(arguments=(_, made)), at, of):
                     waiting.extend(self.expr(made, at, of))
+                case Result(External(dotted), call, at, of) if dotted in _TYPE_VARIABLES:
+                    bound = call.keyword("bound")
+                    for option in (*call.arguments[1:], *([bound] if bound is not None else ())):
+                        waiting.extend(self.expr(unquoted(option), at, of))
                 case _:
                     yield value
 
@@ -657,13 +813,56 @@ class Evaluation:
         )
 
 
+def _is_unset(values: Iterable[Value]) -> bool:
+    """Return whether an attribute has no value yet, or one that is to be replaced.
+
+    That is None, or a method which is annotated to return something and does not.
+    """
+    return all(
+        value == Literal(None) or (isinstance(value, LocalFunction) and _is_abstract(value))
+        for value in values
+    )
+
+
+def _is_abstract(function: LocalFunction) -> bool:
+    definition, stated = function.definition, function.definition.returned_type
+    return not (definition.returns or definition.is_generator or stated is None) and not (
+        isinstance(stated, Constant) and stated.value is None
+    )
+
+
+def _is_of_class(value: Value, owner: LocalClass) -> bool:
+    """Return whether a value is a class, or an object of it, by whichever front end it was read."""
+    match value:
+        case LocalClass():
+            found = value
+        case Instance(of=found) | Result(function=LocalClass() as found):
+            pass
+        case _:
+            return False
+    return found.definition is owner.definition or (
+        found.home.path == owner.home.path and found.definition.name == owner.definition.name
+    )
+
+
 def _is_foreign(value: Value) -> bool:
     """Return whether a value comes from code that is not known, or is None."""
+    root = _root(value)
+    return root in (UNKNOWN, Literal(None)) or (
+        isinstance(root, External) and not _is_of_database(root)
+    )
+
+
+def _is_of_database(value: Value) -> bool:
+    """Return whether a value comes from SQLAlchemy or SQLModel."""
+    root = _root(value)
+    return isinstance(root, External) and root.dotted.startswith(_DATABASE_LIBRARIES)
+
+
+def _root(value: Value) -> Value:
     while isinstance(value, (Result, Partial, Method)):
         value = value.owner if isinstance(value, Method) else value.function
-    return value in (UNKNOWN, Literal(None)) or (
-        isinstance(value, External) and not value.dotted.startswith(_DATABASE_LIBRARIES)
-    )
+    return value
 
 
 def _named(
@@ -686,10 +885,16 @@ def _is_property(function: Function) -> bool:
 
 def is_depends(value: Value) -> bool:
     """Return whether a function tells a framework to give a parameter what another returns."""
+    return injecting_package(value) is not None
+
+
+def injecting_package(value: Value) -> str | None:
+    """Return the package of the framework that a function tells what to call for a parameter."""
     if not isinstance(value, External):
-        return False
+        return None
     package, _, name = value.dotted.partition(".")
-    return package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+    is_known = package in _INJECTING and name.rpartition(".")[2] in _DEPENDS
+    return package if is_known else None
 
 
 def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
@@ -753,18 +958,6 @@ def _is_annotated(dotted: str) -> bool:
 def annotated(annotation: Expr, place: Place, home: Namespace) -> Iterator[Value]:
     """Yield the classes that an annotation names, `None` and what goes with them left out."""
     return Evaluation().annotated(annotation, place, home)
-
-
-def _exports_by_star(module: Namespace, name: str) -> bool:
-    """Return whether `import *` brings a name of a module along."""
-    exported = module.scope.bindings.get("__all__")
-    if exported and isinstance(exported[-1].value, Sequence):
-        return any(
-            isinstance(item, Constant) and item.value == name for item in exported[-1].value.items
-        )
-    return not name.startswith("_") and (
-        name in module.scope.bindings or bool(module.scope.star_imports)
-    )
 
 
 def class_member(owner: LocalClass, name: str) -> tuple[Value, ...]:

@@ -404,7 +404,7 @@ class _AstBuilder(TableBuilder):
                 self.scope = outer
                 return LambdaExpr(body, scope)
             case ast.Starred():
-                return Star()
+                return Star(self.expr(node.value))
             case ast.Tuple() | ast.List():
                 return Sequence(tuple(self.expr(item) for item in node.elts))
             case _:

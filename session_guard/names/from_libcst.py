@@ -455,7 +455,9 @@ class Converter:
                 return Call(
                     self.expr(node.func),
                     tuple(
-                        Star() if argument.star else self.expr(argument.value)
+                        Star(self.expr(argument.value))
+                        if argument.star
+                        else self.expr(argument.value)
                         for argument in node.args
                         if argument.keyword is None and argument.star != "**"
                     ),
@@ -510,7 +512,9 @@ class Converter:
             case cst.Tuple() | cst.List():
                 return Sequence(
                     tuple(
-                        Star() if isinstance(item, cst.StarredElement) else self.expr(item.value)
+                        Star(self.expr(item.value))
+                        if isinstance(item, cst.StarredElement)
+                        else self.expr(item.value)
                         for item in node.elements
                     )
                 )

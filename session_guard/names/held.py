@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Value
 
 _MANAGER_DECORATORS = frozenset({"contextlib.asynccontextmanager"})
+# Functions of libraries that give sessions and have no home in a project's code.
+_LIBRARIES_GIVING = frozenset({"nonebot_plugin_orm.get_session"})
 _ENTERING = frozenset({"enter_async_context", "enter_context"})
 # What a generator or a context manager is annotated to be.
 _GIVING = ("Generator", "Iterator", "Iterable", "ContextManager")
@@ -86,7 +88,7 @@ def _bound(name: str, binding: Binding, home: Namespace, depth: int) -> Held | N
         return found if _is_parameter_session(name, scope, home, depth) else None
     if binding.kind == "import":
         imported = home.evaluate(Ref((name,)), end_of(scope))
-        return found if any(map(openings.opening, imported)) else None
+        return found if any(map(_is_new_session, imported)) else None
     if binding.kind != "assign" or isinstance(binding.value, (Function, Class)):
         return None
     if binding.value is not None:
@@ -117,7 +119,7 @@ def _gives_session(value: Expr, binding: Binding, home: Namespace, depth: int) -
     for option in options:
         match option:
             case Call():
-                if any(map(openings.opening, home.evaluate(option, binding.place))):
+                if any(map(_is_new_session, home.evaluate(option, binding.place))):
                     return True
                 if binding.entered and _entering_gives(option, binding.place, home, depth):
                     return True
@@ -130,6 +132,17 @@ def _gives_session(value: Expr, binding: Binding, home: Namespace, depth: int) -
     return False
 
 
+def _is_new_session(value: Value) -> bool:
+    """Return whether a value is a session that was opened by the call that gave it."""
+    return openings.opening(value) is not None or (
+        isinstance(value, values.Result) and _is_giver(value.function)
+    )
+
+
+def _is_giver(function: Value) -> bool:
+    return isinstance(function, External) and function.dotted in _LIBRARIES_GIVING
+
+
 def _entering_gives(call: Call, place: Place, home: Namespace, depth: int) -> bool:
     """Return whether entering what a call gives back gives a session."""
     for function in home.evaluate(call.function, place):
@@ -140,7 +153,7 @@ def _entering_gives(call: Call, place: Place, home: Namespace, depth: int) -> bo
             case External("contextlib.aclosing") if call.arguments:
                 argument = call.arguments[0]
                 if held(argument, place, home, depth) is not None or any(
-                    map(openings.opening, home.evaluate(argument, place))
+                    map(_is_new_session, home.evaluate(argument, place))
                 ):
                     return True
             case values.Result(function=External(dotted), call=made) if (
@@ -161,7 +174,7 @@ def _awaiting_gives(call: Call, place: Place, home: Namespace, depth: int) -> bo
         if held(entered, place, home, depth) is not None:
             return True
         return isinstance(entered, Call) and (
-            any(map(openings.opening, home.evaluate(entered, place)))
+            any(map(_is_new_session, home.evaluate(entered, place)))
             or _entering_gives(entered, place, home, depth)
         )
     if isinstance(function, Attribute) and function.name == "__anext__":
@@ -259,7 +272,7 @@ def _returns_session(function: LocalFunction, depth: int = 0) -> bool:
 
 def _is_session(expr: Expr, place: Place, home: Namespace, depth: int) -> bool:
     return held(expr, place, home, depth) is not None or any(
-        map(openings.opening, home.evaluate(expr, place))
+        map(_is_new_session, home.evaluate(expr, place))
     )
 
 
@@ -333,6 +346,7 @@ class Holders:
         return (
             any(
                 openings.concerns_sessions(function)
+                or _is_giver(function)
                 or self._holds(function)
                 or (isinstance(function, LocalFunction) and gives_session(function))
                 for function in functions

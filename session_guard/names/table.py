@@ -11,6 +11,8 @@ from session_guard.names.bindings import (
     Binding,
     Call,
     Class,
+    Constant,
+    Display,
     Function,
     Place,
     Ref,
@@ -172,7 +174,9 @@ class TableBuilder:
             self.branches = outer
 
     def tested(self, branching: int, arm: int, other_arm: int, test: str) -> None:
-        """Record what the test of a branch, as it is written, says of the database."""
+        """Record the test of a branch, as it is written, and what it says of the database."""
+        if arm != other_arm:
+            self.module_scope.tests[branching] = test
         if tells_of_postgresql(test) and not _EITHER.search(test) and not _BOTH.search(test):
             if "!=" in test:
                 self.module_scope.elsewhere.add((branching, arm))
@@ -234,6 +238,23 @@ class TableBuilder:
     def yielded(self, value: Expr | None) -> None:
         """Record what the function that is being walked yields, which makes it a generator."""
         if self.functions:
-            self.functions[-1].is_generator = True
+            function = self.functions[-1]
+            function.is_generator = True
             if value is not None:
-                self.functions[-1].yields.append((value, self.here()))
+                function.yields.append((value, self.here()))
+                # A lifespan: it takes the application and yields what is to be in its state.
+                if function.is_async and len(function.given_by_position) == 1:
+                    for key, item in _entries(value):
+                        self.module_scope.state.setdefault(key, []).append((item, self.here()))
+
+
+def _entries(value: Expr) -> Iterator[tuple[str, Expr]]:
+    """Yield the keys and values of a dictionary, or of a call that makes a typed one."""
+    if isinstance(value, Display):
+        for key, item in value.items:
+            if isinstance(key, Constant) and isinstance(key.value, str):
+                yield key.value, item
+    elif isinstance(value, Call):
+        for name, item in value.keywords:
+            if name is not None:
+                yield name, item

@@ -179,6 +179,30 @@ Value = (
 )
 
 
+class Elsewhere:
+    """What the files of a project do with a name; where there is no project, nothing."""
+
+    def in_state(self, name: str) -> tuple[Located, ...]:
+        """Return what is assigned to the attribute of `app.state` and its like."""
+        return ()
+
+    def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
+        """Return the objects that an attribute is set on from outside of them, and to what."""
+        return ()
+
+    def calls(self, name: str) -> tuple[Located, ...]:
+        """Return the calls of what has a name."""
+        return ()
+
+    def subclasses(self, name: str, attribute: str) -> tuple[LocalClass, ...]:
+        """Return the classes that may derive from one of a name and have an attribute of a name."""
+        return ()
+
+    def is_mentioned(self, name: str, besides: Path) -> bool:
+        """Return whether a file other than `besides` may have a name anywhere in its text."""
+        return True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Namespace:
     """One module's names, and the way from them to other modules."""
@@ -191,10 +215,8 @@ class Namespace:
         default=lambda _: None
     )
     """From a dotted name to the known module it starts with and what is left of the name."""
-    in_state: Callable[[str], tuple[tuple[Namespace, Expr, Place], ...]] = field(
-        default=lambda _: ()
-    )
-    """From the name of an attribute of `app.state` to what the project assigns to it."""
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    """What other modules do with names."""
     known: dict[object, tuple[Value, ...]] = field(default_factory=dict)
     """What was found out of the module's bindings, functions and classes."""
 

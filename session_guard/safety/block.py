@@ -14,9 +14,11 @@ import libcst as cst
 
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
+from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
     READS,
     carries_objects,
+    is_column_value,
     is_result,
     result_names,
     tracked_names,
@@ -27,6 +29,7 @@ from session_guard.safety.statements import (
     builds_sql,
     statement_kind,
 )
+from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,13 +53,6 @@ _VALUE_METHODS = frozenset(
 )
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
-# Context managers that are known not to swallow what is raised in them.
-_QUIET_CONTEXTS = frozenset(
-    """
-    open asyncio.timeout asyncio.timeout_at asyncio.Lock asyncio.Semaphore
-    httpx.AsyncClient httpx.Client aiohttp.ClientSession aiofiles.open threading.Lock
-    """.split()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,8 @@ class State:
     """A commit came after objects were loaded: they expired, and would no longer."""
     escaped: bool = False
     """Objects of the session may be in the hands of code that was not followed."""
+    ended: bool = False
+    """The transaction was ended by a call, which those round the block may not take."""
 
     def joined(self, other: State) -> State:
         """Return what may be true where two ways meet."""
@@ -88,11 +86,11 @@ class State:
             self.loaded or other.loaded,
             self.stale or other.stale,
             self.escaped or other.escaped,
+            self.ended or other.ended,
         )
 
 
 _ENDED = State(reached=False)
-_WAYS_OUT = (cst.Return, cst.Break, cst.Continue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,8 @@ class Terms:
     """A commit expired what was loaded, and under the handler it does not."""
     commits_itself: bool
     """The old form commits on leaving already: `factory.begin()`."""
+    is_handed_out: bool = False
+    """The block yields its session to what a framework runs, and goes on when that is done."""
 
 
 def reasons_against(
@@ -119,18 +119,25 @@ def reasons_against(
     `session` is the name that the block has for its session, `items` what the `with` enters after
     it.
     """
-    analysis = _Analysis(module, session, terms)
+    analysis = _Analysis(module, block, session, terms)
     analysis.tracked = tracked_names(module, block, session)
     analysis.results = result_names(module, block, session)
     start = State(escaped=analysis.is_captured_outside(block))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
-    return analysis.reasons
+    begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
+    behind = reasons_behind(
+        module, block, analysis.tracked, expired=analysis.expired, kept=not begins
+    )
+    return [*analysis.reasons, *behind]
 
 
 class _Analysis:
-    def __init__(self, module: Module, session: str | None, terms: Terms) -> None:
+    def __init__(
+        self, module: Module, block: cst.BaseSuite, session: str | None, terms: Terms
+    ) -> None:
         self.module = module
+        self.block = block
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
@@ -140,6 +147,8 @@ class _Analysis:
         self.raising = False
         self.loops: list[list[State]] = []
         self.last_write = ""
+        self.expired = terms.commits_itself and terms.expiry_ends
+        """Whether the block may be left with objects that its own commit expired."""
 
     def object_to(self, reason: str, node: cst.CSTNode) -> None:
         """Record a reason, once, with the line it stands on."""
@@ -152,16 +161,16 @@ class _Analysis:
 
         What it does when it is called in the block is not followed.
         """
-        around = next(
-            (a for a in self.module.ancestors(block) if isinstance(a, cst.FunctionDef)),
-            self.module.tree,
-        )
+        # A rule may have made the block of the file's statements.
+        own = next(part for part in walk(block) if self.module.parent(part) is not None)
+        holders = list(self.module.ancestors(own))
+        around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
         inside = {id(part) for part in walk(block)}
         return any(
             isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
             and part is not around
             and id(part) not in inside
-            and not any(holder is part for holder in self.module.ancestors(block))
+            and not any(holder is part for holder in holders)
             and self.mentions(part)
             for part in walk(around)
         )
@@ -216,6 +225,11 @@ class _Analysis:
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
+                if not self.committing and node.exc is not None and self.hands_out(node.exc):
+                    self.object_to(
+                        "an error carries what it loaded, which the handler's rollback expires",
+                        node,
+                    )
                 return _ENDED
             case cst.If():
                 state = self.value(node.test, state)
@@ -294,6 +308,8 @@ class _Analysis:
             return self.suite(body, state)
         item, rest = items[0], items[1:]
         method = self.session_method(item.item)
+        if method is not None:
+            self.check_begun(method[0], item, state)
         if method is not None and method[0] in ("begin", "begin_nested") and not method[1].args:
             if item.asname is not None and self.mentions_tracked(item.asname):
                 self.object_to("the transaction's name is one of the session's objects", item)
@@ -306,21 +322,14 @@ class _Analysis:
             return replace(state, unflushed=False)
         state = self.value(item.item, state)
         inside = any(self.mentions(part) for part in (*rest, body))
-        if inside and not self.is_quiet_context(item.item):
+        if inside and not is_quiet_context(self.module, item.item):
             self.object_to("a context manager that may swallow errors stands in the block", item)
+        if item.asname is not None:
+            state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
-        if state.reached and state.escaped and not self.is_quiet_context(item.item):
+        if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
         return state
-
-    def is_quiet_context(self, node: cst.BaseExpression) -> bool:
-        """Return whether a context manager is known not to swallow what is raised in it."""
-        if isinstance(node, cst.Call):
-            node = node.func
-        for value in self.module.evaluate(node):
-            if not isinstance(value, External) or value.dotted not in _QUIET_CONTEXTS:
-                return False
-        return True
 
     def attempt(self, node: cst.Try | cst.TryStar, state: State) -> State:
         entry = state
@@ -337,10 +346,10 @@ class _Analysis:
             after = after.joined(self.suite(handler.body, caught))
             self.raising = outer
         if node.finalbody is not None:
-            if any(isinstance(part, _WAYS_OUT) for part in walk(node.finalbody)):
+            if any(isinstance(part, WAYS_OUT) for part in walk(node.finalbody)):
                 self.object_to("a way out in `finally` swallows errors", node.finalbody)
             if self.mentions(node.finalbody) and any(
-                isinstance(part, _WAYS_OUT)
+                isinstance(part, WAYS_OUT)
                 for suite in (node.body, *node.handlers, *([node.orelse] if node.orelse else ()))
                 for part in walk(suite)
             ):
@@ -370,6 +379,8 @@ class _Analysis:
 
     def leave(self, state: State, node: cst.CSTNode) -> None:
         """Check a way out of the block that raises nothing."""
+        expires = state.stale or (self.committing > 0 and state.loaded)
+        self.expired = self.expired or (state.reached and self.terms.expiry_ends and expires)
         if state.reached and state.dirty and not self.committing:
             reason = f"{self.last_write}, and nothing commits that; the handler would"
             if reason not in self.reasons:
@@ -443,6 +454,8 @@ class _Analysis:
                 if self.mentions(node):
                     self.object_to("a function inside the block uses the session", node)
                 return state
+            case cst.Yield() if self.terms.is_handed_out and self.yields_session(node):
+                return self.handed_out(node, state)
             case cst.Yield():
                 self.object_to("it yields inside the block, and may never be resumed", node)
                 return state
@@ -453,6 +466,9 @@ class _Analysis:
                 state = self.value(node.value, state)
                 if node.attr.value == "awaitable_attrs":
                     return self.query(node, state, loads=True)
+                if self.sets_when_read(node) and (state.escaped or self.carries(node.value)):
+                    what = f"`{node.attr.value}` changes what it loaded when it is read"
+                    return self.written(state, what, node)
                 return state
             case cst.NamedExpr():
                 return self.target(node.target, self.value(node.value, state))
@@ -479,12 +495,33 @@ class _Analysis:
                     state = self.value(part, state)
                 return state
 
+    def sets_when_read(self, node: cst.Attribute) -> bool:
+        """Return whether an attribute is named like a property of the project that sets something.
+
+        What is not known of an attribute is a read: most are columns.
+        """
+        return node.attr.value in self.module.project.setting_properties
+
+    def yields_session(self, node: cst.Yield) -> bool:
+        return node.value is not None and self.is_session(node.value)
+
+    def handed_out(self, node: cst.Yield, state: State) -> State:
+        """Yield the session to code that was not followed, and does with it what it likes."""
+        if self.terms.autoflush_ends:
+            self.object_to("who gets the session may rely on autoflush, which would end", node)
+        if self.terms.expiry_ends:
+            self.object_to("who gets the session may rely on what expires on commit", node)
+        line = self.module.position(node).start.line
+        self.last_write = f"who gets the session may leave changes (line {line})"
+        return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
+
     def session_call(self, name: str, call: cst.Call, state: State) -> State:
         if any(argument.star for argument in call.args):
             self.object_to(f"the arguments of `{self.session}.{name}()` are not known", call)
             return state
         for argument in call.args:
             state = self.value(argument.value, state)
+        self.check_begun(name, call, state)
         if name in READS:
             kind = self.statement_kind(call)
             state = self.query(call, state, loads=kind in ("read", "other"))
@@ -510,7 +547,7 @@ class _Analysis:
         if name == "flush":
             return replace(state, unflushed=False)
         if name == "commit":
-            return self.committed(state)
+            return replace(self.committed(state), ended=True)
         if name == "rollback" and self.raising:
             return replace(state, unflushed=False)
         if name == "rollback":
@@ -518,6 +555,16 @@ class _Analysis:
         else:
             self.object_to(f"`{self.session}.{name}()` is not understood", call)
         return state
+
+    def check_begun(self, name: str, node: cst.CSTNode, state: State) -> None:
+        """Object to what fails in the transaction that the old form begins, and the handler's not.
+
+        It takes no second `begin()`, and nothing at all behind a `commit()`.
+        """
+        if self.terms.commits_itself and (state.ended or name == "begin"):
+            self.object_to(
+                f"`{self.session}.{name}()` fails in the transaction that is begun round it", node
+            )
 
     def query(self, node: cst.CSTNode, state: State, *, loads: bool) -> State:
         """Run a query: what was not flushed is not seen, what was not expired is not read anew."""
@@ -594,6 +641,8 @@ class _Analysis:
                 key = argument.value  # `sorted(users, key=touch)` calls what it is given
                 if not isinstance(key, cst.Lambda) or not isinstance(key.body, cst.Attribute):
                     return False
+                if self.sets_when_read(key.body):
+                    return False
         values = self.module.evaluate(function)
         if values and all(
             isinstance(value, External)
@@ -652,6 +701,19 @@ class _Analysis:
             for part in walk(node)
         )
 
+    def begins(self, item: cst.WithItem) -> bool:
+        """Return whether a `with` enters the session's transaction, which an error rolls back."""
+        method = self.session_method(item.item)
+        return method is not None and method[0] == "begin"
+
+    def hands_out(self, error: cst.BaseExpression) -> bool:
+        """Return whether an exception that is raised holds an object of the session."""
+        return isinstance(error, cst.Call) and any(
+            self.carries(argument.value)
+            and not is_column_value(self.module, argument.value, self.block)
+            for argument in error.args
+        )
+
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
 
@@ -665,22 +727,6 @@ def _is_construction(function: cst.BaseExpression) -> bool:
 def is_literal(node: cst.CSTNode) -> bool:
     """Return whether an expression is a literal, which nothing can be done through."""
     return isinstance(node, (cst.SimpleString, cst.Integer, cst.Float, cst.ConcatenatedString))
-
-
-def always_raises(suite: cst.BaseSuite) -> bool:
-    """Return whether a block leaves with an exception, whatever it does before."""
-    if any(isinstance(part, _WAYS_OUT) for part in walk(suite)):
-        return False
-    last = suite.body[-1] if suite.body else None
-    if isinstance(last, cst.SimpleStatementLine):
-        last = last.body[-1]
-    if isinstance(last, cst.If):
-        orelse = last.orelse
-        if orelse is None:
-            return False
-        other = cst.IndentedBlock([orelse]) if isinstance(orelse, cst.If) else orelse.body
-        return always_raises(last.body) and always_raises(other)
-    return isinstance(last, cst.Raise)
 
 
 def _is_logger(function: cst.Attribute) -> bool:

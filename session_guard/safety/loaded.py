@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Constant, TextBeginning
+from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
+from session_guard.names.values import UNKNOWN, External, LocalClass, Result
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
@@ -17,9 +19,16 @@ if TYPE_CHECKING:
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
 # What takes objects into the session.
-_TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
+TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
+_COLUMNS = frozenset(
+    {
+        "sqlalchemy.Column",
+        "sqlalchemy.orm.mapped_column",
+        "sqlmodel.Field",
+    }
+)
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
@@ -62,7 +71,7 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
                 case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    owner == session and method.value in _TAKES
+                    owner == session and method.value in TAKES
                 ):
                     for argument in node.args:
                         found.update(_reachable(module, argument.value))
@@ -217,3 +226,24 @@ def carries_objects(
                 return any(carries(child) for child in children(part))
 
     return carries(node)
+
+
+def is_column_value(module: Module, node: cst.BaseExpression, block: cst.BaseSuite) -> bool:
+    """Return whether `user.name` is a column's value, by all classes that the block names."""
+    if not isinstance(node, cst.Attribute) or not isinstance(node.value, cst.Name):
+        return False
+    members = [
+        member
+        for part in walk(block)
+        if isinstance(part, cst.Name)
+        for owner in module.evaluate(part)
+        if isinstance(owner, LocalClass)
+        for member in class_member(owner, node.attr.value)
+        if member != UNKNOWN
+    ]
+    return bool(members) and all(
+        isinstance(member, Result)
+        and isinstance(member.function, External)
+        and member.function.dotted in _COLUMNS
+        for member in members
+    )

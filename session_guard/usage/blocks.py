@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.handler import context_manager, shortfall_of
+from session_guard.handler import context_manager, managed, shortfall_of
 from session_guard.names.bindings import Ref
 from session_guard.names.from_libcst import children, walk
-from session_guard.names.values import LocalFunction
 from session_guard.safety.loaded import READS
 from session_guard.safety.statements import statement_kind
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from session_guard.handler import Handler
     from session_guard.module import Module
-    from session_guard.names.bindings import Function
+    from session_guard.names.values import LocalFunction
 
 _CONTEXT_MANAGERS = frozenset({"get_background_session", "get_session"})
 _INNER = (cst.FunctionDef, cst.ClassDef, cst.Lambda)
@@ -33,7 +32,7 @@ class Block:
     item: cst.WithItem
     name: str
     handler: Handler
-    manager: Function
+    manager: LocalFunction
 
     @property
     def commits(self) -> bool:
@@ -42,24 +41,24 @@ class Block:
         return (opening is not None and opening.begins) or any(
             isinstance(call.function, Ref) and call.function.parts[-1] == "commit"
             for function in (self.manager, *self._passed_on())
-            for call, _ in function.calls
+            for call, _ in function.definition.calls
         )
 
     @property
     def keeps_the_contract(self) -> bool:
         """Whether the handler commits, rolls back and closes as the standard asks."""
-        if context_manager(self.handler.namespace) in self._passed_on():
+        own = context_manager(self.handler.namespace)
+        if own is not None and own.definition in [f.definition for f in self._passed_on()]:
             return self.handler.shortfall is None
-        return shortfall_of(self.manager) is None
+        return shortfall_of(self.manager.definition) is None
 
-    def _passed_on(self) -> list[Function]:
-        """Return the functions of the handler that its context manager calls."""
-        names = self.handler.namespace
+    def _passed_on(self) -> list[LocalFunction]:
+        """Return the functions that the handler's context manager calls."""
         return [
-            value.definition
-            for call, place in self.manager.calls
-            for value in names.evaluate(call.function, place)
-            if isinstance(value, LocalFunction)
+            function
+            for call, place in self.manager.definition.calls
+            for value in self.manager.home.evaluate(call.function, place)
+            if (function := managed(value)) is not None
         ]
 
     @property
@@ -80,13 +79,19 @@ def handler_blocks(statement: cst.With, module: Module) -> Iterator[Block]:
         ):
             continue
         for value in module.evaluate(item.item.func):
-            if isinstance(value, LocalFunction) and value.definition.name in _CONTEXT_MANAGERS:
-                for handler in module.project.handlers:
-                    if value.home is handler.namespace:
-                        yield Block(
-                            statement, item, item.asname.name.value, handler, value.definition
-                        )
-                        return
+            for handler in module.project.handlers:
+                function = handler.function_of(value)
+                if function is not None and _is_manager(function, handler):
+                    yield Block(statement, item, item.asname.name.value, handler, function)
+                    return
+
+
+def _is_manager(function: LocalFunction, handler: Handler) -> bool:
+    """Return whether a function of the handler is a context manager of sessions by its name."""
+    own = context_manager(handler.namespace)
+    return function.definition.name in _CONTEXT_MANAGERS or (
+        own is not None and function.definition is own.definition
+    )
 
 
 def method_call(node: cst.CSTNode, name: str) -> str | None:
@@ -109,6 +114,15 @@ def within(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     for child in children(node):
         if not isinstance(child, _INNER):
             yield from within(child)
+
+
+def may_leave(node: cst.CSTNode) -> bool:
+    """Return whether a suite may be left by a `return`, or by a `break` of a loop round it."""
+    if isinstance(node, (cst.Return, cst.Break, cst.Continue)):
+        return True
+    if isinstance(node, (cst.For, cst.While)):
+        return any(isinstance(part, cst.Return) for part in within(node))
+    return not isinstance(node, _INNER) and any(map(may_leave, node.children))
 
 
 def mentions(node: cst.CSTNode, names: frozenset[str]) -> bool:

@@ -9,10 +9,10 @@ import libcst as cst
 
 from session_guard.imports import has_comment
 from session_guard.rule import Applicability, Rewrite
-from session_guard.safety.block import always_raises
-from session_guard.safety.handover import is_request_handler
+from session_guard.safety.callers import is_request_handler
 from session_guard.safety.loaded import tracked_names
-from session_guard.usage.blocks import handler_blocks, mentions, method_call
+from session_guard.safety.ways_out import always_raises
+from session_guard.usage.blocks import handler_blocks, may_leave, mentions, method_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,17 +162,18 @@ class _Search:
 
     # -- ways out that raise ----------------------------------------------------------------------
 
-    def on_errors(self, suite: cst.CSTNode) -> Iterator[Redundant]:
+    def on_errors(self, suite: cst.CSTNode, *, waits: bool = False) -> Iterator[Redundant]:
         """Yield rollbacks before an error leaves the block, and a `close()` in a `finally`.
 
         A `with` inside the block may swallow errors, and an `except` round it may catch what an
-        inner one raises on: what stands in them is not looked at.
+        inner one raises on: what stands in them is not looked at. `waits` says that a `finally`
+        round the suite awaits something.
         """
         for child in suite.children:
             if isinstance(child, (cst.FunctionDef, cst.ClassDef, cst.Lambda, cst.With)):
                 continue
             if not isinstance(child, (cst.Try, cst.TryStar)):
-                yield from self.on_errors(child)
+                yield from self.on_errors(child, waits=waits)
                 continue
             last = child.finalbody.body.body if child.finalbody is not None else ()
             for line in last:
@@ -183,14 +184,18 @@ class _Search:
                         "what it throws away would be committed",
                         is_alone=len(last) == 1,
                     )
-            if any(mentions(line, frozenset({self._name})) for line in last):
+            names = self._tracked | {self._name}
+            if any(mentions(line, names) for line in last) or (
+                child.finalbody is not None and may_leave(child.finalbody.body)
+            ):
                 continue
+            waits_here = waits or any(map(_awaits, last))
             for handler in child.handlers:
-                yield from self._rollback(handler.body)
+                yield from self._rollback(handler.body, waits=waits_here)
             if not child.handlers:
-                yield from self.on_errors(child.body)
+                yield from self.on_errors(child.body, waits=waits_here)
 
-    def _rollback(self, body: cst.BaseSuite) -> Iterator[Redundant]:
+    def _rollback(self, body: cst.BaseSuite, *, waits: bool) -> Iterator[Redundant]:
         if not always_raises(body):
             return
         lines = list(body.body)
@@ -201,8 +206,11 @@ class _Search:
             behind = lines[number + 1 :]
             if any(mentions(other, names) for other in behind):
                 return
-            waits = any(_awaits(other) for other in behind)
-            reason = "what is awaited behind it would hold the transaction open" if waits else ""
+            reason = ""
+            if waits or any(map(_awaits, behind)):
+                reason = "what is awaited behind it would hold the transaction open"
+            elif not self._block.is_innermost:
+                reason = "what the `with` enters behind the session would hold the transaction open"
             yield self._with_fix(line, "rollback", reason, is_alone=False)
             return
 
@@ -215,7 +223,8 @@ def _single(line: cst.CSTNode | None) -> cst.CSTNode | None:
 
 
 def _awaits(node: cst.CSTNode) -> bool:
-    return isinstance(node, cst.Await) or any(_awaits(child) for child in node.children)
+    """Return whether something in a statement is awaited; `async with` and `async for` await."""
+    return isinstance(node, (cst.Await, cst.Asynchronous)) or any(map(_awaits, node.children))
 
 
 def _is_plain(value: cst.BaseExpression) -> bool:

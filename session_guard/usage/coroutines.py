@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -19,14 +17,15 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import walk
-from session_guard.names.held import annotated_parameter, held
+from session_guard.names.held import Held, annotated_parameter, held
 from session_guard.names.values import (
     LocalClass,
     LocalFunction,
     Partial,
     Result,
 )
-from session_guard.usage.objects import given_to_maker
+from session_guard.usage.locks import under_lock
+from session_guard.usage.objects import given_to_maker, handed_in
 from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.names.bindings import Expr, Place, Scope
-    from session_guard.names.held import Held, Key
+    from session_guard.names.held import Key
     from session_guard.names.values import Namespace, Value
 
 CLOSING = frozenset({"close", "aclose", "invalidate", "reset"})
@@ -53,10 +52,18 @@ _WRAPPERS = CREATE | {
     "anyio.fail_after",
 }
 _REPEATING = frozenset({"itertools.repeat"})
-_LOCK = re.compile(r"(?<![a-z])(?:lock|mutex)|(?:Lock|Mutex)\b")
 _DEEPEST = 5
 
 Uses = dict["Key", "Held"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """A session that a function uses and was not given."""
+
+    session: Held
+    must_be_given: bool = False
+    """Whether it is one only if the object whose attribute it is was made with a session."""
 
 
 class Coroutines:
@@ -65,7 +72,7 @@ class Coroutines:
     def __init__(self, module: Module, starting: Starting | None = None) -> None:
         self._module = module
         self._starting = starting or Starting(module)
-        self._bodies: dict[tuple[int, int], list[Held]] = {}
+        self._bodies: dict[tuple[int, int], list[_Used]] = {}
         self._locked: dict[int, frozenset[int]] = {}
 
     # -- what a coroutine uses ----------------------------------------------------------------
@@ -151,22 +158,24 @@ class Coroutines:
         for callee in callees:
             for inner in self._body(callee, depth + 1):
                 own = self._as_seen_from_here(inner, function)
-                found[own.key] = own
+                if own is not None:
+                    found[own.key] = own
         return found
 
     def is_partial(self, node: cst.Call) -> bool:
         """Return whether a call is one of `functools.partial`."""
         return any(isinstance(value, Partial) for value in self._module.evaluate(node))
 
-    def _as_seen_from_here(self, session: Held, function: cst.BaseExpression) -> Held:
-        """Return which session of the caller's a method's `self.session` is."""
+    def _as_seen_from_here(self, used: _Used, function: cst.BaseExpression) -> Held | None:
+        """Return which session of the caller's a method's `self.session` is; None if none."""
+        session = used.session
         if not isinstance(function, cst.Attribute):
-            return session
+            return None if used.must_be_given else session
         expr, place = self._module.expr(function.value), self._module.place(function)
         if _is_receiver(expr, place):
-            return session
+            return None if used.must_be_given else session
         given = given_to_maker(expr, place, self._module.names).get(session.key)
-        if given is not None:
+        if given is not None or used.must_be_given:
             return given
         # Another object of the class may hold another session.
         return replace(
@@ -220,7 +229,7 @@ class Coroutines:
         definition = callee.definition
         if depth > _DEEPEST:
             return True
-        locked = self._under_lock(definition)
+        locked = self._under_lock(callee)
         for call, place in calls_in(definition, callee.home):
             if id(call.node) in locked:
                 continue
@@ -246,7 +255,7 @@ class Coroutines:
                 return True
         return False
 
-    def _body(self, callee: LocalFunction, depth: int) -> list[Held]:
+    def _body(self, callee: LocalFunction, depth: int) -> list[_Used]:
         """Return the sessions that a known function uses and was not given, as `self.session`."""
         if depth > _DEEPEST:
             return []
@@ -255,9 +264,9 @@ class Coroutines:
             self._bodies[key] = list(dict.fromkeys(self._used_in(callee, depth)))
         return self._bodies[key]
 
-    def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[Held]:
+    def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[_Used]:
         definition, home = callee.definition, callee.home
-        locked = self._under_lock(definition)
+        locked = self._under_lock(callee)
         for call, place in (*definition.calls, *_of_lambda(definition)):
             if id(call.node) in locked:
                 continue
@@ -271,16 +280,21 @@ class Coroutines:
             for expr in used:
                 used_one = held(expr, place, home)
                 if used_one and not _is_inside(used_one.place.scope, definition.scope):
-                    yield used_one
+                    yield _Used(used_one)
+                key = handed_in(expr, place, home) if used_one is None else None
+                if key is not None:
+                    yield _Used(Held(key, place, is_parameter=True), must_be_given=True)
             for value in home.evaluate(call.function, place):
                 if isinstance(value, LocalFunction) and value.definition is not definition:
                     for inner in self._inner(value, call.function, place, home, depth):
-                        if not _is_inside(inner.place.scope, definition.scope):
+                        if inner.must_be_given or not _is_inside(
+                            inner.session.place.scope, definition.scope
+                        ):
                             yield inner
 
     def _inner(
         self, callee: LocalFunction, function: Expr, place: Place, home: Namespace, depth: int
-    ) -> Iterator[Held]:
+    ) -> Iterator[_Used]:
         """Yield what a function called in a followed one uses; of objects, what they were given."""
         owner: Expr | None = None
         if isinstance(function, Attribute):
@@ -290,16 +304,20 @@ class Coroutines:
         known = None
         if owner is not None and callee.definition.scope.receiver is not None:
             known = None if _is_receiver(owner, place) else given_to_maker(owner, place, home)
-        for session in self._body(callee, depth + 1):
+        # An object that was handed in was made by others, who may know what it was given.
+        is_handed_in = owner is not None and handed_in(owner, place, home) is not None
+        for used in self._body(callee, depth + 1):
             if known is None:
-                yield session
-            elif session.key in known:
-                yield known[session.key]
+                yield used
+            elif used.session.key in known:
+                yield _Used(known[used.session.key])
+            elif is_handed_in:
+                yield replace(used, must_be_given=True)
 
-    def _under_lock(self, function: Function) -> frozenset[int]:
-        key = id(function.scope)
+    def _under_lock(self, function: LocalFunction) -> frozenset[int]:
+        key = id(function.definition.scope)
         if key not in self._locked:
-            self._locked[key] = _under_lock(function)
+            self._locked[key] = under_lock(function)
         return self._locked[key]
 
 
@@ -337,23 +355,3 @@ def _is_inside(scope: Scope, outer: Scope) -> bool:
             return True
         current = current.parent
     return False
-
-
-def _under_lock(function: Function) -> frozenset[int]:
-    """Return the ids of a function's nodes that run while a lock is held: one task at a time."""
-    node = function.node
-    locked: set[int] = set()
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        for part in ast.walk(node):
-            if isinstance(part, ast.AsyncWith) and any(
-                _LOCK.search(ast.unparse(item.context_expr)) for item in part.items
-            ):
-                locked.update(id(inner) for inner in ast.walk(part))
-    elif isinstance(node, cst.FunctionDef):
-        empty = cst.Module([])
-        for step in walk(node.body):
-            if isinstance(step, cst.With) and any(
-                _LOCK.search(empty.code_for_node(item.item)) for item in step.items
-            ):
-                locked.update(id(inner) for inner in walk(step))
-    return frozenset(locked)

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Ref, Sequence
+from session_guard.names.bindings import Await, Call, Ref, Sequence
 from session_guard.names.values import External, LocalFunction
-from session_guard.safety.block import always_raises
 from session_guard.safety.loaded import tracked_names
-from session_guard.usage.blocks import handler_blocks, mentions, surely_only_reads, within
+from session_guard.safety.ways_out import always_raises
+from session_guard.usage.blocks import (
+    handler_blocks,
+    may_leave,
+    mentions,
+    surely_only_reads,
+    within,
+)
 from session_guard.usage.coroutines import Coroutines
 
 if TYPE_CHECKING:
@@ -35,6 +41,10 @@ _DATABASE_ERRORS = frozenset(
 )
 _ENDINGS = frozenset({"sys.exit", "exit", "quit", "os._exit", "pytest.fail", "pytest.skip"})
 _UNDOING = frozenset({"rollback", "close", "aclose", "invalidate", "reset"})
+# Methods of a session that give what its transaction ends with.
+_OWN = frozenset(
+    {"connection", "begin", "begin_nested", "get_transaction", "get_nested_transaction"}
+)
 # Methods of a session that cannot fail in the database, or end what failed.
 _QUIET = _UNDOING | {"begin_nested"}
 
@@ -81,8 +91,11 @@ class _Search:
                         yield (
                             handler,
                             f"`except {caught}`" if caught else "`except:`",
-                            (self._block.name),
+                            self._block.name,
                         )
+                if self._ends_in_finally(part):
+                    assert part.finalbody is not None
+                    yield part.finalbody, "a way out in `finally`", self._block.name
             elif isinstance(part, cst.With):
                 for item in part.items:
                     caught = self._suppressed(item.item)
@@ -158,18 +171,65 @@ class _Search:
     ) -> bool:
         """Return whether what is caught is raised on, or the transaction is rolled back."""
         body = handler.body
-        if always_raises(body) or self._exits(body):
-            return True
+        return (
+            always_raises(body)
+            or self._exits(body)
+            or self._is_undone(body)
+            or self._raised_later(handler, node)
+        )
+
+    def _ends_in_finally(self, node: cst.Try | cst.TryStar) -> bool:
+        """Return whether a `return` or its like in a `finally` ends what failed in the `try`."""
+        last = node.finalbody
+        return (
+            last is not None
+            and may_leave(last.body)
+            and self._fails(node.body)
+            and not any(self._is_undone(part) for part in (last, *node.handlers))
+        )
+
+    def _is_undone(self, body: cst.CSTNode) -> bool:
+        """Return whether the transaction is rolled back in a suite, or may be."""
         for part in within(body):
             if not isinstance(part, cst.Call):
                 continue
-            if isinstance(part.func, cst.Attribute) and part.func.attr.value in _UNDOING:
+            if isinstance(part.func, cst.Attribute) and self._undoes(part.func):
                 return True
             if any(mentions(a.value, frozenset({self._block.name})) for a in part.args) and (
                 self._may_undo(part)
             ):
                 return True
-        return self._raised_later(handler, node)
+        return False
+
+    def _undoes(self, function: cst.Attribute) -> bool:
+        """Return whether a method ends what failed: of the session, or of what was made of it."""
+        if function.attr.value not in _UNDOING:
+            return False
+        owner: cst.BaseExpression = function.value
+        held = self._module.held(owner)
+        if held is not None:
+            return held.key == self._key
+        if function.attr.value == "rollback":
+            return True  # of a transaction, or of an object that holds the session
+        while isinstance(owner, cst.Attribute):
+            owner = owner.value
+        expr = self._module.expr(owner)
+        return mentions(owner, frozenset({self._block.name})) or any(
+            self._is_made_of_it(binding.value)
+            for binding in self._module.bindings(expr, self._module.place(owner))
+        )
+
+    def _is_made_of_it(self, value: object) -> bool:
+        """Return whether an object was given the session, or is its connection or transaction."""
+        if isinstance(value, Await):
+            value = value.value
+        if not isinstance(value, Call):
+            return False
+        name = self._block.name
+        if isinstance(value.function, Ref) and value.function.parts[0] == name:
+            return value.function.parts[-1] in _OWN
+        given = (*value.arguments, *(argument for _, argument in value.keywords))
+        return any(isinstance(item, Ref) and item.parts[0] == name for item in given)
 
     def _exits(self, body: cst.BaseSuite) -> bool:
         last = body.body[-1] if body.body else None

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     from session_guard.names.held import Held, Key
     from session_guard.names.values import Namespace
 
+_DEEPEST = 3
 
-def given_to_maker(expr: Expr, place: Place, home: Namespace) -> dict[Key, Held]:
-    """Return the sessions that an object was given where it was made, by its class's own keys."""
+
+def given_to_maker(expr: Expr, place: Place, home: Namespace, depth: int = 0) -> dict[Key, Held]:
+    """Return the sessions that an object was given where it was made, by its class's own keys.
+
+    Those of the objects that it was given are among them.
+    """
     known: dict[Key, Held] = {}
     for call, at in _made_by(expr, place):
         for value in home.evaluate(call, at):
@@ -30,7 +35,33 @@ def given_to_maker(expr: Expr, place: Place, home: Namespace) -> dict[Key, Held]
                 session = _held(given[name], value)
                 if session is not None:
                     known[parameters[name]] = session
+                elif depth < _DEEPEST:
+                    known |= given_to_maker(given[name], value.place, value.home, depth + 1)
     return known
+
+
+def handed_in(expr: Expr, place: Place, home: Namespace) -> Key | None:
+    """Return the parameter of a class's maker that an attribute of `self` was set to, or None."""
+    if not isinstance(expr, Ref) or len(expr.parts) != 2:
+        return None
+    receiver, attribute = expr.parts
+    scope = class_of_receiver(receiver, place)
+    if scope is None or scope.definition is None:
+        return None
+    waiting, seen = [LocalClass(scope.definition, home)], set[int]()
+    while waiting:
+        owner = waiting.pop(0)
+        if id(owner.definition) in seen:
+            continue
+        seen.add(id(owner.definition))
+        for binding in owner.definition.scope.attributes.get(attribute, ()):
+            if isinstance(binding.value, Ref) and len(binding.value.parts) == 1:
+                [name] = binding.value.parts
+                for given in lookup(name, binding.place) or ():
+                    if given.kind == "parameter" and given.place.scope is binding.place.scope:
+                        return id(given.place.scope), name
+        waiting.extend(_bases(owner))
+    return None
 
 
 def _held(given: Expr, made: Result) -> Held | None:

@@ -1,0 +1,235 @@
+"""Who sets attributes of modules, and of objects by names that are no part of the source."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from session_guard.names.bindings import (
+    Attribute,
+    Call,
+    Constant,
+    Function,
+    Ref,
+    Subscript,
+    class_of_receiver,
+    lookup,
+)
+from session_guard.names.values import LocalClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from session_guard.names.bindings import Class, Expr, Place, Scope
+    from session_guard.names.values import Namespace
+
+_CHANGES_IN_PLACE = frozenset(
+    """
+    add append clear discard extend insert pop popitem remove reverse setdefault sort update
+    """.split()
+)
+ANY = ""
+"""Stands for an attribute whose name is only known when the code runs."""
+SETS_BY_NAME = re.compile(rb"setattr|__dict__|\bvars\s*\(|\bglobals\s*\(")
+
+
+def set_by_name(names: Namespace) -> Iterator[tuple[Expr, str, Place]]:
+    """Yield what `setattr` and writes to `__dict__` set: the object, the attribute's name, where.
+
+    The name is `ANY` where it is not written out.
+    """
+    for call, place in names.scope.calls:
+        match call:
+            case Call(Ref(parts), (owner, key, *_)) if parts[-1] in ("setattr", "__setattr__"):
+                yield owner, _text(key), place
+            case Call(Attribute(Call(Ref(("super",))), "__setattr__"), (key, *_)):
+                if place.scope.receiver is not None:
+                    yield Ref((place.scope.receiver,)), _text(key), place
+            case Call(Ref((*_, "__dict__", "update" | "setdefault" as method) as parts)):
+                yield from _updated(Ref(tuple(parts[:-2])), method, call, place)
+            case Call(Attribute(inner, "update" | "setdefault" as method)):
+                updated = _whose_dictionary(inner)
+                if updated is not None:
+                    yield from _updated(updated, method, call, place)
+    for store in names.scope.stores:
+        stored = _whose_dictionary(store.owner)
+        if stored is not None:
+            yield stored, _text(store.key), store.place
+    for definition in names.scope.classes:
+        for binding in definition.scope.attributes.get("__dict__", ()):
+            receiver = binding.place.scope.receiver
+            if receiver is not None:
+                yield Ref((receiver,)), ANY, binding.place
+
+
+def _updated(
+    owner: Expr, method: str, call: Call, place: Place
+) -> Iterator[tuple[Expr, str, Place]]:
+    if method == "setdefault" or call.arguments or call.unpacks:
+        yield owner, _text(call.arguments[0]) if method == "setdefault" else ANY, place
+    for name, _ in call.keywords if method == "update" else ():
+        yield owner, name or ANY, place
+
+
+def _whose_dictionary(expr: Expr) -> Expr | None:
+    """Return the object whose attributes `expr` is the dictionary of, or None."""
+    match expr:
+        case Ref((*owner, "__dict__")) if owner:
+            return Ref(tuple(owner))
+        case Attribute(value, "__dict__"):
+            return value
+        case Call(Ref(("vars",)), (value,)):
+            return value
+    return None
+
+
+def _text(key: Expr) -> str:
+    return key.value if isinstance(key, Constant) and isinstance(key.value, str) else ANY
+
+
+def sets_in_modules(names: Namespace, name: str) -> bool:
+    """Return whether a file sets `name` of another module, or may."""
+    for parts, every in names.scope.assigned_attributes.items():
+        if parts[-1] == name and any(_is_imported(Ref(parts[:-1]), a.place) for a in every):
+            return True
+    for owner, attribute, place in set_by_name(names):
+        if attribute == name or (attribute == ANY and _is_module_with(owner, name, place, names)):
+            return True
+    return False
+
+
+def _is_imported(expr: Expr, place: Place) -> bool:
+    """Return whether an expression leads through an import, or is a module had by its name."""
+    return _is_had_by_name(expr, place) or (
+        isinstance(expr, Ref)
+        and any(b.kind == "import" for b in lookup(expr.parts[0], place) or ())
+    )
+
+
+def _is_module_with(expr: Expr, name: str, place: Place, names: Namespace) -> bool:
+    """Return whether an expression may be a module that binds `name`."""
+    if _is_had_by_name(expr, place):
+        return True
+    if not isinstance(expr, Ref):
+        return False
+    first, *rest = expr.parts
+    for binding in lookup(first, place) or ():
+        if binding.kind == "import":
+            found = names.find_module(names.absolute(".".join((binding.target, *rest))))
+            if found is not None and not found[1] and name in found[0].scope.bindings:
+                return True
+    return False
+
+
+def _is_had_by_name(expr: Expr, place: Place) -> bool:
+    """Return whether an expression is `sys.modules[…]` or `import_module(…)`, or a name of one."""
+    match expr:
+        case Subscript(Ref((*_, "modules"))) | Call(Ref((*_, "import_module" | "__import__"))):
+            return True
+        case Ref((name,)):
+            return any(
+                isinstance(binding.value, (Subscript, Call))
+                and _is_had_by_name(binding.value, binding.place)
+                for binding in lookup(name, place) or ()
+            )
+    return False
+
+
+def classes_set_by_name(names: Namespace) -> Iterator[LocalClass]:
+    """Yield the classes whose methods set attributes of their object by names not written out."""
+    of_scopes = {id(definition.scope): definition for definition in names.scope.classes}
+    for owner, attribute, place in set_by_name(names):
+        if attribute == ANY and isinstance(owner, Ref) and len(owner.parts) == 1:
+            scope = class_of_receiver(owner.parts[0], place)
+            if scope is not None and id(scope) in of_scopes:
+                yield LocalClass(of_scopes[id(scope)], names)
+
+
+def lineage(owner: LocalClass) -> Iterator[Class]:
+    """Yield a class and those that it inherits from, as far as they are known."""
+    waiting, seen = [owner], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current.definition) in seen:
+            continue
+        seen.add(id(current.definition))
+        yield current.definition
+        for base in current.definition.bases:
+            found = current.home.evaluate(base, current.definition.place)
+            waiting.extend(value for value in found if isinstance(value, LocalClass))
+
+
+def setting_properties(names: Namespace) -> Iterator[str]:
+    """Yield the names of the properties in a module whose getters set something of their object.
+
+    Setting is assigning, changing a collection in place, and calling a method that does so.
+    """
+    setting = {
+        id(method)
+        for place, root in _changed(names)
+        if (method := _method_of(place)) is not None and root == method.scope.receiver
+    }
+    for definition in names.scope.classes:
+        methods = [
+            binding.value
+            for bindings in definition.scope.bindings.values()
+            for binding in bindings
+            if isinstance(binding.value, Function)
+        ]
+        found = [method for method in methods if id(method) in setting]
+        while True:
+            called = {method.name for method in found}
+            more = [m for m in methods if m not in found and _calls_one(m, called)]
+            if not more:
+                break
+            found.extend(more)
+        for method in found:
+            if any(map(_is_property, method.decorators)):
+                yield method.name
+
+
+def _changed(names: Namespace) -> Iterator[tuple[Place, str]]:
+    """Yield where something is changed that is reached through a name, and that name."""
+    for definition in names.scope.classes:
+        for bindings in definition.scope.attributes.values():
+            for binding in bindings:
+                if binding.place.scope.receiver is not None:
+                    yield binding.place, binding.place.scope.receiver
+    for parts, every in names.scope.assigned_attributes.items():
+        for assigned in every:
+            yield assigned.place, parts[0]
+    for store in names.scope.stores:
+        if isinstance(store.owner, Ref):
+            yield store.place, store.owner.parts[0]
+    for owner, _, place in set_by_name(names):
+        if isinstance(owner, Ref):
+            yield place, owner.parts[0]
+    for call, place in names.scope.calls:
+        if isinstance(call.function, Ref) and len(call.function.parts) > 2:
+            first, *_, method = call.function.parts
+            if method in _CHANGES_IN_PLACE:
+                yield place, first
+
+
+def _method_of(place: Place) -> Function | None:
+    """Return the method that a place is in, functions in the method left out."""
+    scope: Scope | None = place.scope
+    while scope is not None and scope.kind == "comprehension":
+        scope = scope.parent
+    return scope.function if scope is not None and scope.receiver is not None else None
+
+
+def _calls_one(method: Function, names: set[str]) -> bool:
+    """Return whether a method calls one of some methods of its object."""
+    return any(
+        isinstance(call.function, Ref)
+        and len(call.function.parts) == 2
+        and call.function.parts[0] == method.scope.receiver
+        and call.function.parts[1] in names
+        for call, _ in method.calls
+    )
+
+
+def _is_property(decorator: Expr) -> bool:
+    """Return whether a decorator makes a property of a method, by its name's end."""
+    return isinstance(decorator, Ref) and decorator.parts[-1].endswith("property")

@@ -1,0 +1,113 @@
+"""`session-guard init`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from session_guard import former_engine, registry
+from session_guard.config import ConfigError, Configuration
+from session_guard.former_engine import DATABASE_URL
+from session_guard.output.diff import unified
+from session_guard.output.masking import masked
+from session_guard.output.text import printable
+from session_guard.project import Project
+from session_guard.registry import RuleLoadError
+from session_guard.scaffold import ScaffoldError, plan, root_of, write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from session_guard.scaffold import Scaffold
+
+
+@click.command("init")
+@click.option("--diff", is_flag=True, help="Print what would be written, and write nothing.")
+@click.option(
+    "--module",
+    metavar="NAME",
+    help="The module to write, as a dotted name: `app.db.async_session`.",
+)
+def command(diff: bool, module: str | None) -> int:
+    """Give a project that has no handler one: write it, and name it in pyproject.toml.
+
+    The project is the one that the current folder belongs to. The handler is written beside the
+    module that builds the engine, or else into the one package; no file is overwritten.
+    """
+    try:
+        root = root_of(os.path.realpath(os.getcwd()))
+        project = Project(Configuration((), registry.known_codes).settings(str(root)))
+        scaffold = plan(project, module)
+        if diff:
+            for file in (scaffold.handler, scaffold.configuration):
+                name = _shown(file.path, root)
+                sys.stdout.buffer.write(unified(name, file.before or b"", file.after))
+            sys.stdout.buffer.flush()
+        else:
+            write(scaffold)
+    except (ConfigError, RuleLoadError, ScaffoldError) as error:
+        raise click.ClickException(str(error)) from error
+    for line in _report(scaffold, project, wrote=not diff):
+        click.echo(printable(masked(line)), err=diff)
+    return 1 if diff else 0
+
+
+def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[str]:
+    root = project.settings.root
+    handler = _shown(scaffold.handler.path, root)
+    yield f"{'Wrote' if wrote else 'Would write'} {handler}: the handler."
+    imports = [line for line in scaffold.url.imports if line]
+    where = f" ({'; '.join(imports)})" if imports else ""
+    if scaffold.url_not_told is not None:
+        yield (
+            "  Its URL is DATABASE_URL of the environment, since the project's own is not known: "
+            f"{scaffold.url_not_told}. `configure(SessionSettings(url=...))` sets another."
+        )
+    elif scaffold.url.expression == DATABASE_URL:
+        yield "  Its URL is DATABASE_URL of the environment."
+    else:
+        yield f"  Its URL is `{scaffold.url.expression}`{where}."
+    if scaffold.is_sqlmodel:
+        yield "  Its sessions are SQLModel's."
+    yield ('  It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`.')
+    made = scaffold.configuration.before is None
+    verb = ("Wrote" if made else "Added to") if wrote else f"Would {'write' if made else 'add to'}"
+    yield f"{verb} {_shown(scaffold.configuration.path, root)}, in [tool.session-guard]:"
+    yield from (f"  {line}" for line in scaffold.keys.splitlines())
+    yield from _about_engine(scaffold, project)
+    yield (
+        "Next: `session-guard fix --diff` shows what can open its sessions with "
+        f"`get_background_session()` of {scaffold.dotted}, and `session-guard fix` does it."
+    )
+
+
+def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
+    if scaffold.engine is None:
+        return
+    home = _shown(scaffold.engine.home.path, project.settings.root)
+    if scaffold.engine_name is None:
+        yield (
+            f"The engine in {home} is not known to be on the same database: "
+            f"{scaffold.engine_not_same}. No session on it is rewritten; if it is on the same, "
+            'say so with `engines = ["package.module.name"]`.'
+        )
+    else:
+        yield (
+            f"`{scaffold.engine_name}` has the same URL: sessions on it can be rewritten. Once "
+            f"they are, let {home} have the engine from the handler, "
+            f"`from {scaffold.dotted} import engine`, or delete its own."
+        )
+    fields, others = former_engine.carried_over(former_engine.facts(scaffold.engine, project))
+    if fields:
+        given = ", ".join(f"{name}={value}" for name, value in fields.items())
+        yield f"  To carry over what it was set to: `configure(SessionSettings({given}))`."
+    if others:
+        yield f"  The handler has no setting for its {', '.join(others)}."
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

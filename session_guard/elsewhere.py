@@ -1,0 +1,153 @@
+"""What the files of a project do with a name: who sets an attribute, calls or extends a class.
+
+A file is parsed where its bytes say that it may do so to the name that is asked about.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from session_guard.names.bindings import Ref
+from session_guard.names.values import Elsewhere, LocalClass, Located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from session_guard.names.values import Namespace
+
+_SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
+_CALLS = re.compile(rb"\b(\w+)\s*\(")
+_EXTENDS = re.compile(rb"^[ \t]*class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
+_WORD = re.compile(rb"\w+")
+
+
+class ProjectElsewhere(Elsewhere):
+    """What the files `paths` do; `read` gives one's bytes, and `names_of` parses it.
+
+    `mentions` says of a name whether a file other than one has it in its text.
+    """
+
+    def __init__(
+        self,
+        paths: tuple[Path, ...],
+        read: Callable[[Path], bytes],
+        names_of: Callable[[Path], Namespace | None],
+        mentions: Callable[[str, Path], bool],
+    ) -> None:
+        self._paths = paths
+        self._read = read
+        self._names_of = names_of
+        self._mentions = mentions
+        self._states: dict[str, tuple[Located, ...]] = {}
+        self._set: dict[str, tuple[tuple[Located, Located], ...]] = {}
+        self._calls: dict[str, tuple[Located, ...]] = {}
+        self._subclasses: dict[tuple[str, str], tuple[LocalClass, ...]] = {}
+
+    def in_state(self, name: str) -> tuple[Located, ...]:
+        """Return what is assigned to `app.state.name`, whatever `app` is, or yielded as that."""
+        if name not in self._states:
+            word = re.escape(name.encode())
+            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=|[\"']%s[\"']|\b%s\s*=" % ((word,) * 3))
+            self._states[name] = tuple(
+                Located(value, place, names)
+                for names in self._parsed(
+                    path for path in self._paths if wanted.search(self._read(path)) is not None
+                )
+                for value, place in names.scope.state.get(name, ())
+            )
+        return self._states[name]
+
+    def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
+        """Return the objects that an attribute is set on, and to what.
+
+        What methods set on their own object is not among them.
+        """
+        if name not in self._set:
+            self._set[name] = tuple(
+                (
+                    Located(Ref(parts[:-1]), assigned.place, names),
+                    Located(assigned.value, assigned.place, names),
+                )
+                for names in self._parsed(self._setting.get(name.encode(), ()))
+                for parts, every in names.scope.assigned_attributes.items()
+                if parts[-1] == name
+                for assigned in every
+                if assigned.value is not None
+            )
+        return self._set[name]
+
+    def calls(self, name: str) -> tuple[Located, ...]:
+        """Return the calls of what has a name, as an attribute of a module or without one."""
+        if name not in self._calls:
+            self._calls[name] = tuple(
+                Located(call, place, names)
+                for names in self._parsed(self._calling.get(name.encode(), ()))
+                for call, place in names.scope.calls
+                if isinstance(call.function, Ref) and call.function.parts[-1] == name
+            )
+        return self._calls[name]
+
+    def subclasses(self, name: str, attribute: str) -> tuple[LocalClass, ...]:
+        """Return the classes that may derive from one of a name and have an attribute of a name."""
+        key = name, attribute
+        if key not in self._subclasses:
+            word = attribute.encode()
+            paths = {path: None for path in self._below(name) if word in self._read(path)}
+            self._subclasses[key] = tuple(
+                LocalClass(definition, names)
+                for names in self._parsed(paths)
+                for definition in names.scope.classes
+                if definition.bases
+                and (
+                    attribute in definition.scope.bindings
+                    or attribute in definition.scope.attributes
+                )
+            )
+        return self._subclasses[key]
+
+    def is_mentioned(self, name: str, besides: Path) -> bool:
+        """Return whether a file other than `besides` has a name anywhere in its text."""
+        return self._mentions(name, besides)
+
+    def _below(self, name: str) -> Iterator[Path]:
+        """Yield the files with classes that have a base of a name, and with those below them."""
+        waiting, seen = [name.encode()], set[bytes]()
+        while waiting:
+            base = waiting.pop()
+            if base in seen:
+                continue
+            seen.add(base)
+            for subclass, path in self._extending.get(base, ()):
+                waiting.append(subclass)
+                yield path
+
+    def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
+        return (names for path in paths if (names := self._names_of(path)) is not None)
+
+    @cached_property
+    def _setting(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_SETS_ATTRIBUTE.findall)
+
+    @cached_property
+    def _calling(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_CALLS.findall)
+
+    @cached_property
+    def _extending(self) -> dict[bytes, list[tuple[bytes, Path]]]:
+        """By a word among the bases of classes, the classes and their files."""
+        found: dict[bytes, list[tuple[bytes, Path]]] = {}
+        for path in self._paths:
+            for name, bases in _EXTENDS.findall(self._read(path)):
+                for base in _WORD.findall(bases):
+                    found.setdefault(base, []).append((name, path))
+        return found
+
+    def _files_by_name(self, find: Callable[[bytes], list[bytes]]) -> dict[bytes, list[Path]]:
+        found: dict[bytes, list[Path]] = {}
+        for path in self._paths:
+            for name in set(find(self._read(path))):
+                found.setdefault(name, []).append(path)
+        return found

@@ -1,0 +1,93 @@
+"""What listeners to `do_connect` make of the arguments that an engine connects with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.names import dictionaries, openings
+from session_guard.names.bindings import Call, Constant, Function
+from session_guard.names.values import UNKNOWN, External, LocalFunction, Method, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from session_guard.names.bindings import Place
+    from session_guard.names.dictionaries import Contents
+    from session_guard.names.values import Namespace, Value
+
+_EVENT = "do_connect"
+_DECORATOR = External("sqlalchemy.event.listens_for")
+_CALL = External("sqlalchemy.event.listen")
+# The dialect, the pool's record, the arguments by position, and those by name.
+_PARAMETERS = 4
+
+
+def apply(found: Contents, engine: Result, homes: Iterable[Namespace]) -> None:
+    """Apply to an engine's `connect_args` what listeners in some modules do to them."""
+    for home in homes:
+        for target, listeners in _listening(home):
+            engines = [_engine(value) for value in target]
+            known = [other for other in engines if other is not None]
+            is_certain = len(known) == len(engines) == 1
+            if is_certain and not known[0].is_made_where(engine):
+                continue
+            for listener in listeners:
+                _apply(found, listener, is_certain=is_certain and len(listeners) == 1)
+
+
+def _listening(home: Namespace) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
+    """Yield what a module listens to, and with which functions."""
+    for call, place in home.scope.calls:
+        match call.arguments:
+            case (target, Constant(value), *rest) if value == _EVENT:
+                function = home.evaluate(call.function, place)
+            case _:
+                continue
+        listeners: tuple[Value, ...] = ()
+        if function == (_DECORATOR,):
+            listeners = tuple(_decorated(call, place, home))
+        elif function == (_CALL,) and rest:
+            listeners = home.evaluate(rest[0], place)
+        else:
+            continue
+        # With `named=True` a function is given the event's parameters by their names.
+        is_known = listeners and all(key not in (None, "named") for key, _ in call.keywords)
+        yield home.evaluate(target, place), listeners if is_known else (UNKNOWN,)
+
+
+def _decorated(call: Call, place: Place, home: Namespace) -> Iterator[Value]:
+    """Yield the functions that a decorator stands over."""
+    for bindings in place.scope.bindings.values():
+        for binding in bindings:
+            function = binding.value
+            if isinstance(function, Function) and any(
+                isinstance(d, Call) and d.node is call.node for d in function.decorators
+            ):
+                yield LocalFunction(function, home)
+
+
+def _engine(value: Value) -> Result | None:
+    """Return the engine that is listened to, as such or as `engine.sync_engine`."""
+    if isinstance(value, Method) and value.name == "sync_engine":
+        value = value.owner
+    return value if isinstance(value, Result) and openings.is_engine(value) else None
+
+
+def _apply(found: Contents, listener: Value, *, is_certain: bool) -> None:
+    definition = listener.definition if isinstance(listener, LocalFunction) else None
+    if (
+        not isinstance(listener, LocalFunction)
+        or definition is None
+        or len(definition.given_by_position) != _PARAMETERS
+        or len(definition.scope.bindings[definition.given_by_position[-1]]) > 1
+        or any(not isinstance(e, Constant) or e.value is not None for e, _ in definition.returns)
+    ):
+        found.disturb(None)  # it may connect by itself
+        return
+    changed = dictionaries.Contents()
+    changed.merge([found], None, is_certain=True)
+    dictionaries.apply_function(changed, listener, definition.given_by_position[-1])
+    if not is_certain:
+        found.merge([changed], None, is_certain=False)
+        return
+    found.entries, found.certain, found.is_open = changed.entries, changed.certain, changed.is_open

@@ -1,0 +1,336 @@
+"""The engine that a project has had so far: where its URL comes from, and what it was set to.
+
+A handler that takes its place reads the URL from the same place. Nothing of a URL is repeated.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import copy
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from session_guard import sources, standard
+from session_guard.engine.facts import Engine
+from session_guard.names import values
+from session_guard.names.bindings import Constant, Ref, end_of, lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from session_guard.names.bindings import Binding, Place
+    from session_guard.names.dictionaries import Contents
+    from session_guard.names.values import Namespace, Result
+    from session_guard.project import Project
+
+DATABASE_URL = 'os.environ.get("DATABASE_URL")'
+"""What the reference handler reads where nobody tells it the URL."""
+
+# What an expression may be made of that gives the same wherever it is evaluated.
+_FORMS = (
+    *(ast.Attribute, ast.Call, ast.keyword, ast.Constant, ast.Subscript, ast.Dict),
+    *(ast.JoinedStr, ast.FormattedValue, ast.BinOp, ast.Add, ast.BoolOp, ast.Or, ast.Load),
+)
+_READS_DATABASE_URL = frozenset(
+    f"os.{read}" for read in ("environ['DATABASE_URL']", "environ.get('DATABASE_URL')")
+) | {"os.getenv('DATABASE_URL')"}
+_WRITTEN_OUT = re.compile(r"://.", re.DOTALL)
+_LISTENS = re.compile(rb"\blisten(s_for)?\s*\([^)]*\bsync_engine\b")
+# Arguments that change neither the database nor the rows that come from it.
+_ABOUT_THE_POOL = frozenset(
+    "echo echo_pool future hide_parameters logging_name max_overflow pool_logging_name "
+    "pool_pre_ping pool_recycle pool_size pool_timeout pool_use_lifo poolclass "
+    "query_cache_size".split()
+)
+_ABOUT_THE_CONNECTION = frozenset(
+    "command_timeout max_cacheable_statement_size max_cached_statement_lifetime ssl timeout".split()
+) | set(standard.POOLER_SETTINGS)
+_ABOUT_THE_SERVER = frozenset({"application_name", "jit", "statement_cache_size"})
+# Arguments that `SessionSettings` has, and under which name.
+_FIELDS = {
+    "pool_size": "pool_size",
+    "max_overflow": "max_overflow",
+    "pool_recycle": "pool_recycle",
+    "pool_timeout": "connection_timeout",
+    "hide_parameters": "hide_parameters",
+}
+# Arguments that are no settings, or of which the handler has the like.
+_THE_HANDLERS_TOO = frozenset({"url", "future", "connect_args", "isolation_level"})
+_DEEPEST = 8
+
+
+class NotToldError(Exception):
+    """Where an engine's URL comes from cannot be written anew; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Python that gives a database URL."""
+
+    imports: tuple[str, ...]
+    """Lines of import statements, in order; those between two sections are empty."""
+    expression: str
+
+
+def name_of(engine: Result, project: Project) -> str | None:
+    """Return the dotted name of the module-level name that an engine has, or None."""
+    home = engine.home
+    for name in home.scope.bindings:
+        found = home.evaluate(Ref((name,)), end_of(home.scope))
+        if engine.through == () and all(
+            isinstance(value, values.Result) and value.is_of_the_same_call(engine)
+            for value in found
+        ):
+            return f"{project.modules.likeliest_name(home.path)}.{name}"
+    return None
+
+
+# -- the URL --------------------------------------------------------------------------------------
+
+
+def url_source(engine: Result, target: Path, project: Project) -> Source:
+    """Return how the module `target` gets the URL that an engine is built from.
+
+    Raises NotToldError.
+    """
+    call = engine.call.node
+    if not isinstance(call, ast.Call):
+        raise NotToldError("its module is in syntax that this Python does not know")
+    given = call.args[0] if call.args else None
+    if given is None:
+        given = next((k.value for k in call.keywords if k.arg == "url"), None)
+    if given is None or isinstance(given, ast.Starred):
+        raise NotToldError("its URL is not an argument of its own")
+    writer = _Writer(engine.home, target, project)
+    if writer.reads_database_url(given, engine.place):
+        return Source((), DATABASE_URL)
+    expression = ast.unparse(writer.written(given, engine.place))
+    return Source(tuple(writer.import_lines()), expression)
+
+
+class _Writer:
+    """Writes an expression of one module for another, and the imports that it needs there."""
+
+    def __init__(self, home: Namespace, target: Path, project: Project) -> None:
+        self._home = home
+        self._project = project
+        self._is_neighbour = target.parent == home.path.parent
+        self._tree = ast.parse(sources.decode(home.path.read_bytes()).text)
+        self._modules: set[str] = set()
+        self._names: dict[str, set[str]] = {}
+        """By module, what is imported from it: `name`, or `name as alias`."""
+
+    def reads_database_url(self, node: ast.expr, place: Place) -> bool:
+        """Return whether an expression, or the name of one, is what the handler reads anyway."""
+        if isinstance(node, ast.Name):
+            bindings = lookup(node.id, place) or []
+            assigned = _assigned(self._tree, node.id)
+            if len(bindings) != 1 or bindings[0].place.scope.parent is not None or not assigned:
+                return False
+            node, place = assigned, bindings[0].place
+        return ast.unparse(node) in _READS_DATABASE_URL and [
+            binding.target for binding in lookup("os", place) or ()
+        ] == ["os"]
+
+    def written(self, node: ast.expr, place: Place, depth: int = 0) -> ast.expr:
+        """Return an expression in which each name is one that `import_lines` brings.
+
+        Raises NotToldError.
+        """
+
+        written = _Names(self, place, depth).visit(copy.deepcopy(node))
+        assert isinstance(written, ast.expr)
+        return written
+
+    def name(self, node: ast.Name, place: Place, depth: int) -> ast.expr:
+        """Return what stands for a name in the target. Raises NotToldError."""
+        bindings = lookup(node.id, place)
+        if bindings is None and hasattr(builtins, node.id):
+            return node
+        if not bindings or any(binding.type_checking for binding in bindings):
+            raise NotToldError(f"its URL depends on `{node.id}`, which could not be followed")
+        one = bindings[0] if len(bindings) == 1 else None
+        if one is not None and one.kind == "import" and not one.place.branches:
+            self._import(one, node.id)
+            return node
+        if all(binding.place.scope.parent is None for binding in bindings):
+            self._import_from(self._own_name(), node.id)
+            return node
+        function = one.place.scope.function if one is not None else None
+        if one is not None and function is not None and one.kind == "assign" and depth < _DEEPEST:
+            assigned = _assigned(function.node, node.id)
+            if assigned is not None and one.place.branches == ():
+                return self.written(assigned, one.place, depth + 1)
+        raise NotToldError(f"its URL depends on `{node.id}`, which its function alone knows")
+
+    def _import(self, binding: Binding, name: str) -> None:
+        module, dot, attribute = binding.target.rpartition(".")
+        if not dot:
+            whole = [
+                alias.name
+                for statement in ast.walk(self._tree)
+                if isinstance(statement, ast.Import)
+                for alias in statement.names
+                if alias.asname is None and alias.name.split(".")[0] == name
+            ]
+            self._modules.update(
+                whole if binding.target == name and whole else [f"{binding.target} as {name}"]
+            )
+            return
+        module = binding.target[: -len(attribute)]
+        if module.strip("."):
+            module = module.rstrip(".")
+        if module.startswith(".") and not self._is_neighbour:
+            module = self._absolute(module)
+        self._import_from(module, attribute if attribute == name else f"{attribute} as {name}")
+
+    def _import_from(self, module: str, name: str) -> None:
+        self._names.setdefault(module, set()).add(name)
+
+    def _absolute(self, relative: str) -> str:
+        dotted = self._home.absolute(relative)
+        found = self._project.modules.find(dotted, self._home.path)
+        if found is None:
+            return dotted
+        return ".".join((self._project.modules.likeliest_name(found[0]), *found[1]))
+
+    def _own_name(self) -> str:
+        """Return the name of the module that has the expression, as the target imports it."""
+        bindings = self._home.scope.bindings.values()
+        is_relative = any(b.target.startswith(".") for several in bindings for b in several)
+        if is_relative and self._is_neighbour:
+            return "." if self._home.path.name == "__init__.py" else f".{self._home.path.stem}"
+        return self._project.modules.likeliest_name(self._home.path)
+
+    def import_lines(self) -> Iterator[str]:
+        """Yield the lines of the imports, in isort's order."""
+        # The handler imports `os` itself.
+        modules = self._modules - {"os"}
+        statements = [(self._section(name), 0, f"import {name}") for name in modules]
+        statements.extend(
+            (self._section(module), 1, f"from {module} import {', '.join(sorted(names))}")
+            for module, names in self._names.items()
+        )
+        last = None
+        for section, _, text in sorted(statements):
+            if last is not None and section != last:
+                yield ""
+            last = section
+            yield text
+
+    def _section(self, module: str) -> int:
+        if module.startswith("."):
+            return 3
+        if module.split(".")[0].split(" ")[0] in sys.stdlib_module_names:
+            return 0
+        return 1 if self._project.modules.find(module, self._home.path) is None else 2
+
+
+class _Names(ast.NodeTransformer):
+    """Puts what the writer says in the place of each name; refuses forms that it does not know."""
+
+    def __init__(self, writer: _Writer, place: Place, depth: int) -> None:
+        self._writer = writer
+        self._place = place
+        self._depth = depth
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self._writer.name(node, self._place, self._depth)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        """Refuse what may give another URL elsewhere, and what the text of a URL stands in."""
+        if not isinstance(node, _FORMS):
+            raise NotToldError("its URL is put together in a way that could not be followed")
+        is_password = isinstance(node, ast.keyword) and "pass" in (node.arg or "")
+        constant = node.value if isinstance(node, ast.keyword) else node
+        text = constant.value if isinstance(constant, ast.Constant) else None
+        if isinstance(text, str) and (is_password or _WRITTEN_OUT.search(text)):
+            raise NotToldError("its URL is written out where it is built")
+        return super().generic_visit(node)
+
+
+def _assigned(within: object, name: str) -> ast.expr | None:
+    """Return what a name is assigned, where that is done once in a module or function."""
+    found = [
+        statement.value
+        for statement in (ast.walk(within) if isinstance(within, ast.AST) else ())
+        if (
+            isinstance(statement, ast.Assign)
+            and [ast.unparse(target) for target in statement.targets] == [name]
+        )
+        or (isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == name)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+# -- its settings ---------------------------------------------------------------------------------
+
+
+def facts(engine: Result, project: Project) -> Engine:
+    """Return what is known of an engine's settings."""
+    text = sources.decode(engine.home.path.read_bytes()).text
+    return Engine(engine, project, engine.home.path, text)
+
+
+def difference(engine: Engine) -> str | None:
+    """Return what about an engine may lead to other rows than its URL alone does, or None."""
+    if engine.arguments.is_open or engine.connect_args.is_open or engine.execution_options.is_open:
+        return "some of its arguments could not be followed"
+    odd = engine.arguments.entries.keys() - _ABOUT_THE_POOL
+    odd -= {"url", "connect_args", "execution_options", "isolation_level"}
+    odd |= engine.connect_args.entries.keys() - _ABOUT_THE_CONNECTION - {standard.SERVER_SETTINGS}
+    if not engine.connect_args.is_absent(standard.SERVER_SETTINGS):
+        if engine.server_settings.is_open:
+            return "its `server_settings` could not be followed"
+        odd |= engine.server_settings.entries.keys() - _ABOUT_THE_SERVER
+    odd |= engine.execution_options.entries.keys() - {"isolation_level"}
+    if odd:
+        return f"it has {_listed(sorted(odd))}"
+    is_set = not engine.arguments.is_absent("isolation_level") or not (
+        engine.execution_options.is_absent("isolation_level")
+    )
+    if is_set and engine.isolation_level != "READ COMMITTED":
+        return "it has an isolation level of its own"
+    for path in engine.project.modules.files:
+        shown = path.relative_to(engine.project.settings.root).as_posix()
+        outside = engine.project.settings.is_outside_the_standard(shown)
+        if not outside and _LISTENS.search(path.read_bytes()):
+            return f"{shown} listens to events of an engine"
+    return None
+
+
+def carried_over(engine: Engine) -> tuple[dict[str, str], list[str]]:
+    """Return an engine's arguments that `SessionSettings` has a field for, and the others.
+
+    The fields come with their values, as far as these are plain numbers.
+    """
+    fields, others = {}, []
+    for name in engine.arguments.entries:
+        if name in _FIELDS:
+            fields[_FIELDS[name]] = _plain(engine.arguments, name)
+        elif name not in _THE_HANDLERS_TOO and engine.arguments.literal(name) is not False:
+            others.append(name)
+    if engine.isolation_level not in (None, "READ COMMITTED"):
+        others.append("isolation_level")
+    for name in engine.connect_args.entries.keys() - set(standard.POOLER_SETTINGS):
+        if name == "timeout":
+            fields.setdefault("connection_timeout", _plain(engine.connect_args, name))
+        else:
+            others.append(f"connect_args[{name!r}]")
+    return fields, sorted(others)
+
+
+def _plain(among: Contents, name: str) -> str:
+    """Return an argument's value where it is written as a number, and dots where it is not."""
+    [*_, entry] = among.entries[name]
+    expr = entry.value.expr if entry.value is not None else None
+    is_number = isinstance(expr, Constant) and isinstance(expr.value, (bool, int, float))
+    return repr(expr.value) if isinstance(expr, Constant) and is_number else "..."
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

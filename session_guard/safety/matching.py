@@ -1,0 +1,191 @@
+"""Whether a session is opened with the handler's own engine, class and arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.arguments import NotFixableError
+from session_guard.names import openings, values
+from session_guard.names.bindings import Constant, Ref, end_of, lookup
+
+if TYPE_CHECKING:
+    import libcst as cst
+
+    from session_guard.handler import Handler
+    from session_guard.module import Module
+    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.openings import Opening
+    from session_guard.names.values import Located
+
+_CHOOSE_THE_DATABASE = frozenset({"binds", "sync_session_class"})
+# Options of the handler's that the analysis of the block minds.
+_MINDED = frozenset({"expire_on_commit", "autoflush", "autocommit"})
+# What the options of a session are where nobody sets them, in SQLAlchemy 2.
+_DEFAULTS: dict[str, object] = {
+    "autoflush": True,
+    "expire_on_commit": True,
+    "autocommit": False,
+    "future": True,
+    "twophase": False,
+    "info": None,
+    "enable_baked_queries": True,
+}
+
+
+# -- what it opens --------------------------------------------------------------------------------
+
+
+def all_openings(call: cst.Call, module: Module) -> list[Opening]:
+    """Return all that a call may open."""
+    found = [openings.opening(value) for value in module.evaluate(call)]
+    known = [opening for opening in found if opening is not None]
+    if len(known) < len(found):
+        raise NotFixableError(f"`{module.code(call.func)}` may also stand for something else")
+    return known
+
+
+def check_attribute(expr: Expr, place: Place, module: Module) -> None:
+    """Refuse what is an attribute of an object, and may be set elsewhere to another."""
+    parts = expr.parts if isinstance(expr, Ref) else ()
+    if parts[-1:] == ("begin",):
+        parts = parts[:-1]
+    if len(parts) < 2:
+        return
+    owners = module.names.evaluate(Ref(parts[:-1]), place)
+    is_module = all(isinstance(owner, values.External) for owner in owners)
+    if not is_module and module.project.may_be_set_anew(parts[-1]):
+        raise NotFixableError(f"`{parts[-1]}` may be set to another in more than one place")
+
+
+# -- which database -------------------------------------------------------------------------------
+
+
+def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
+    bind = opening.bind
+    if opening.unknown_arguments:
+        raise NotFixableError("its arguments are unpacked, so its engine is not known")
+    for session, whose in ((opening, "its"), (handler.opening, "the handler's")):
+        if session is None:
+            continue
+        if session.unknown_arguments:
+            raise NotFixableError(f"{whose} arguments are not known")
+        if _CHOOSE_THE_DATABASE & session.options.keys():
+            raise NotFixableError(f"{whose} arguments choose the database for each table")
+        if session.scoped:
+            raise NotFixableError(f"{whose} session is shared within its scope")
+    changed = module.project.reconfigured_factory
+    if changed is None and openings.reconfigures_factories(module.names):
+        changed = "this file"
+    if changed is not None:
+        raise NotFixableError(f"{changed} configures a session factory anew")
+    for name in _last_names(bind, handler.engine):
+        changed = module.project.assigned_elsewhere(name)
+        if changed is not None:
+            raise NotFixableError(f"{changed} assigns another value to `{name}`")
+    if bind is None:
+        raise NotFixableError("no engine is given where it is opened")
+    if _is_named_in_settings(bind, module):
+        return
+    found = [value for value in bind.values() if value != values.Literal(None)]
+    if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
+        raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
+    if found and all(handler.binds(value) for value in found):
+        return
+    if any(
+        isinstance(value, (values.Result, values.Method)) and not handler.binds(value)
+        for value in found
+    ):
+        raise NotFixableError("its engine is another than the handler's")
+    raise NotFixableError(
+        "its engine is not known to be the handler's; if it is, name it in [tool.session-guard]: "
+        'engines = ["package.module.name"]'
+    )
+
+
+def _last_names(*engines: Located | None) -> set[str]:
+    """Return the names under which engines are looked up."""
+    return {
+        engine.expr.parts[-1]
+        for engine in engines
+        if engine is not None and isinstance(engine.expr, Ref)
+    }
+
+
+def _is_named_in_settings(bind: Located, module: Module) -> bool:
+    """Return whether the configuration names this engine as the handler's."""
+    names = module.project.settings.engines
+    if not names or not isinstance(bind.expr, Ref):
+        return False
+    first, *rest = bind.expr.parts
+    bindings = lookup(first, bind.place)
+    if not bindings:
+        return False
+    for binding in bindings:
+        if binding.kind == "import":
+            dotted = bind.home.absolute(binding.target)
+        elif binding.place.scope.kind == "module":
+            dotted = f"{module.project.module_name(bind.home.path)}.{first}"
+        else:
+            return False
+        dotted = ".".join((dotted, *rest))
+        if not any(_is_one_name(dotted, name, module) for name in names):
+            return False
+    return True
+
+
+def _is_one_name(dotted: str, configured: str, module: Module) -> bool:
+    """Return whether an import's dotted name and a configured one lead to the same thing."""
+    if dotted == configured:
+        return True
+    one = module.names.find_module(dotted)
+    other = module.project.find_configured(configured)
+    if one is None or other is None or not one[1] or not other[1]:
+        return False
+    if one[0].path == other[0].path and one[1] == other[1]:
+        return True
+    found = [n.evaluate(Ref(rest), end_of(n.scope)) for n, rest in (one, other)]
+    return all(found) and all(
+        isinstance(a, values.Result) and isinstance(b, values.Result) and a.is_of_the_same_call(b)
+        for a in found[0]
+        for b in found[1]
+    )
+
+
+# -- which class, which arguments -----------------------------------------------------------------
+
+
+def check_class(opening: Opening, handler: Handler) -> None:
+    if handler.opening is None:
+        raise NotFixableError(
+            f"what `{handler.manager}()` of {handler.dotted} opens could not be followed"
+        )
+    if not openings.is_same_or_subclass(handler.opening.session_class, opening.session_class):
+        raise NotFixableError("its class is not the one that the handler's sessions have")
+
+
+def argument_reasons(opening: Opening, handler: Handler) -> list[str]:
+    """Return which arguments the handler's sessions lack."""
+    assert handler.opening is not None
+    reasons = []
+    for name, given in opening.options.items():
+        here = given.expr.value if isinstance(given.expr, Constant) else given
+        theirs = option(handler.opening, name)
+        if theirs is _UNKNOWN or here != theirs:
+            reasons.append(f"the handler's sessions do not have its `{name}`")
+    reasons.extend(
+        f"the handler's sessions have a `{name}` of their own"
+        for name in sorted(handler.opening.options.keys() - opening.options.keys() - _MINDED)
+        if option(handler.opening, name) != option(opening, name)
+    )
+    return reasons
+
+
+_UNKNOWN = object()
+
+
+def option(opening: Opening, name: str) -> object:
+    """Return an option in force: a constant, or what compares equal to nothing."""
+    given = opening.options.get(name)
+    if given is None:
+        return _UNKNOWN if opening.unknown_arguments else _DEFAULTS.get(name, _UNKNOWN)
+    return given.expr.value if isinstance(given.expr, Constant) else _UNKNOWN

@@ -1,0 +1,227 @@
+"""How a file calls the handler's context manager, and the import that it needs for that."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard import import_cycles
+from session_guard.arguments import NotFixableError
+from session_guard.import_order import module_of
+from session_guard.names import values
+from session_guard.names.bindings import Ref, end_of, lookup
+from session_guard.rule import Import
+from session_guard.unused_imports import always_runs, is_use
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from session_guard.handler import Handler
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding, Place
+    from session_guard.names.from_libcst import ImportStatement
+    from session_guard.names.values import Namespace
+
+
+def reference(
+    handler: Handler, module: Module, call: cst.Call
+) -> tuple[cst.BaseExpression, tuple[Import, ...]]:
+    """Return the expression for the context manager, and the import that it needs."""
+    place = module.place(call)
+    for root in _roots(call, module):
+        bindings = lookup(root[0], place) or []
+        for end in range(1, len(root)):
+            if bindings and all(_is_module(b, root[1:end], handler, module) for b in bindings):
+                # The module itself: `db.engine` becomes `db.get_background_session()`.
+                return _attribute((*root[:end], handler.manager)), ()
+        for binding in bindings:
+            if binding.kind != "import" or binding.type_checking:
+                continue
+            found = module.names.find_module(module.names.absolute(binding.target))
+            if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
+                continue
+            if _is_bound(handler, module, place):
+                return cst.Name(handler.manager), ()
+            if not always_runs(binding, place):
+                raise NotFixableError("its engine is imported in a branch, which may not have run")
+            written = binding.target[: -len(found[1][0])]
+            spelled = written if written.strip(".") == "" else written.rstrip(".")
+            beside = _statement_of(binding, module)
+            return cst.Name(handler.manager), (
+                _imported(handler.manager, spelled, beside, found[0].path, call, module),
+            )
+    if _is_bound(handler, module, place):
+        return cst.Name(handler.manager), ()
+    beside = _model(call, module)
+    spelled = _spelling(handler, beside, module)
+    return cst.Name(handler.manager), (
+        _imported(handler.manager, spelled, beside, handler.path, call, module),
+    )
+
+
+def _imported(
+    name: str,
+    spelled: str,
+    beside: ImportStatement | None,
+    source: Path,
+    call: cst.Call,
+    module: Module,
+) -> Import:
+    """Return the import of the context manager from the file `source`, at the top if it can be.
+
+    Raises NotFixableError.
+    """
+    is_local = beside is not None and module.place(beside).scope.kind != "module"
+    if is_local or not import_cycles.runs(source, module.path, module.project):
+        return Import(spelled, name, beside)
+    around = (holder for holder in module.ancestors(call) if isinstance(holder, cst.FunctionDef))
+    function = next(around, None)
+    if function is None:
+        raise NotFixableError(f"an import of {spelled} would close a cycle")
+    return Import(spelled, name, function=function)
+
+
+def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:
+    """Return whether a binding, with what follows it, is a module that has the context manager."""
+    if binding.kind != "import" or binding.type_checking:
+        return False
+    dotted = ".".join((module.names.absolute(binding.target), *rest))
+    found = module.names.find_module(dotted)
+    return found is not None and not found[1] and _has_it(found[0], handler)
+
+
+def _model(call: cst.Call, module: Module) -> ImportStatement | None:
+    """Return the import that the handler's is to stand beside: a local one before any other."""
+    place = module.place(call)
+    bindings = [
+        binding
+        for root in _roots(call, module)
+        for binding in lookup(root[0], place) or ()
+        if binding.kind == "import" and not binding.type_checking
+    ]
+    local = [binding for binding in bindings if binding.place.scope.kind != "module"]
+    for binding in bindings:
+        is_ours = module.names.find_module(module.names.absolute(binding.target)) is not None
+        if (is_ours or binding in local) and not always_runs(binding, place):
+            raise NotFixableError("its imports stand in a branch, which may not have run")
+    chosen = local or [binding for binding in bindings if always_runs(binding, place)]
+    return _statement_of(chosen[0], module) if chosen else None
+
+
+def _attribute(parts: tuple[str, ...]) -> cst.BaseExpression:
+    node: cst.BaseExpression = cst.Name(parts[0])
+    for part in parts[1:]:
+        node = cst.Attribute(node, cst.Name(part))
+    return node
+
+
+def _roots(call: cst.Call, module: Module) -> list[tuple[str, ...]]:
+    """Return the dotted names in a call, its arguments first: the engine's import is the model."""
+    expressions = [*(argument.value for argument in call.args), call.func]
+    refs = [module.expr(expression) for expression in expressions]
+    return [ref.parts for ref in refs if isinstance(ref, Ref)]
+
+
+def _is_handlers(binding: Binding, handler: Handler, module: Module) -> bool:
+    if binding.kind != "import" or binding.type_checking:
+        return False
+    found = module.names.find_module(module.names.absolute(binding.target))
+    return found is not None and found[1] == (handler.manager,) and _has_it(found[0], handler)
+
+
+def _has_it(names: Namespace, handler: Handler) -> bool:
+    """Return whether a module has the handler's context manager, its own or passed on."""
+    return any(
+        handler.function_of(value) is not None
+        for value in names.evaluate(Ref((handler.manager,)), end_of(names.scope))
+    )
+
+
+def _is_bound(handler: Handler, module: Module, place: Place) -> bool:
+    """Return whether the context manager's name means the handler's at `place` already.
+
+    Raises NotFixableError where it means something else there or elsewhere in the file, or nothing
+    in some runs.
+    """
+    own = lookup(handler.manager, place) or []
+    bindings = [*module.names.scope.bindings.get(handler.manager, ()), *own]
+    for node in module.nodes("Name"):
+        assert isinstance(node, cst.Name)
+        if node.value == handler.manager and is_use(module, node):
+            bindings.extend(module.bindings(module.expr(node), module.place(node)))
+    meant = [
+        value
+        for value in module.names.evaluate(Ref((handler.manager,)), place)
+        if value != values.External(handler.manager)  # what is bound nowhere
+    ]
+    if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
+        handler.function_of(value) is not None for value in meant
+    ):
+        raise NotFixableError(f"the file has another `{handler.manager}`")
+    if own and not any(always_runs(binding, place) for binding in own):
+        raise NotFixableError(
+            f"`{handler.manager}` is imported in a branch, which may not have run"
+        )
+    return bool(own or meant)
+
+
+def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
+    """Return the import statement that made a binding."""
+    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
+        place = module.place(node)
+        if place.scope is binding.place.scope and place.order == binding.place.order:
+            assert isinstance(node, (cst.Import, cst.ImportFrom))
+            return node
+    return None
+
+
+def _spelling(handler: Handler, beside: ImportStatement | None, module: Module) -> str:
+    """Return the handler's name as this file would write it, after its other imports.
+
+    It is relative where the import `beside` is, or else all that the file has of its project.
+    """
+    is_relative = isinstance(beside, cst.ImportFrom) and bool(beside.relative)
+    if not is_relative and (beside is None or not _is_of_project(module_of(beside), module)):
+        own = [
+            binding.target.startswith(".")
+            for bindings in module.names.scope.bindings.values()
+            for binding in bindings
+            if binding.kind == "import" and _is_of_project(binding.target, module)
+        ]
+        is_relative = bool(own) and all(own)
+    relative = _relative(handler, module) if is_relative else None
+    if relative is not None:
+        return relative
+    parts = handler.dotted.split(".")
+    full = module.project.module_name(handler.path).split(".")
+    firsts = {
+        binding.target.split(".", 1)[0]
+        for bindings in module.names.scope.bindings.values()
+        for binding in bindings
+        if binding.kind == "import"
+    }
+    if parts[0] in firsts:
+        return ".".join(parts)
+    for start in range(len(full)):
+        if full[start] in firsts and len(full) - start > 1:
+            return ".".join(full[start:])
+    package = module.project.modules.root_package
+    if package and package[0] in firsts:
+        return ".".join((*package, *full))
+    return ".".join(parts)
+
+
+def _is_of_project(target: str, module: Module) -> bool:
+    return module.names.find_module(module.names.absolute(target)) is not None
+
+
+def _relative(handler: Handler, module: Module) -> str | None:
+    """Return the handler's name from within the package that both are in, or None."""
+    package, parts = module.names.package, module.project.modules.parts(handler.path)
+    pairs = zip(package, parts[:-1], strict=False)
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+    if not shared or not module.project.modules.is_package(parts[:shared]):
+        return None
+    return "." * (len(package) - shared + 1) + ".".join(parts[shared:])

@@ -1,0 +1,95 @@
+"""What a file takes from the other modules of its project, by whatever way."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DOTTED = re.compile(r"\.*[^\W\d]\w*([.:]\w+)*")
+
+
+@dataclass(slots=True)
+class Taken:
+    """The imports, attributes and strings of a file; relative modules have their dots."""
+
+    imported: set[tuple[str, str]] = field(default_factory=set)
+    """The module and the name of each `from module import name`; the name may be `*`."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """What may be a module, by the name that the file imports it under."""
+    attributes: set[tuple[str, ...]] = field(default_factory=set)
+    """Dotted names; what begins with no plain name has an empty first part."""
+    strings: set[str] = field(default_factory=set)
+    """The strings that may name a module or something in one."""
+
+    def takes(self, name: str, is_module: Callable[[str], bool]) -> bool:
+        """Return whether the file takes `name` from a module.
+
+        It may import it, use it as an attribute of the module, or name it in a string, as
+        `patch("app.jobs.engine")` does. `is_module` says whether a dotted name means the module.
+        """
+        if any(taken in (name, "*") and is_module(module) for module, taken in self.imported):
+            return True
+        followed = {
+            (_join(self.modules[first], *between), last)
+            for first, *between, last in self.attributes
+            if first in self.modules
+        }
+        if any(taken == name and is_module(module) for module, taken in followed):
+            return True
+        ends = re.compile(rf"(?:(.*)[.:])?{re.escape(name)}")
+        named = [match for text in self.strings if (match := ends.fullmatch(text))]
+        if any(match[1] is not None and is_module(match[1]) for match in named):
+            return True
+        # Where it has the module as an object, `setattr(module, "name", …)` and `copy.name` do.
+        objects = {*self.modules.values(), *self.strings, *(_join(*names) for names in followed)}
+        has_module = any(map(is_module, objects))
+        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
+        return has_module and (bool(named) or any(parts[-1] == name for parts in unknown))
+
+
+def taken_in(text: str) -> Taken | None:
+    """Return what a file takes, or None where this interpreter cannot parse it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Python thinks of the checked code
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    taken = Taken()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                for alias in node.names:
+                    bound = alias.asname or alias.name.split(".", 1)[0]
+                    taken.modules[bound] = alias.name if alias.asname else bound
+            case ast.ImportFrom():
+                module = "." * node.level + (node.module or "")
+                for alias in node.names:
+                    taken.imported.add((module, alias.name))
+                    taken.modules[alias.asname or alias.name] = _join(module, alias.name)
+            case ast.Attribute():
+                taken.attributes.add(_parts(node))
+            case ast.Constant(value=str(value)) if _DOTTED.fullmatch(value):
+                taken.strings.add(value)
+    return taken
+
+
+def _parts(node: ast.expr) -> tuple[str, ...]:
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return (node.id if isinstance(node, ast.Name) else "", *reversed(parts))
+
+
+def _join(module: str, *names: str) -> str:
+    """Return a dotted name; `from . import x` has nothing between the dots and the name."""
+    if module.endswith("."):
+        return module + ".".join(names) if names else module
+    return ".".join((module, *names))

@@ -1,0 +1,197 @@
+"""Which imported names a fix leaves without a use, in code and in strings that are code."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.names.from_libcst import ImportStatement, children, dotted_parts
+from session_guard.rule import Appended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding, Place
+    from session_guard.rule import Rewrite
+
+# Functions whose string arguments are types.
+_TAKE_TYPES = frozenset(
+    "cast assert_type TypeVar ForwardRef NewType NamedTuple TypedDict TypeAliasType".split()
+)
+_GENERICS = frozenset({"dict", "frozenset", "list", "set", "tuple", "type", "deque", "defaultdict"})
+
+
+@dataclass(slots=True)
+class Unused:
+    """A name that nothing uses any more, and all of its bindings, which are imports."""
+
+    name: str
+    bindings: list[Binding]
+    always_ran: bool = True
+
+
+def always_runs(binding: Binding, place: Place) -> bool:
+    """Return whether a binding is made in every run that comes to `place`."""
+    if binding.place.scope is not place.scope:
+        return binding.place.branches == ()
+    branches = binding.place.branches
+    return branches == place.branches[: len(branches)] and binding.place.order < place.order
+
+
+def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused]:
+    """Yield the imported names whose last use the rewrites remove.
+
+    Names that are exported stay, and so do those in a file that exists to re-export.
+    """
+    if module.path.name == "__init__.py":
+        return
+    gone: dict[int, cst.Name] = {}
+    used: set[int] = set()
+    for rewrite in rewrites:
+        for old, new in rewrite.replacements:
+            if not isinstance(new, Appended):
+                gone.update((id(name), name) for name in _names(old))
+            written = new.item if isinstance(new, Appended) else new
+            for name in _names(written) if written is not None else ():
+                used.update(map(id, module.bindings(module.expr(name), module.place(old))))
+    found: dict[tuple[int, str], Unused] = {}
+    for name in gone.values():
+        place = module.place(name)
+        bindings = module.bindings(module.expr(name), place)
+        if bindings:
+            scope = bindings[0].place.scope
+            unused = Unused(name.value, scope.bindings.get(name.value, []))
+            unused = found.setdefault((id(scope), name.value), unused)
+            unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
+    spelled = {unused.name for unused in found.values()}
+    for node in module.nodes("Name"):
+        assert isinstance(node, cst.Name)
+        if node.value in spelled and id(node) not in gone and is_use(module, node):
+            used.update(map(id, module.bindings(module.expr(node), module.place(node))))
+    quoted = _quoted_names(module) if found else frozenset()
+    for unused in found.values():
+        if unused.name not in quoted and all(
+            binding.kind == "import" and id(binding) not in used for binding in unused.bindings
+        ):
+            is_exported = unused.bindings[0].place.scope.kind == "module" and (
+                module.project.is_taken_from(module.path, unused.name)
+            )
+            if not is_exported:
+                yield unused
+
+
+def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
+    if isinstance(node, cst.Name):
+        yield node
+    for child in children(node):
+        if isinstance(node, cst.Attribute) and child is node.attr:
+            continue
+        if isinstance(node, cst.Arg) and child is node.keyword:
+            continue
+        yield from _names(child)
+
+
+def is_use(module: Module, name: cst.Name) -> bool:
+    """Return whether a name is looked up: it is no attribute, keyword, target or import."""
+    parent = module.parent(name)
+    if isinstance(parent, (cst.Param, cst.FunctionDef, cst.ClassDef)) and name is parent.name:
+        return False
+    if isinstance(parent, cst.AssignTarget):
+        return False
+    if isinstance(parent, cst.Attribute):
+        if name is parent.attr:
+            return False
+    elif isinstance(parent, cst.Arg) and name is parent.keyword:
+        return False
+    return not any(
+        isinstance(holder, (cst.Import, cst.ImportFrom)) for holder in module.ancestors(name)
+    )
+
+
+def _quoted_names(module: Module) -> frozenset[str]:
+    """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
+    collector = _Strings()
+    module.tree.visit(collector)
+    names: set[str] = set()
+    waiting = [str(node.evaluated_value) for node in collector.found if _is_code(module, node)]
+    while waiting:
+        text = waiting.pop()
+        try:
+            tree = ast.parse(text.strip(), mode="eval")
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        for part in ast.walk(tree):
+            if isinstance(part, ast.Name):
+                names.add(part.id)
+            elif isinstance(part, ast.Attribute):
+                names.add(part.attr)
+            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                waiting.append(part.value)
+    return frozenset(names)
+
+
+def _is_code(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether a string is read as code: by type checkers, or by `import *`."""
+    for holder in module.ancestors(node):
+        match holder:
+            case cst.Annotation() | cst.TypeAlias():
+                return True
+            case cst.Subscript() if _is_generic(holder.value):
+                return True
+            case cst.Call():
+                parts = dotted_parts(holder.func) or ("",)
+                return parts[-1] in _TAKE_TYPES or parts[0] == "__all__"
+            case cst.AnnAssign() if "TypeAlias" in (
+                dotted_parts(holder.annotation.annotation) or ()
+            ):
+                return True
+            case cst.Assign() | cst.AnnAssign() | cst.AugAssign():
+                targets = (
+                    [t.target for t in holder.targets]
+                    if isinstance(holder, cst.Assign)
+                    else [holder.target]
+                )
+                return any(isinstance(t, cst.Name) and t.value == "__all__" for t in targets)
+            case cst.BaseStatement():
+                return False
+    return False
+
+
+def _is_generic(node: cst.CSTNode) -> bool:
+    """Return whether `node[...]` is a type, by the names that types have."""
+    name = (dotted_parts(node) or ("",))[-1]
+    return name[:1].isupper() or name in _GENERICS
+
+
+class _Strings(cst.CSTVisitor):
+    def __init__(self) -> None:
+        self.found: list[cst.SimpleString | cst.ConcatenatedString] = []
+
+    def visit_SimpleString(self, node: cst.SimpleString) -> None:  # noqa: N802 - LibCST's name
+        self.found.append(node)
+
+    def visit_ConcatenatedString(  # noqa: N802 - LibCST's name
+        self, node: cst.ConcatenatedString
+    ) -> None:
+        self.found.append(node)
+
+
+def aliases(module: Module, unused: Unused) -> Iterator[tuple[ImportStatement, cst.ImportAlias]]:
+    """Yield where a name is imported, but for `import name as name`, which exports it."""
+    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
+        assert isinstance(node, (cst.Import, cst.ImportFrom))
+        place = module.place(node)
+        if isinstance(node.names, cst.ImportStar) or not any(
+            binding.place.scope is place.scope and binding.place.order == place.order
+            for binding in unused.bindings
+        ):
+            continue
+        for alias in node.names:
+            parts = dotted_parts(alias.name)
+            bound = alias.evaluated_alias or (parts[0] if parts else "")
+            if bound == unused.name and alias.evaluated_alias != alias.evaluated_name:
+                yield node, alias

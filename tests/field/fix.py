@@ -1,0 +1,190 @@
+"""Fixes copies of real projects, and holds what becomes of them against what `fix` promises.
+
+Of every file that is changed: Python parses it as it did before, a second `fix` changes nothing,
+what was fixed is found no more, and what is no part of a mended statement or an import is as it
+was, byte for byte. Nothing of a project is imported or run.
+
+    python tests/field/fix.py ~/field/*                     folders, each a project
+    python tests/field/fix.py --unsafe-fixes ~/field/*      with what may change behaviour too
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from session_guard.runner import Options, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from session_guard.rule import Finding
+    from session_guard.runner import Fixed
+
+# What a project's findings are drawn from.
+_KEPT = (".py", ".toml", ".txt", ".cfg", ".lock")
+_COMMENT = re.compile(rb"#[^\r\n]*")
+# Statements that a fix takes out because the handler does the same.
+_HANDLERS = re.compile(rb"(await )?[\w.]+\.(commit|rollback|close|flush)\(\)|(try|finally):|raise")
+
+
+@dataclass
+class Report:
+    """What was seen of all projects."""
+
+    files: int = 0
+    changed: int = 0
+    applied: Counter[str] = field(default_factory=Counter)
+    remaining: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        def listed(counts: Counter[str]) -> str:
+            return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
+
+        return (
+            f"{self.files} files, {self.changed} changed; {len(self.broken)} promises broken\n"
+            f"fixed: {listed(self.applied)}\nnot fixed: {listed(self.remaining)}"
+        )
+
+
+def fix(project: Path, report: Report, *, unsafe: bool) -> None:
+    """Fix a copy of the project, and add what was seen to the report."""
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary).resolve() / project.name
+        shutil.copytree(project, copy, ignore=_others, symlinks=True)
+        (copy / "pyproject.toml").touch()
+        first = Run(Options((str(copy),)))
+        changed: dict[str, Fixed] = {}
+        for result in first.fix(unsafe=unsafe, write=True):
+            path = Path(result.shown).resolve().relative_to(copy)
+            report.applied.update(item.code for item in result.applied)
+            report.remaining.update(item.code for item in result.remaining)
+            for item in result.remaining:
+                if "please report" in item.help:
+                    report.broken.append(f"{project.name}/{path}:{item.line}: {item.help}")
+            if result.before != result.after:
+                changed[result.shown] = result
+                for broken in broken_promises(result):
+                    report.broken.append(f"{project.name}/{path}: {broken}")
+        report.files += first.checked
+        report.changed += len(changed)
+        report.broken.extend(f"{project.name}: {failure}" for failure in first.failures)
+        if changed:
+            for again in Run(Options(tuple(changed))).fix(unsafe=unsafe, write=False):
+                path = Path(again.shown).resolve().relative_to(copy)
+                if again.after != changed[again.shown].after or again.applied:
+                    report.broken.append(f"{project.name}/{path}: a second fix changes it")
+                # Another file's fix may have changed what is known of this one.
+                elif _kinds(again.remaining) - _kinds(changed[again.shown].remaining):
+                    report.broken.append(f"{project.name}/{path}: something new is found in it")
+
+
+def _others(folder: str, names: list[str]) -> Iterator[str]:
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path) and not name.endswith(_KEPT):
+            yield name
+
+
+def _kinds(findings: Iterable[Finding]) -> Counter[tuple[str, str]]:
+    return Counter((item.code, item.message) for item in findings)
+
+
+def broken_promises(result: Fixed) -> Iterator[str]:
+    """Yield what of one changed file is not as it should be."""
+    try:
+        tree = ast.parse(result.before)
+    except (SyntaxError, ValueError):
+        yield "it could not be parsed, and was changed: look at it"
+        return
+    try:
+        ast.parse(result.after)
+    except (SyntaxError, ValueError) as error:
+        yield f"it can no longer be parsed: {error}"
+    before, after = result.before.splitlines(keepends=True), result.after.splitlines(keepends=True)
+    concerned = set(_concerned_lines(tree, result))
+    for line, moved in _lost(before, after):
+        text = before[line - 1].strip()
+        if line in concerned or not text or moved or _HANDLERS.match(text):
+            continue
+        yield f"line {line} is changed, and nothing was to be fixed in it: {text.decode('latin-1')}"
+    imports = set(_import_lines(tree))
+    kept = Counter(
+        comment
+        for number, line in enumerate(before, start=1)
+        if number not in imports
+        for comment in _COMMENT.findall(line)
+        if b"noqa" not in comment
+    )
+    for comment in kept - Counter(_COMMENT.findall(result.after)):
+        yield f"a comment is gone: {comment.decode('latin-1')}"
+
+
+def _lost(before: list[bytes], after: list[bytes]) -> Iterator[tuple[int, bool]]:
+    """Yield the lines that are not there any more, and whether only their indentation changed."""
+    there = Counter(line.strip() for line in after)
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for tag, first, last, start, end in matcher.get_opcodes():
+        if tag in ("replace", "delete"):
+            new = Counter(line.strip() for line in after[start:end])
+            for number in range(first, last):
+                text = before[number].strip()
+                yield number + 1, new[text] > 0 and there[text] > 0
+
+
+def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
+    """Yield the lines of imports, and of the statements that had a finding."""
+    found = [range(item.line, item.end_line + 1) for item in result.applied]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt):
+            lines = _header(node)
+            if isinstance(node, ast.Import | ast.ImportFrom) or any(
+                set(lines) & set(at) for at in found
+            ):
+                yield from lines
+    for at in found:
+        yield from at
+
+
+def _header(node: ast.stmt) -> range:
+    body = getattr(node, "body", None)
+    end = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+    return range(node.lineno, max(end, node.lineno) + 1)
+
+
+def _import_lines(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Fix, print the report, and return 1 where a promise is broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("projects", nargs="+", type=Path, help="folders, each a project")
+    parser.add_argument("--unsafe-fixes", action="store_true")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    sys.setrecursionlimit(5000)
+    report = Report()
+    for project in options.projects:
+        known = len(report.broken)
+        fix(project.resolve(), report, unsafe=options.unsafe_fixes)
+        for broken in report.broken[known:]:
+            print(broken, flush=True)
+    print(report)
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,854 @@
+"""What a fix does to imports: the one it adds, and those that it leaves without a use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from session_guard.config import Settings
+from session_guard.fixer import fix
+from session_guard.project import Project
+from session_guard.registry import load_rules
+
+RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))
+STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "db.py").write_text(STANDARD)
+    return Project(Settings(root=tmp_path))
+
+
+def fixed(project: Project, data: bytes) -> bytes:
+    path = project.settings.root / "app" / "jobs.py"
+    path.write_bytes(data)
+    return fix("jobs.py", path, data, project, RULES, unsafe=False).data
+
+
+IMPORTS = {
+    "one of several in parentheses": (
+        "from app.db import (\n    Base,\n    engine,\n)\n",
+        "from app.db import (\n    Base,\n    get_background_session,\n)\n",
+        "Base.x",
+    ),
+    "the only one in parentheses": (
+        "from app.db import (\n    engine,\n)\n",
+        "from app.db import (\n    get_background_session,\n)\n",
+        "",
+    ),
+    "still used": (
+        "from app.db import engine\n",
+        "from app.db import engine, get_background_session\n",
+        "engine.x",
+    ),
+    "sorted": (
+        "from app.db import Base, engine, setup\n",
+        "from app.db import Base, get_background_session, setup\n",
+        "Base.x, setup.x",
+    ),
+    "an alias": (
+        "from app.db import engine as e\n",
+        "from app.db import get_background_session\n",
+        "",
+    ),
+    "there already": (
+        "from app.db import engine, get_background_session\n",
+        "from app.db import get_background_session\n",
+        "get_background_session.x",
+    ),
+    "marked": (
+        "from app.db import engine  # noqa: F401\n",
+        "from app.db import engine, get_background_session  # noqa: F401\n",
+        "",
+    ),
+    "relative": (
+        "from .db import engine\n",
+        "from .db import get_background_session\n",
+        "",
+    ),
+    "relative to the package": (
+        "from . import db\n",
+        "from . import db\n",
+        "",
+    ),
+    "the module": ("import app.db\n", "import app.db\n", ""),
+    "named in __all__": (
+        'from app.db import engine\n__all__ = ["engine"]\n',
+        'from app.db import engine, get_background_session\n__all__ = ["engine"]\n',
+        "",
+    ),
+    "used in a quoted annotation": (
+        'from app.db import engine\nx: "engine.Kind"\n',
+        'from app.db import engine, get_background_session\nx: "engine.Kind"\n',
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("imports", "expected", "uses"), IMPORTS.values(), ids=IMPORTS.keys())
+def test_imports_follow_the_file(imports: str, expected: str, uses: str, project: Project) -> None:
+    engine, session = "engine", "get_background_session()"
+    if "as e" in imports:
+        engine = "e"
+    if "import db" in imports:
+        engine, session = "db.engine", "db.get_background_session()"
+    if imports.startswith("import app.db"):
+        engine, session = "app.db.engine", "app.db.get_background_session()"
+    head = "from sqlalchemy.ext.asyncio import AsyncSession\n"
+    body = (
+        "\nasync def job():\n    async with {} as s:\n        await s.commit()\n    return ({})\n"
+    )
+    data = head + imports + body.format(f"AsyncSession({engine})", uses)
+    assert fixed(project, data.encode()).decode() == expected + body.format(session, uses)
+
+
+HEAD = "from sqlalchemy.ext.asyncio import AsyncSession\n"
+JOB = "\nasync def job():\n    async with {} as s:\n        await s.commit()\n"
+OPENED = JOB.format("AsyncSession(engine)")
+MENDED = JOB.format("get_background_session()")
+BRANCHES = {
+    "try": (
+        "try:\n    from app.db import engine\nexcept ImportError:\n    from .db import engine\n"
+        + OPENED
+    ),
+    "if": "if x:\n    from app.db import engine\nelse:\n    from .db import engine\n" + OPENED,
+    "if on one line": "if True: from app.db import engine\n" + OPENED,
+    "a parameter of the name": (
+        "from app.db import engine\n\nasync def f(get_background_session):\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    ),
+    "an import of the name from elsewhere": (
+        "from app.db import engine\n\nasync def f():\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+        "    from elsewhere import get_background_session\n"
+    ),
+    "an assignment to the name in the function round it": (
+        "from app.db import engine\n\ndef make():\n    get_background_session = 1\n\n"
+        "    async def f():\n        async with AsyncSession(engine) as s:\n"
+        "            await s.commit()\n"
+    ),
+    "its own import in a branch of the function": (
+        "from app.db import engine\n\nasync def f(x):\n    if x:\n"
+        "        from app.db import get_background_session\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    ),
+    "its own import in a branch of the module": (
+        "from app.db import engine\ntry:\n    from app.db import get_background_session\n"
+        "except ImportError:\n    pass\n" + OPENED
+    ),
+    "its own import behind the use": (
+        "from app.db import engine\n\nasync def f():\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+        "    from app.db import get_background_session\n"
+    ),
+    "its own import for type checkers": (
+        "from app.db import engine\nif TYPE_CHECKING:\n"
+        "    from app.db import get_background_session\n" + OPENED
+    ),
+    "a use of the name for something else": (
+        "from app.db import engine\n\ndef g(get_background_session):\n"
+        "    return get_background_session()\n" + OPENED
+    ),
+    "the name from a star import": (
+        "from app.db import engine\nfrom app.others import *\n" + OPENED
+    ),
+    "the module in one arm alone": (
+        "try:\n    from app import db\nexcept ImportError:\n    from app import database as db\n"
+        + OPENED.replace("engine", "db.engine")
+    ),
+}
+
+
+@pytest.mark.parametrize("code", BRANCHES.values(), ids=BRANCHES.keys())
+def test_an_import_that_cannot_be_built_on_is_left(code: str, project: Project) -> None:
+    app = project.settings.root / "app"
+    (app / "others.py").write_text("def get_background_session(): ...\n")
+    (app / "database.py").write_text("from app.db import engine\n")
+    assert fixed(project, (HEAD + code).encode()).decode() == HEAD + code
+
+
+IN_ANOTHER_MODULE = {
+    "at the top, not in a branch": (
+        "from app.core import engine\n\nif engine:\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n\n    from app.db import thing\n"
+        + OPENED,
+        "from app.core import engine\nfrom app.db import get_background_session\n\nif engine:\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n\n    from app.db import thing\n"
+        + MENDED,
+    ),
+    "in a branch": (
+        HEAD + "try:\n    from app.core import engine\nexcept ImportError:\n    raise\n" + OPENED,
+        HEAD + "try:\n    from app.core import engine\nexcept ImportError:\n    raise\n" + OPENED,
+    ),
+    "local before any other": (
+        HEAD + "\nasync def f():\n    from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, behind another statement of its line": (
+        HEAD + "\nasync def f():\n    x = 1; from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    x = 1\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, in a block on one line": (
+        HEAD + "\nasync def f(lock):\n    with lock: from app.core import engine, other\n"
+        "    async with AsyncSession(engine) as s:\n        other(await s.commit())\n",
+        "async def f(lock):\n    with lock: from app.core import other\n"
+        "    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        other(await s.commit())\n",
+    ),
+    "local, where the class alone is local": (
+        "from app.core import engine\n\nasync def f():\n"
+        "    from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "async def f():\n    from app.db import get_background_session\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n",
+    ),
+    "local, with the class in a branch": (
+        "from app.core import engine\n\nasync def f(x):\n    if x:\n"
+        "        from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        "from app.core import engine\n\nasync def f(x):\n    if x:\n"
+        "        from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+    ),
+    "local, on the last line, which has no end": (
+        HEAD + "\ndef f():\n    async def g():\n        async with AsyncSession(engine) as s:\n"
+        "            await s.commit()\n    from app.core import engine, x",
+        "def f():\n    async def g():\n        async with get_background_session() as s:\n"
+        "            await s.commit()\n    from app.core import x\n"
+        "    from app.db import get_background_session",
+    ),
+    "once for two engines": (
+        HEAD
+        + "from app.core import engine as core\nfrom app.db import engine, setup\n"
+        + OPENED
+        + OPENED.replace("engine", "core")
+        + "    setup()\n",
+        "from app.db import get_background_session, setup\n" + MENDED + MENDED + "    setup()\n",
+    ),
+    "local, in a branch": (
+        HEAD + "\nasync def f(x):\n    if x:\n        from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+        HEAD + "\nasync def f(x):\n    if x:\n        from app.core import engine\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), IN_ANOTHER_MODULE.values(), ids=IN_ANOTHER_MODULE.keys()
+)
+def test_where_the_engine_is_not_the_handlers_own(
+    before: str, after: str, project: Project
+) -> None:
+    app = project.settings.root / "app"
+    start = STANDARD.index("engine = create_async_engine(")
+    end = STANDARD.index("\n)\n", start) + 3
+    (app / "core.py").write_text(STANDARD[:start] + STANDARD[start:end])
+    (app / "db.py").write_text(STANDARD[:start] + "from app.core import engine\n" + STANDARD[end:])
+    assert fixed(project, before.encode()).decode() == after
+
+
+IMPORT = "from app.db import get_background_session"
+TIDY = {
+    "two statements on a line": ("from app.db import engine; x = 1\n", IMPORT + "; x = 1\n"),
+    "a string of the same name": (
+        "from app.db import engine\nlog = get('engine')\n",
+        IMPORT + "\nlog = get('engine')\n",
+    ),
+    "a parameter of the same name": (
+        "from app.db import engine\ndef f(engine): engine.x\n",
+        IMPORT + "\ndef f(engine): engine.x\n",
+    ),
+    "a comment that says nothing to a tool": (
+        "from app.db import engine  # the engine\n",
+        IMPORT + "  # the engine\n",
+    ),
+    "a comment on a name goes with it": (
+        "from app.db import (\n    engine,  # the engine\n)\n",
+        "from app.db import (\n    get_background_session,\n)\n",
+    ),
+    "a comment on another name stays with that": (
+        "from app.db import (  # ours\n    # first\n    Base,  # base\n    engine,  # engine\n"
+        "    # last\n    setup  # setup\n)\nBase, setup\n",
+        "from app.db import (  # ours\n    # first\n    Base,  # base\n"
+        "    get_background_session,\n    # last\n    setup  # setup\n)\nBase, setup\n",
+    ),
+    "behind the last of a list": (
+        "from app.db import (\n    Base,  # base\n    engine  # engine\n)\nBase, engine\n",
+        "from app.db import (\n    Base,  # base\n    engine,  # engine\n"
+        "    get_background_session,\n)\nBase, engine\n",
+    ),
+    "in the place of the last of a list": (
+        "from app.db import (\n    Base,\n    engine  # engine\n)\nBase\n",
+        "from app.db import (\n    Base,\n    get_background_session,\n)\nBase\n",
+    ),
+    "a list that is not in order": (
+        "from app.db import (\n    setup,\n    engine,\n    Base,\n)\nBase, setup\n",
+        "from app.db import (\n    setup,\n    Base,\n    get_background_session,\n)\n"
+        "Base, setup\n",
+    ),
+    "names that are not in order": (
+        "from app.db import setup, engine, Base\nBase, setup\n",
+        "from app.db import setup, Base, get_background_session\nBase, setup\n",
+    ),
+    "a name that a comment keeps": (
+        "from app.db import (\n    engine,  # noqa: F401\n    setup,\n)\nsetup\n",
+        "from app.db import (\n    engine,  # noqa: F401\n    get_background_session,\n"
+        "    setup,\n)\nsetup\n",
+    ),
+    "a name that the line above is about": (
+        "from app.db import (\n    # the engine\n    engine,\n)\n",
+        "from app.db import (\n    # the engine\n    engine,\n    get_background_session,\n)\n",
+    ),
+    "names that the first line's comment keeps": (
+        "from app.db import (  # noqa: F401\n    engine,\n)\n",
+        "from app.db import (  # noqa: F401\n    engine,\n    get_background_session,\n)\n",
+    ),
+    "a comment in another layout": (
+        "from app.db import (engine, setup,  # ours\n)\nsetup\n",
+        "from app.db import (engine, setup,  # ours\n)\n" + IMPORT + "\nsetup\n",
+    ),
+    "a suppression of something else": (
+        "from app.db import engine  # noqa: E402\n",
+        IMPORT + "  # noqa: E402\n",
+    ),
+    "two suppressions": (
+        "from app.db import engine  # noqa: E402, F401\n",
+        "from app.db import engine, get_background_session  # noqa: E402, F401\n",
+    ),
+    "imported as what it is called, which exports it": (
+        "from app.db import engine as engine\n",
+        "from app.db import engine as engine\n" + IMPORT + "\n",
+    ),
+    "a key of the same name": (
+        "from app.db import engine\nx = log['engine']\n",
+        IMPORT + "\nx = log['engine']\n",
+    ),
+    "a type in quotes within quotes": (
+        "from app.db import engine\nx: 'list[\"dict[str, \\'engine.Kind\\']\"]'\n",
+        "from app.db import engine, get_background_session\n"
+        "x: 'list[\"dict[str, \\'engine.Kind\\']\"]'\n",
+    ),
+    "a type in an argument": (
+        "from app.db import engine\nx = typing.cast('engine.Kind', 1)\n",
+        "from app.db import engine, get_background_session\nx = typing.cast('engine.Kind', 1)\n",
+    ),
+    "a type in a generic one": (
+        "from app.db import engine\nx = Optional['engine.Kind'], list['int']\n",
+        "from app.db import engine, get_background_session\n"
+        "x = Optional['engine.Kind'], list['int']\n",
+    ),
+    "a type in a builtin one": (
+        "from app.db import engine\nx = list['engine.Kind']\n",
+        "from app.db import engine, get_background_session\nx = list['engine.Kind']\n",
+    ),
+    "a type in a type statement": (
+        "from app.db import engine\ntype X = 'engine.Kind'\n",
+        "from app.db import engine, get_background_session\ntype X = 'engine.Kind'\n",
+    ),
+    "all of the module's names": ("from app.db import *\n", "from app.db import *\n"),
+    "a type that has a name": (
+        "from app.db import engine\nx: TypeAlias = 'engine.Kind'\n",
+        "from app.db import engine, get_background_session\nx: TypeAlias = 'engine.Kind'\n",
+    ),
+    "added to __all__": (
+        "from app.db import engine\n__all__ = []\n__all__.append('engine')\n",
+        "from app.db import engine, get_background_session\n__all__ = []\n"
+        "__all__.append('engine')\n",
+    ),
+    "methods, parameters and targets of the same name": (
+        "from app.db import engine\n\nclass A:\n    def engine(self, *, engine=None):\n"
+        "        engine = engine or 1\n        return lambda engine: engine\n",
+        IMPORT + "\n\nclass A:\n    def engine(self, *, engine=None):\n"
+        "        engine = engine or 1\n        return lambda engine: engine\n",
+    ),
+    "used between two imports of it": (
+        "from app.db import engine\nprint(engine)\nfrom app.db import engine\n",
+        "from app.db import engine\nprint(engine)\n"
+        "from app.db import engine, get_background_session\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), TIDY.values(), ids=TIDY.keys())
+def test_imports_are_left_tidy(before: str, after: str, project: Project) -> None:
+    assert fixed(project, (HEAD + before + OPENED).encode()).decode() == after + MENDED
+
+
+def test_both_arms_lose_what_neither_needs(project: Project) -> None:
+    arms = (
+        "try:\n    from sqlalchemy.ext.asyncio import {0}\n"
+        "except ImportError:\n    from sqlalchemy.ext.asyncio.session import {0}\n"
+    )
+    before = arms.format("AsyncSession, other") + "from app.db import engine\n" + OPENED
+    after = arms.format("other") + IMPORT + "\n" + MENDED
+    assert fixed(project, before.encode()).decode() == after
+
+
+SEMICOLONS = {
+    "first": ("from sqlalchemy.ext.asyncio import AsyncSession; x = 1\n", "x = 1\n"),
+    "last": ("x = 1; from sqlalchemy.ext.asyncio import AsyncSession\n", "x = 1\n"),
+    "between": (
+        "x = 1; from sqlalchemy.ext.asyncio import AsyncSession; y = 2;\n",
+        "x = 1; y = 2;\n",
+    ),
+    "in a block on one line": (
+        "class A: from sqlalchemy.ext.asyncio import AsyncSession\n" + HEAD,
+        "class A: from sqlalchemy.ext.asyncio import AsyncSession\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), SEMICOLONS.values(), ids=SEMICOLONS.keys())
+def test_a_statement_goes_from_its_line(before: str, after: str, project: Project) -> None:
+    rest = "from app.db import engine\n" + OPENED
+    assert fixed(project, (before + rest).encode()).decode() == after + IMPORT + "\n" + MENDED
+
+
+def test_statements_of_one_line_go_together(project: Project) -> None:
+    before = (
+        "from sqlalchemy.ext.asyncio import AsyncSession; from app.core import engine\n" + OPENED
+    )
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
+
+
+def test_a_block_is_never_left_empty(project: Project) -> None:
+    before = (
+        "with lock:\n    from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "    from app.core import engine\n" + OPENED
+    )
+    app = project.settings.root / "app"
+    (app / "core.py").write_text("from app.db import engine\n")
+    after = IMPORT + "\n\nwith lock:\n    from app.core import engine\n" + MENDED
+    assert fixed(project, before.encode()).decode() == after
+
+
+def test_local_imports_of_several_functions_go_together(project: Project) -> None:
+    local = (
+        "async def {}():\n    from sqlalchemy.ext.asyncio import AsyncSession\n\n"
+        "    from app.db import engine\n\n"
+        "    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    )
+    mended = (
+        "async def {}():\n    from app.db import get_background_session\n\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n"
+    )
+    data = local.format("a") + "\n\n" + local.format("b")
+    expected = mended.format("a") + "\n\n" + mended.format("b")
+    assert fixed(project, data.encode()).decode() == expected
+
+
+def test_a_local_import_gets_a_local_one(project: Project) -> None:
+    before = """\
+async def job():
+    from app.db import engine
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    async with AsyncSession(engine) as s:
+        await s.commit()
+"""
+    after = """\
+async def job():
+    from app.db import get_background_session
+
+    async with get_background_session() as s:
+        await s.commit()
+"""
+    assert fixed(project, before.encode()).decode() == after
+
+
+def test_a_local_import_in_parentheses_keeps_its_indentation(project: Project) -> None:
+    before = """\
+async def job():
+    from app.db import (
+        engine, setup,
+        other
+    )
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    async with AsyncSession(engine) as s:
+        await s.commit()
+    setup, other
+"""
+    after = """\
+async def job():
+    from app.db import (
+        setup, other, get_background_session
+    )
+
+    async with get_background_session() as s:
+        await s.commit()
+    setup, other
+"""
+    assert fixed(project, before.encode()).decode() == after
+
+
+def test_an_import_that_is_exported_stays(project: Project) -> None:
+    path = project.settings.root / "app" / "__init__.py"
+    before = (HEAD + "from app.db import engine\n" + OPENED).encode()
+    result = fix("__init__.py", path, before, project, RULES, unsafe=False)
+    assert b"import AsyncSession" in result.data
+    assert b"import engine, get_background_session" in result.data
+
+
+# -- cycles ---------------------------------------------------------------------------------------
+
+CYCLES = {
+    "the handler itself": {"app/db.py": "import app.jobs\n"},
+    "through another module": {
+        "app/db.py": "from app import models\n",
+        "app/models.py": "from . import jobs\n",
+    },
+    "through a package": {
+        "app/db.py": "from app.models.user import User\n",
+        "app/models/__init__.py": "from app.jobs import job\n",
+        "app/models/user.py": "class User: ...\n",
+    },
+    "in a branch, and in a class": {
+        "app/db.py": "try:\n    import app.models\nexcept ImportError:\n    pass\n",
+        "app/models.py": "class A:\n    from app.jobs import job\n",
+    },
+    "through what the package of both imports first": {
+        "app/db.py": "from app import setting\n",
+        "app/__init__.py": "from app.jobs import job\nsetting = 1\n",
+    },
+    "through what cannot be parsed": {
+        "app/db.py": "import app.models\n",
+        "app/models.py": "def (:\n",
+    },
+}
+NO_CYCLES = {
+    "later": {"app/db.py": "def late():\n    import app.jobs\n"},
+    "for type checkers": {
+        "app/db.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import app.jobs\n"
+    },
+    "of the package that began to run before": {
+        "app/db.py": "from app.models import User\n",
+        "app/models.py": "class User: ...\n",
+        "app/__init__.py": "from app.jobs import job\n",
+    },
+}
+
+
+def lay(root: Path, files: dict[str, str]) -> None:
+    """Write files; what is given of the handler stands above its own text."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + (STANDARD if name == "app/db.py" else ""))
+
+
+@pytest.mark.parametrize("files", CYCLES.values(), ids=CYCLES.keys())
+def test_an_import_that_would_close_a_cycle_goes_into_the_function(
+    files: dict[str, str], project: Project
+) -> None:
+    lay(project.settings.root, {"app/__init__.py": ""} | files)
+    before = HEAD + "from app.db import engine\n" + JOB.format("AsyncSession(engine)")
+    after = (
+        "async def job():\n    from app.db import get_background_session\n\n"
+        "    async with get_background_session() as s:\n        await s.commit()\n"
+    )
+    assert fixed(project, before.encode()).decode() == after
+
+
+@pytest.mark.parametrize("files", NO_CYCLES.values(), ids=NO_CYCLES.keys())
+def test_an_import_that_closes_no_cycle_stays_at_the_top(
+    files: dict[str, str], project: Project
+) -> None:
+    lay(project.settings.root, {"app/__init__.py": ""} | files)
+    before = HEAD + "from app.db import engine\n" + OPENED
+    assert fixed(project, before.encode()).decode() == IMPORT + "\n" + MENDED
+
+
+IN_FUNCTIONS = {
+    "behind the docstring": (
+        'async def job():\n    """Work."""\n    {opened}\n        await s.commit()\n',
+        'async def job():\n    """Work."""\n    {imported}\n\n    {mended}\n'
+        "        await s.commit()\n",
+    ),
+    "above a comment": (
+        "async def job():\n    # now\n    {opened}\n        await s.commit()\n",
+        "async def job():\n    {imported}\n\n    # now\n    {mended}\n        await s.commit()\n",
+    ),
+    "among other imports": (
+        "async def job():\n    import os\n\n    from app.core import a\n    from app.z import b\n\n"
+        "    {opened}\n        await s.commit(os, a, b)\n",
+        "async def job():\n    import os\n\n    from app.core import a\n    {imported}\n"
+        "    from app.z import b\n\n    {mended}\n        await s.commit(os, a, b)\n",
+    ),
+    "into the innermost function, once": (
+        "def make():\n    async def job():\n        {opened}\n            await s.commit()\n"
+        "        {opened}\n            await s.commit()\n    return job\n",
+        "def make():\n    async def job():\n        {imported}\n\n        {mended}\n"
+        "            await s.commit()\n        {mended}\n            await s.commit()\n"
+        "    return job\n",
+    ),
+    "into each function": (
+        "async def a():\n    {opened}\n        await s.commit()\n\n\n"
+        "async def b():\n    {opened}\n        await s.commit()\n",
+        "async def a():\n    {imported}\n\n    {mended}\n        await s.commit()\n\n\n"
+        "async def b():\n    {imported}\n\n    {mended}\n        await s.commit()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), IN_FUNCTIONS.values(), ids=IN_FUNCTIONS.keys())
+def test_where_in_the_function_it_goes(before: str, after: str, project: Project) -> None:
+    lay(project.settings.root, {"app/__init__.py": "", "app/db.py": "import app.jobs\n"})
+    texts = {
+        "opened": "async with AsyncSession(engine) as s:",
+        "mended": "async with get_background_session() as s:",
+        "imported": "from app.db import get_background_session",
+    }
+    top = HEAD + "from app.db import engine\n\n\n"
+    got = fixed(project, (top + before.format(**texts)).encode()).decode()
+    assert got == after.format(**texts)
+
+
+# -- as ruff's rules F and I have it --------------------------------------------------------------
+
+JOBS = "\n\nasync def job():\n    async with {} as s:\n        await s.commit()\n    return {}\n"
+SA = "from sqlalchemy.ext.asyncio import AsyncSession\n"
+AS_RUFF_HAS_IT = {
+    "three sections": ("import os\n\n" + SA + "\nfrom app.core import engine\n", "os"),
+    "between others": (
+        "import sys\n\nimport sqlalchemy\n" + SA + "\nfrom app.alpha import a\n"
+        "from app.core import engine\nfrom app.zeta import b\n",
+        "sys, sqlalchemy, a, b",
+    ),
+    "a new section between two": (
+        "import os\n\nimport httpx\n" + SA + "\nfrom .core import engine\n",
+        "os, httpx",
+    ),
+    "its own section alone": (SA + "\nfrom app.core import engine\n", "1"),
+    "behind __future__ and a docstring": (
+        '"""Jobs."""\n\nfrom __future__ import annotations\n\n'
+        + SA
+        + "\nfrom app.core import engine\n",
+        "1",
+    ),
+    "relative, two levels": (
+        SA + "\nfrom ..other import a\nfrom .core import engine\nfrom .zeta import b\n",
+        "a, b",
+    ),
+    "absolute, in a file with relative ones": (
+        SA + "\nfrom app.core import engine\n\nfrom .zeta import b\n",
+        "b",
+    ),
+    "an import of the module": (
+        SA + "\nimport app.core\nfrom app.alpha import a\n",
+        "a",
+    ),
+    "a heading over the section": (
+        "import os\n\n" + SA + "\n# ours\nfrom app.core import engine\nfrom app.zeta import b\n",
+        "os, b",
+    ),
+    "a comment on the next one": (
+        SA + "\nfrom app.core import engine\n\n# the last\nfrom app.zeta import b\n",
+        "b",
+    ),
+    "conditional imports behind": (
+        SA + "\nfrom app.core import engine\n\ntry:\n    import orjson\nexcept ImportError:\n"
+        "    orjson = None\n",
+        "orjson",
+    ),
+    "imports for type checkers behind": (
+        "from typing import TYPE_CHECKING\n\n" + SA + "\nfrom app.core import engine\n\n"
+        'if TYPE_CHECKING:\n    from app.db import Base\n\nx: "Base"\n',
+        "1",
+    ),
+    "a list with a name to a line": (
+        SA + "\nfrom app.db import (\n    LIMIT,\n    Base,\n    engine,\n    setup,\n)\n",
+        "LIMIT, Base, setup",
+    ),
+    "a list that gets too long": (
+        SA + "\nfrom app.db import Base, engine, exceptions, middlewares, settings, setup, stop\n",
+        "Base, engine, exceptions, middlewares, settings, setup, stop",
+    ),
+    "an alias beside a plain import": (
+        SA + "\nfrom app.db import Base, setup\nfrom app.db import engine as engine_of_ours\n",
+        "Base, setup",
+    ),
+    "an alias that stays": (
+        SA + "\nfrom app.db import engine as engine_of_ours\n",
+        "engine_of_ours",
+    ),
+    "numbers in names": (
+        SA + "\nfrom app.core import engine\nfrom app.v2 import a\nfrom app.v10 import b\n",
+        "a, b",
+    ),
+    "a suppression": (
+        SA + "\nfrom app.db import engine  # noqa: E402\n",
+        "1",
+    ),
+    "a factory": ("from app.core import SessionLocal\nfrom app.zeta import b\n", "b"),
+}
+STYLES = {
+    "default": ("", True),
+    "one name to a statement": ("[tool.ruff.lint.isort]\nforce-single-line = true\n", True),
+    "one name to a statement, not configured": (
+        "[tool.ruff.lint.isort]\nforce-single-line = true\n",
+        False,
+    ),
+    "aliases with others": ("[tool.ruff.lint.isort]\ncombine-as-imports = true\n", True),
+    "both forms together": ("[tool.ruff.lint.isort]\nforce-sort-within-sections = true\n", True),
+    "no order by type": ("[tool.ruff.lint.isort]\norder-by-type = false\n", True),
+    "short lines": ("[tool.ruff]\nline-length = 60\n", True),
+    "long lines": ("[tool.ruff]\nline-length = 120\n", True),
+}
+
+
+def ruff(root: Path, *arguments: str) -> set[str]:
+    """Return the names of the files below `root/app` that ruff finds something in."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "ruff", "check", "--output-format=json", "--no-cache"),
+            *("--config", "ruff-in-use.toml", "app", *arguments),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return {Path(found["filename"]).name for found in json.loads(done.stdout)}
+
+
+def lay_project(root: Path, style: str, *, is_told: bool) -> Project:
+    """Lay out a project with an engine of its own module, and the style that ruff has."""
+    start = STANDARD.index("engine = create_async_engine(")
+    end = STANDARD.index("\n)\n", start) + 3
+    top = STANDARD[:start]
+    factory = "\nSessionLocal = async_sessionmaker(engine, expire_on_commit=False)\n"
+    (root / "app").mkdir()
+    (root / "app" / "__init__.py").write_text("")
+    (root / "app" / "core.py").write_text(top + STANDARD[start:end] + factory)
+    (root / "app" / "db.py").write_text(top + "from app.core import engine\n" + STANDARD[end:])
+    (root / "pyproject.toml").write_text(style if is_told else "")
+    in_use = style.replace("tool.ruff.", "").replace("[tool.ruff]", "")
+    (root / "ruff-in-use.toml").write_text(in_use)
+    return Project(Settings(root=root, handler=("app.db",)))
+
+
+def compared(root: Path, project: Project, sources: dict[str, str]) -> dict[str, str]:
+    """Fix files, as ruff would have their imports before, and return those that ruff faults then.
+
+    Each comes with its text; what ruff faulted before as well is left out.
+    """
+    for name, text in sources.items():
+        (root / "app" / name).write_text(text)
+    ruff(root, "--select=I", "--fix", "--quiet")
+    faulted = ruff(root, "--select=F,I")
+    sources = {name: (root / "app" / name).read_text() for name in sources if name not in faulted}
+    assert sources
+    for name, text in sources.items():
+        path = root / "app" / name
+        result = fix(name, path, text.encode(), project, RULES, unsafe=False)
+        assert result.data != text.encode(), f"{name} was not fixed: {result.remaining}"
+        path.write_bytes(result.data)
+    return {
+        name: (root / "app" / name).read_text()
+        for name in ruff(root, "--select=F,I")
+        if name in sources
+    }
+
+
+@pytest.mark.parametrize(("style", "is_told"), STYLES.values(), ids=STYLES.keys())
+def test_ruff_finds_nothing_where_it_found_nothing(
+    style: str, is_told: bool, tmp_path: Path
+) -> None:
+    project = lay_project(tmp_path, style, is_told=is_told)
+    sources = {}
+    for number, (imports, uses) in enumerate(AS_RUFF_HAS_IT.values()):
+        opened = "AsyncSession(engine)"
+        if "SessionLocal" in imports:
+            opened = "SessionLocal()"
+        elif "engine_of_ours" in imports:
+            opened = "AsyncSession(engine_of_ours)"
+        elif "import app.core\n" in imports:
+            opened = "AsyncSession(app.core.engine)"
+        sources[f"job_{number}.py"] = imports + JOBS.format(opened, f"({uses})")
+    assert compared(tmp_path, project, sources) == {}
+
+
+def test_the_examples_are_as_ruff_has_them(tmp_path: Path) -> None:
+    lay_project(tmp_path, "", is_told=True)
+    for number, (imports, uses) in enumerate(AS_RUFF_HAS_IT.values()):
+        (tmp_path / "app" / f"job_{number}.py").write_text(imports + JOBS.format("x", f"({uses})"))
+    assert ruff(tmp_path, "--select=I") == set()
+
+
+BEFORE = """\
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+async def job():
+    async with AsyncSession(engine) as s:  # größer
+        await s.commit()
+"""
+AFTER = """\
+from app.db import get_background_session
+
+async def job():
+    async with get_background_session() as s:  # größer
+        await s.commit()
+"""
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from app.jobs import engine\n",
+        "from .jobs import other, engine as e\n",
+        "from app.jobs import *\n",
+        "from app import jobs\n\ndef dispose():\n    return jobs.engine.dispose()\n",
+        "import app.jobs\n\ndef dispose():\n    return app.jobs.engine.dispose()\n",
+        "import app.jobs as work\n\ndef dispose():\n    return work.engine.dispose()\n",
+        "import app\n\ndef dispose(of=app):\n    module = app.jobs\n    module.engine.dispose()\n",
+        'from unittest.mock import patch\n\nwith patch("app.jobs.engine"):\n    ...\n',
+        'from app import jobs\n\ndef test(mock):\n    mock.setattr(jobs, "engine", 1)\n',
+        'import sys\n\nengine = getattr(sys.modules["app.jobs"], "engine")\n',
+        'import importlib\n\nimportlib.import_module("app.jobs").engine.dispose()\n',
+        'TASKS = ["app.jobs:engine"]\n',
+        "from app.jobs import engine\nthis is no Python\n",
+    ],
+)
+@pytest.mark.parametrize("folder", ["app", "app/tests"])
+def test_an_import_that_other_files_use_stays(other: str, folder: str, project: Project) -> None:
+    path = project.settings.root / folder / "test_other.py"
+    path.parent.mkdir(exist_ok=True)
+    if folder == "app/tests":
+        other = other.replace("from .jobs", "from ..jobs")
+    path.write_text(other)
+    (project.settings.root / "app" / "jobs.py").write_text(BEFORE)
+    after = fixed(project, BEFORE.encode()).decode()
+    assert "from app.db import engine, get_background_session" in after
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from app.db import engine\n",
+        "from app.jobs import job\nfrom app.db import engine\n\nengine.dispose()\n",
+        "from app import jobs, db\n\njobs.job(db.engine)\n",
+        'from unittest.mock import patch\n\nwith patch("app.db.engine"):\n    ...\n',
+        "from app.db import *\n",
+    ],
+)
+def test_an_import_that_others_have_from_elsewhere_goes(other: str, project: Project) -> None:
+    root = project.settings.root
+    (root / "app" / "__init__.py").write_text("")
+    (root / "app" / "other.py").write_text(other)
+    (root / "app" / "jobs.py").write_text(BEFORE)
+    assert fixed(project, BEFORE.encode()).decode() == AFTER

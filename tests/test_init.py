@@ -1,0 +1,596 @@
+"""`session-guard init` as a user runs it, in projects of many layouts."""
+
+from __future__ import annotations
+
+import compileall
+import importlib
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+import session_guard
+from session_guard import config
+from session_guard.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REFERENCE = Path(session_guard.__file__).with_name("async_session.py").read_text()
+CONFIG = """\
+class Settings:
+    DATABASE_URL = "postgresql://app:sesame@db/app"
+
+
+settings = Settings()
+"""
+ENGINE = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from app.core.config import settings
+
+engine = create_async_engine(str(settings.DATABASE_URL))
+SessionLocal = async_sessionmaker(engine, expire_on_commit=False)
+"""
+JOBS = """\
+from sqlalchemy import select
+
+from app.db import SessionLocal, engine
+from app.models import User
+
+
+async def names():
+    async with SessionLocal() as session:
+        return (await session.scalars(select(User.name))).all()
+"""
+FIXED_JOBS = """\
+from sqlalchemy import select
+
+from app.async_session import get_background_session
+from app.models import User
+
+
+async def names():
+    async with get_background_session() as session:
+        return (await session.scalars(select(User.name))).all()
+"""
+PYPROJECT = """\
+[project]
+name = "app"  # ours
+dependencies = [
+    "fastapi",
+]
+"""
+FLAT = {
+    "app/__init__.py": "",
+    "app/core/__init__.py": "",
+    "app/core/config.py": CONFIG,
+    "app/db.py": ENGINE,
+    "app/jobs.py": JOBS.replace(", engine", ""),
+    "pyproject.toml": PYPROJECT,
+}
+SRC = {(f"src/{name}" if name != "pyproject.toml" else name): text for name, text in FLAT.items()}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lay(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, newline="")
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in this process, which is as good and faster."""
+    config._table.cache_clear()  # another process would read the files anew
+    with CliRunner().isolation() as (out, err, _), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["session-guard", *arguments])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        sys.stdout.flush()
+    texts = (stream.getvalue().decode() for stream in (out, err))
+    return subprocess.CompletedProcess(arguments, leaving.value.code, *texts)
+
+
+def run_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "session_guard", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+
+
+def tree() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+def table() -> dict[str, object]:
+    found: dict[str, object] = tomllib.loads(Path("pyproject.toml").read_text())["tool"][
+        "session-guard"
+    ]
+    return found
+
+
+@pytest.fixture
+def url_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Give what imports a written handler from a folder and returns its engine's URL."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://env/env")
+    monkeypatch.setenv("HOME_DB", "postgresql+asyncpg://home/home")
+    before = set(sys.modules)
+
+    def url(folder: str) -> str:
+        monkeypatch.syspath_prepend(folder)
+        engine = importlib.import_module("app.async_session").engine
+        return str(engine.url.render_as_string(hide_password=False))
+
+    yield url
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] == "app":
+            del sys.modules[name]
+
+
+# -- where it goes, and what it says --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("files", "top"), [(FLAT, ""), (SRC, "src/")], ids=["flat", "src"])
+def test_the_handler_is_written_beside_the_engine(
+    files: dict[str, str], top: str, url_of: Callable[[str], str]
+) -> None:
+    lay(files)
+    before = tree()
+    done = run("init")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Wrote {top}app/async_session.py" in done.stdout
+    assert "from app.core.config import settings" in done.stdout
+    assert "session-guard fix" in done.stdout
+    assert "sesame" not in done.stdout
+    added = '\n[tool.session-guard]\nhandler = "app.async_session"\nengines = ["app.db.engine"]\n'
+    assert Path("pyproject.toml").read_text() == PYPROJECT + added
+    written = tree()
+    assert written.keys() - before.keys() == {f"{top}app/async_session.py"}
+    assert {n for n in before if before[n] != written[n]} == {"pyproject.toml"}
+    assert compileall.compile_file(f"{top}app/async_session.py", quiet=2)
+    assert url_of(top or ".") == "postgresql+asyncpg://app:sesame@db/app"
+
+
+def test_afterwards_check_finds_nothing_in_the_handler_and_fix_points_to_it() -> None:
+    lay(FLAT)
+    run("init")
+    checked = run("check", "app/async_session.py")
+    assert (checked.returncode, checked.stdout) == (0, "All checks passed: 1 file.\n")
+    fixed = run("fix", "app/jobs.py")
+    assert fixed.returncode == 0, fixed.stdout
+    assert Path("app/jobs.py").read_text() == FIXED_JOBS
+
+
+def test_the_written_handler_is_as_ruff_would_have_it() -> None:
+    lay(FLAT | {"app/db.py": ENGINE.replace("async_s", "AsyncSession, async_s")})
+    for sqlmodel in (False, True):
+        if sqlmodel:
+            Path("app/async_session.py").unlink()
+            more = "from sqlmodel.ext.asyncio.session import AsyncSession\n"
+            lay({"pyproject.toml": PYPROJECT, "app/more.py": more})
+        assert run("init").returncode == 0
+        for command in (["check", "--select", "F,I"], ["format", "--check", "--line-length=100"]):
+            ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "app/async_session.py"]
+            done = subprocess.run(ruff, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout
+
+
+def test_with_diff_nothing_is_written() -> None:
+    lay(FLAT)
+    before = tree()
+    done = run("init", "--diff")
+    assert done.returncode == 1
+    assert tree() == before
+    assert done.stdout.startswith("--- a/app/async_session.py\n+++ b/app/async_session.py\n")
+    assert "Would write app/async_session.py" in done.stderr
+    patched = subprocess.run(["git", "apply", "-"], input=done.stdout, text=True, check=False)
+    assert patched.returncode == 0
+    by_patch = tree()
+    Path("app/async_session.py").unlink()
+    lay({"pyproject.toml": PYPROJECT})
+    run("init")
+    assert tree() == by_patch
+
+
+def test_a_second_time_changes_nothing() -> None:
+    lay(FLAT)
+    assert run_process("init").returncode == 0
+    before = tree()
+    done = run_process("init")
+    assert done.returncode == 2
+    assert (
+        'there is a handler already: [tool.session-guard] names "app.async_session"' in done.stderr
+    )
+    assert tree() == before
+
+
+HANDLER = """\
+from contextlib import asynccontextmanager
+
+
+@asynccontextmanager
+async def get_background_session():
+    yield
+"""
+REFUSED = {
+    "one that is found": ({"app/own.py": HANDLER}, "app/own.py defines get_background_session()"),
+    "several": ({"app/a.py": HANDLER, "app/b.py": HANDLER}, "several modules define"),
+    "the reference": (
+        {"app/own.py": "from session_guard.async_session import get_session\n"},
+        "the project imports session_guard.async_session",
+    ),
+    "a file of the name": ({"app/async_session.py": "x = 1\n"}, "is there already"),
+    "a link to nowhere": ({}, "is there already"),
+    "invalid TOML": ({"pyproject.toml": "[project\n"}, "is no valid TOML"),
+    "a table in another layout": (
+        {"pyproject.toml": '[tool]\nsession-guard = {pooler = "auto"}\n'},
+        'write it yourself: a table [tool.session-guard] with\nhandler = "app.async_session"\n',
+    ),
+    "a table within a string": (
+        {"pyproject.toml": 'text = """\n[tool.session-guard]\n"""\n'},
+        "is laid out in a way that is not understood",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_is_there_is_never_overwritten(files: dict[str, str], message: str) -> None:
+    lay(FLAT | files)
+    if not files:
+        Path("app/async_session.py").symlink_to("nowhere")
+    before = tree()
+    done = run("init")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert tree() == before
+
+
+@pytest.mark.parametrize("read_only", ["app", "pyproject.toml", "."])
+def test_both_files_are_written_or_none(read_only: str) -> None:
+    files = dict(FLAT)
+    if read_only == ".":
+        del files["pyproject.toml"]
+    lay(files)
+    Path(read_only).chmod(0o555 if Path(read_only).is_dir() else 0o444)
+    before = tree()
+    done = run("init")
+    Path(read_only).chmod(0o755)
+    assert done.returncode == 2
+    assert "nothing was written" in done.stderr
+    assert tree() == before
+
+
+# -- pyproject.toml -------------------------------------------------------------------------------
+
+KEYS = 'handler = "app.async_session"\nengines = ["app.db.engine"]\n'
+TABLES = {
+    "none": (None, "[tool.session-guard]\n" + KEYS),
+    "an empty file": ("", "[tool.session-guard]\n" + KEYS),
+    "no newline at the end": ("a = 1  # one", "a = 1  # one\n\n[tool.session-guard]\n" + KEYS),
+    "CRLF": (
+        "a = 1\r\n",
+        "a = 1\r\n\r\n[tool.session-guard]\r\n" + KEYS.replace("\n", "\r\n"),
+    ),
+    "the table with other keys": (
+        '[tool.session-guard]  # ours\n# why\npooler = "pgbouncer"\n\n[tool.ruff]\n',
+        "[tool.session-guard]  # ours\n" + KEYS + '# why\npooler = "pgbouncer"\n\n[tool.ruff]\n',
+    ),
+    "the table's header at the end": ("[tool.session-guard]", "[tool.session-guard]\n" + KEYS),
+    "a table in it": (
+        '[tool.session-guard.per-file-ignores]\n"/x/" = ["SG101"]\n',
+        '[tool.session-guard.per-file-ignores]\n"/x/" = ["SG101"]\n\n[tool.session-guard]\n' + KEYS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), TABLES.values(), ids=TABLES.keys())
+def test_the_configuration_keeps_its_text(before: str | None, after: str) -> None:
+    files = dict(FLAT)
+    del files["pyproject.toml"]
+    lay(files | ({} if before is None else {"pyproject.toml": before}))
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert Path("pyproject.toml").read_bytes().decode() == after
+    assert run("check", "app/async_session.py").returncode == 0
+
+
+def test_engines_that_are_configured_stay() -> None:
+    lay(FLAT | {"pyproject.toml": '[tool.session-guard]\nengines = ["app.old.engine"]\n'})
+    done = run("init")
+    assert "has `engines` of its own" in done.stdout
+    assert table() == {"handler": "app.async_session", "engines": ["app.old.engine"]}
+
+
+# -- the project's place for it -------------------------------------------------------------------
+
+NO_ENGINE = {"pyproject.toml": PYPROJECT, "setup.py": "", "tests/__init__.py": ""}
+PLACES = {
+    "the one package": ({"app/__init__.py": ""}, "app/async_session.py", "app.async_session"),
+    "a package in src": (
+        {"src/app/__init__.py": "", "main.py": ""},
+        "src/app/async_session.py",
+        "app.async_session",
+    ),
+    "src as a package": ({"src/__init__.py": ""}, "src/async_session.py", "src.async_session"),
+    "beside the factory": (
+        {
+            "one/__init__.py": "",
+            "two/__init__.py": "",
+            "two/db.py": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+            "make = async_sessionmaker()\n",
+        },
+        "two/async_session.py",
+        "two.async_session",
+    ),
+    "in no package": ({"main.py": ENGINE}, "async_session.py", "async_session"),
+    "in a folder that is no package": (
+        {"backend/app/db.py": ENGINE, "backend/app/core/config.py": CONFIG},
+        "backend/app/async_session.py",
+        "backend.app.async_session",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "path", "dotted"), PLACES.values(), ids=PLACES.keys())
+def test_where_the_project_keeps_its_modules(files: dict[str, str], path: str, dotted: str) -> None:
+    lay(NO_ENGINE | files)
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert Path(path).is_file()
+    assert table()["handler"] == dotted
+    assert run("check", path).returncode == 0
+
+
+def test_where_it_cannot_be_told_the_option_is_asked_for() -> None:
+    lay(NO_ENGINE | {"one/__init__.py": "", "two/db/__init__.py": "", "two/__init__.py": ""})
+    done = run("init")
+    assert done.returncode == 2
+    assert "session-guard init --module app.db.async_session" in done.stderr
+    done = run("init", "--module", "two.db.sessions")
+    assert done.returncode == 0, done.stderr
+    assert Path("two/db/sessions.py").read_text() == REFERENCE
+    assert table() == {"handler": "two.db.sessions"}
+
+
+WRONG_MODULES = {
+    "no name": ("two/db.py", "is not a dotted name"),
+    "no such package": ("three.db", "there is no package `three`"),
+    "in two places": ("twice.db", "more than one package is called `twice`"),
+}
+
+
+@pytest.mark.parametrize(("name", "message"), WRONG_MODULES.values(), ids=WRONG_MODULES.keys())
+def test_a_module_that_cannot_be_written_is_refused(name: str, message: str) -> None:
+    lay(NO_ENGINE | {"one/twice/x.py": "", "two/twice/x.py": ""})
+    before = tree()
+    done = run("init", "--module", name)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert tree() == before
+
+
+def test_the_project_is_the_one_that_the_folder_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"backend/{name}": text for name, text in FLAT.items()}
+    lay(files | {".git/HEAD": "", "pyproject.toml": PYPROJECT})
+    monkeypatch.chdir("backend/app")
+    assert run("init").returncode == 0
+    monkeypatch.chdir("../..")
+    assert Path("pyproject.toml").read_text() == PYPROJECT
+    assert Path("backend/app/async_session.py").is_file()
+    assert "[tool.session-guard]" in Path("backend/pyproject.toml").read_text()
+
+
+# -- the project's URL ----------------------------------------------------------------------------
+
+HEAD = "import os\n\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"
+TAKEN_OVER = {
+    "a name that is imported": (
+        "from app.core.config import settings as conf\n"
+        "engine = create_async_engine(conf.DATABASE_URL)\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "a relative import": (
+        "from .core import config\n"
+        "engine = create_async_engine(url=config.settings.DATABASE_URL)\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "a module's long name": (
+        "import app.core.config\n"
+        "engine = create_async_engine(app.core.config.settings.DATABASE_URL)\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "a name of the engine's module": (
+        'URL = "postgresql+asyncpg://app:sesame@db/own"\nengine = create_async_engine(URL)\n',
+        "postgresql+asyncpg://app:sesame@db/own",
+    ),
+    "a function of the engine's module": (
+        'def url():\n    return "postgresql+asyncpg://app:sesame@db/own"\n'
+        "engine = create_async_engine(url())\n",
+        "postgresql+asyncpg://app:sesame@db/own",
+    ),
+    "put together": (
+        "from .core.config import settings\n"
+        'engine = create_async_engine(f"postgresql+asyncpg://{settings.__class__.__name__}@db/x")\n',
+        "postgresql+asyncpg://Settings@db/x",
+    ),
+    "SQLAlchemy's URL": (
+        "from sqlalchemy import URL\nfrom app.core.config import settings\n"
+        'engine = create_async_engine(URL.create("postgresql", host="db", database="made",'
+        " password=settings.__module__, username='app'))\n",
+        "postgresql+asyncpg://app:app.core.config@db/made",
+    ),
+    "another variable of the environment": (
+        'engine = create_async_engine(os.environ["HOME_DB"])\n',
+        "postgresql+asyncpg://home/home",
+    ),
+    "the handler's own variable": (
+        'engine = create_async_engine(os.environ["DATABASE_URL"])\n',
+        "postgresql+asyncpg://env/env",
+    ),
+    "the handler's own variable, by a name": (
+        'URL = os.getenv("DATABASE_URL")\nengine = create_async_engine(URL)\n',
+        "postgresql+asyncpg://env/env",
+    ),
+    "a local name": (
+        "from app.core.config import settings\n\ndef make():\n    conf = settings\n"
+        "    url = conf.DATABASE_URL.replace('postgresql://', 'postgresql+asyncpg://')\n"
+        "    return create_async_engine(url)\n\nengine = make()\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+}
+
+
+@pytest.mark.parametrize(("engine", "url"), TAKEN_OVER.values(), ids=TAKEN_OVER.keys())
+def test_the_url_comes_from_where_the_engine_has_it(
+    engine: str, url: str, url_of: Callable[[str], str]
+) -> None:
+    lay(FLAT | {"app/db.py": HEAD + engine})
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert url_of(".") == url
+    assert table()["engines"] == ["app.db.engine"]
+    assert "sesame" not in done.stdout + Path("app/async_session.py").read_text()
+
+
+NOT_TAKEN_OVER = {
+    "written out": (
+        'engine = create_async_engine("postgresql+asyncpg://app:sesame@db/app")\n',
+        "its URL is written out",
+    ),
+    "a password written out": (
+        "from sqlalchemy import URL\n"
+        'engine = create_async_engine(URL.create("postgresql", password="sesame"))\n',
+        "its URL is written out",
+    ),
+    "a parameter": (
+        "def make(url):\n    return create_async_engine(url)\n",
+        "its URL depends on `url`, which its function alone knows",
+    ),
+    "an attribute of an object": (
+        "class Database:\n    def start(self):\n"
+        "        self.engine = create_async_engine(self.url)\n",
+        "its URL depends on `self`",
+    ),
+    "a choice": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A if settings.B else settings.C)\n",
+        "put together in a way that could not be followed",
+    ),
+    "another database's arguments": (
+        "from app.core.config import settings\noptions = settings.options\n"
+        "engine = create_async_engine(**options)\n",
+        "its URL is not an argument of its own",
+    ),
+    "several engines": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A)\nreports = create_async_engine(settings.B)\n",
+        "there are 2 engines, in app/db.py",
+    ),
+}
+
+
+@pytest.mark.parametrize(("engine", "reason"), NOT_TAKEN_OVER.values(), ids=NOT_TAKEN_OVER.keys())
+def test_a_url_that_cannot_be_told_is_the_environments(
+    engine: str, reason: str, url_of: Callable[[str], str]
+) -> None:
+    lay(FLAT | {"app/db.py": HEAD + engine})
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert reason in done.stdout
+    assert "DATABASE_URL of the environment" in done.stdout
+    assert "sesame" not in done.stdout
+    assert Path("app/async_session.py").read_text() == REFERENCE
+    assert table() == {"handler": "app.async_session"}
+    assert url_of(".") == "postgresql+asyncpg://env/env"
+
+
+NOT_THE_SAME = {
+    "a host": ('connect_args={"host": "other"}', "it has `host`"),
+    "a search path": (
+        'connect_args={"server_settings": {"search_path": "tenant"}}',
+        "it has `search_path`",
+    ),
+    "a map of schemas": (
+        'execution_options={"schema_translate_map": {None: "tenant"}}',
+        "it has `schema_translate_map`",
+    ),
+    "a function that connects": ("async_creator=make", "it has `async_creator`"),
+    "an isolation level": ('isolation_level="AUTOCOMMIT"', "it has an isolation level of its own"),
+    "unknown arguments": ("**settings.options", "some of its arguments could not be followed"),
+}
+
+
+@pytest.mark.parametrize(("argument", "reason"), NOT_THE_SAME.values(), ids=NOT_THE_SAME.keys())
+def test_an_engine_that_may_give_other_rows_is_not_named(argument: str, reason: str) -> None:
+    engine = ENGINE.replace("_URL))", f"_URL), {argument})")
+    lay(FLAT | {"app/db.py": engine})
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert f"not known to be on the same database: {reason}" in done.stdout
+    assert table() == {"handler": "app.async_session"}
+
+
+def test_an_engine_whose_connections_are_changed_is_not_named() -> None:
+    listening = '@event.listens_for(engine.sync_engine, "connect")\ndef set_path(c, r): ...\n'
+    lay(FLAT | {"app/events.py": listening})
+    assert "app/events.py listens to events of an engine" in run("init").stdout
+    assert table() == {"handler": "app.async_session"}
+
+
+def test_what_the_engine_was_set_to_is_named() -> None:
+    arguments = (
+        "_URL), pool_size=5, max_overflow=settings.MORE, pool_timeout=3, echo=True, future=True, "
+        'connect_args={"ssl": context, "statement_cache_size": 0}, '
+        'isolation_level="READ COMMITTED")'
+    )
+    lay(FLAT | {"app/db.py": ENGINE.replace("_URL))", arguments)})
+    out = run("init").stdout
+    given = "pool_size=5, max_overflow=..., connection_timeout=3"
+    assert f"`configure(SessionSettings({given}))`" in out
+    assert "The handler has no setting for its connect_args['ssl'], echo." in out
+    assert table()["engines"] == ["app.db.engine"]
+
+
+def test_engines_of_tests_migrations_and_other_databases_do_not_count() -> None:
+    other = HEAD + 'engine = create_async_engine("sqlite+aiosqlite:///x")\n'
+    migration = "from alembic import context\n" + ENGINE
+    lay(FLAT | {"app/cache.py": other, "tests/conftest.py": ENGINE, "alembic/env.py": migration})
+    assert run("init").returncode == 0
+    assert table() == {"handler": "app.async_session", "engines": ["app.db.engine"]}
+
+
+# -- the class of its sessions --------------------------------------------------------------------
+
+
+def test_a_project_on_sqlmodel_gets_its_session_class() -> None:
+    engine = ENGINE.replace(
+        "from app.core", "from sqlmodel.ext.asyncio.session import AsyncSession\n\nfrom app.core"
+    ).replace("(engine, ", "(engine, class_=AsyncSession, ")
+    jobs = JOBS.replace(", engine", "").replace("session.scalars", "session.exec")
+    lay(FLAT | {"app/db.py": engine, "app/jobs.py": jobs})
+    assert "Its sessions are SQLModel's." in run("init").stdout
+    code = (
+        "from app.async_session import SessionSettings\n"
+        "from sqlmodel.ext.asyncio.session import AsyncSession\n"
+        "assert SessionSettings().session_class is AsyncSession"
+    )
+    environment = {**os.environ, "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    assert done.returncode == 0
+    assert run("check", "app/async_session.py").returncode == 0
+    run("fix", "app/jobs.py")
+    assert "get_background_session()" in Path("app/jobs.py").read_text()
