@@ -232,7 +232,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> AsyncEngine:
         if name == "engine":
-            return _get_engine()
+            return _slot().get_engine()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -243,7 +243,7 @@ def configure(settings: SessionSettings) -> None:
         RuntimeError: the engine exists already; `await dispose()` first.
     """
     global _settings
-    if _engines:
+    if any(slot.engine is not None for slot in _slots.values()):
         raise RuntimeError("the engine is built already: configure() it before its first use")
     _settings = settings
 
@@ -255,11 +255,11 @@ async def dispose() -> None:
     """
     loop = asyncio.get_running_loop()
     with _lock:
-        disposed = _engines.pop(loop, None) or _engines.pop(None, None)
-    if disposed is not None:
-        _factories.pop(disposed, None)
-        closer = _closers.pop(loop, None)
-        await (closer.aclose() if closer is not None else _to_completion(disposed.dispose()))
+        slot = _slots.pop(loop, None) or _slots.pop(None, None)
+    if slot is not None and slot.closer is not None:
+        await slot.closer.aclose()
+    elif slot is not None and slot.engine is not None:
+        await _to_completion(slot.engine.dispose())
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +282,7 @@ def get_pool_figures() -> PoolFigures:
     Raises:
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
-    pool: Any = _get_engine().pool
+    pool: Any = _slot().get_engine().pool
     return PoolFigures(pool.size(), pool.checkedin(), pool.checkedout(), max(0, pool.overflow()))
 
 
@@ -327,16 +327,7 @@ def get_background_task_session_factory() -> async_sessionmaker[AsyncSession]:
     Raises:
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
-    engine = _get_engine()
-    if engine not in _factories:
-        _factories[engine] = async_sessionmaker(
-            engine,
-            class_=_settings.session_class,
-            expire_on_commit=False,
-            autoflush=False,
-            autocommit=False,
-        )
-    return _factories[engine]
+    return _slot().get_factory()
 
 
 @asynccontextmanager
@@ -391,102 +382,124 @@ async def get_session_dependency() -> AsyncGenerator[AsyncSession, None]:
         yield session
 
 
+class _Slot:
+    """What an event loop has: its engine, the factory on it, and what closes its connections."""
+
+    def __init__(self) -> None:
+        self.engine: AsyncEngine | None = None
+        self.factory: async_sessionmaker[AsyncSession] | None = None
+        self.closer: AsyncGenerator[None, None] | None = None
+
+    def get_engine(self) -> AsyncEngine:
+        if self.engine is None:
+            settings = _settings
+            self.engine = create_async_engine(
+                _database_url(settings),
+                echo=False,
+                hide_parameters=settings.hide_parameters,
+                connect_args=build_connect_args(settings),
+                pool_size=settings.pool_size,
+                max_overflow=settings.max_overflow,
+                pool_timeout=settings.connection_timeout,
+                pool_recycle=settings.pool_recycle,
+                execution_options={"isolation_level": "READ COMMITTED"},
+            )
+            event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
+            event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
+            event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
+        if self.closer is None:
+            self.closer = _begun_closer(self)
+        return self.engine
+
+    def get_factory(self) -> async_sessionmaker[AsyncSession]:
+        engine = self.get_engine()
+        if self.factory is None:
+            self.factory = async_sessionmaker(
+                engine,
+                class_=_settings.session_class,
+                expire_on_commit=False,
+                autoflush=False,
+                autocommit=False,
+            )
+        return self.factory
+
+
 _lock = threading.Lock()
-_engines: dict[asyncio.AbstractEventLoop | None, AsyncEngine] = {}
-"""The engine of each event loop; under None one that the next loop is to take over."""
-_factories: dict[AsyncEngine, async_sessionmaker[AsyncSession]] = {}
-_closers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+_slots: dict[asyncio.AbstractEventLoop | None, _Slot] = {}
+"""The slot of each event loop; under None one that the next loop is to take over."""
 _inherited: list[object] = []
 """What a forked child has of its parent's connections, kept from being collected and closed."""
 
 
-def _get_engine() -> AsyncEngine:
+def _slot() -> _Slot:
+    """Give the slot of the running event loop, or of the next one where none runs."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         loop = None
     with _lock:
-        if loop not in _engines:
-            _forget_closed_loops()
-            if None in _engines:
-                _engines[loop] = _engines.pop(None)
-            else:
-                _engines[loop] = _build_engine()
-            if loop is not None:
-                _close_at_shutdown(loop)
-        return _engines[loop]
+        if loop not in _slots:
+            _leave_closed_loops()
+            _slots[loop] = _slots.pop(None) if None in _slots else _Slot()
+        return _slots[loop]
 
 
-def _build_engine() -> AsyncEngine:
-    settings = _settings
-    engine = create_async_engine(
-        _database_url(settings),
-        echo=False,
-        hide_parameters=settings.hide_parameters,
-        connect_args=build_connect_args(settings),
-        pool_size=settings.pool_size,
-        max_overflow=settings.max_overflow,
-        pool_timeout=settings.connection_timeout,
-        pool_recycle=settings.pool_recycle,
-        execution_options={"isolation_level": "READ COMMITTED"},
-    )
-    event.listen(engine.sync_engine, "handle_error", _remember_first_error)
-    event.listen(engine.sync_engine, "commit", _prove_transaction_alive)
-    event.listen(engine.sync_engine, "checkin", _forget_first_error)
-    return engine
+def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
+    """Have the running event loop, if there is one, close its connections when it ends.
 
-
-def _close_at_shutdown(loop: asyncio.AbstractEventLoop) -> None:
-    """Have the running `loop` close its connections when it ends.
-
-    An event loop has no hook for that, but it closes the asynchronous generators begun in it:
+    It has no hook for that, but it closes the asynchronous generators that were begun in it:
     https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.shutdown_asyncgens
     """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
-    async def closer(engine: AsyncEngine) -> AsyncGenerator[None, None]:
+    async def closer() -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            await _to_completion(engine.dispose())
+            if slot.engine is not None:
+                await _to_completion(slot.engine.dispose())
             with _lock:
-                _hand_over(loop)
+                _leave(loop)
 
-    _closers[loop] = closer(_engines[loop])
+    begun = closer()
     with suppress(StopIteration):  # runs it to its `yield`
-        _closers[loop].asend(None).send(None)
+        begun.asend(None).send(None)
+    return begun
 
 
-def _forget_closed_loops() -> None:
-    """Take the engines from loops that were closed without `shutdown_asyncgens()`.
+def _leave_closed_loops() -> None:
+    """Take their slots from loops that were closed without `shutdown_asyncgens()`.
 
     Their connections can no longer be closed in order; collecting them closes their sockets.
     """
-    for loop in [loop for loop in _engines if loop is not None and loop.is_closed()]:
-        _engines[loop].sync_engine.dispose(close=False)
-        _hand_over(loop)
+    for loop in [loop for loop in _slots if loop is not None and loop.is_closed()]:
+        engine = _slots[loop].engine
+        if engine is not None:
+            engine.sync_engine.dispose(close=False)
+        _leave(loop)
 
 
-def _hand_over(loop: asyncio.AbstractEventLoop) -> None:
-    """Leave the engine of an ended loop, which has no connections, to the next one."""
-    _closers.pop(loop, None)
-    engine = _engines.pop(loop, None)
-    if engine is not None and _engines.setdefault(None, engine) is not engine:
-        _factories.pop(engine, None)
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Leave the slot of an ended loop, which has no connections, to the next one."""
+    slot = _slots.pop(loop, None)
+    if slot is not None:
+        slot.closer = None
+        _slots.setdefault(None, slot)
 
 
 def _begin_anew_in_child() -> None:
     """After a fork: give every engine an empty pool, and never touch the parent's sockets."""
     global _lock
     _lock = threading.Lock()  # another thread of the parent's may have held it
-    _inherited.append([(loop, _closers.get(loop), e.pool) for loop, e in _engines.items() if loop])
-    engines = [_engines.pop(None)] if None in _engines else []
-    engines += _engines.values()
-    _engines.clear()
-    _closers.clear()
-    for engine in engines:
-        engine.sync_engine.dispose(close=False)
-    if engines:
-        _engines[None] = engines[0]
+    for loop, slot in list(_slots.items()):
+        if slot.engine is not None:
+            _inherited.append((loop, slot.closer, slot.engine.pool))
+            slot.engine.sync_engine.dispose(close=False)
+        if loop is not None:
+            _leave(loop)
 
 
 if hasattr(os, "register_at_fork"):

@@ -222,7 +222,7 @@ def test_nothing_happens_at_import() -> None:
     code = (
         "import gc, session_guard.async_session as s\n"
         "from sqlalchemy.ext.asyncio import AsyncEngine\n"
-        "print([o for o in gc.get_objects() if isinstance(o, AsyncEngine)], s._engines)"
+        "print([o for o in gc.get_objects() if isinstance(o, AsyncEngine)], s._slots)"
     )
     path = str(Path(session_guard.__file__).parents[1])
     result = run_python(Path(sys.executable), code, PYTHONPATH=path, DATABASE_URL="not a URL")
