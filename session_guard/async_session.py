@@ -8,7 +8,13 @@ either is first needed.
         session.add(row)
 
 Every session commits when its block ends well, rolls back, logs and raises when it does not, and is
-closed in any case. One event loop at a time: `await dispose()` before the loop ends.
+closed in any case.
+
+Connections belong to the event loop that opened them, so each loop has an engine of its own. When a
+loop shuts down as `asyncio.run` does it, its connections are closed, and the next loop takes its
+engine over: jobs that run one `asyncio.run` after the other share one engine and connect anew each
+time. Loops that run side by side in threads have one pool each, of up to `pool_size + max_overflow`
+connections. After a fork the child begins with an empty pool and leaves the parent's sockets alone.
 
 Sources:
     https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache
@@ -17,12 +23,17 @@ Sources:
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import ssl
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import uuid4
@@ -30,7 +41,8 @@ from uuid import uuid4
 try:
     from sqlalchemy import event
     from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, SQLAlchemyError
+    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.ext.asyncio import (
         AsyncEngine,
         AsyncSession,
@@ -50,7 +62,11 @@ if _missing is not None:
     ) from _missing
 
 __all__ = [
+    "Cause",
+    "Outcome",
+    "PoolFigures",
     "Pooler",
+    "SessionEvent",
     "SessionSettings",
     "StatementNames",
     "Tls",
@@ -61,6 +77,7 @@ __all__ = [
     "engine",
     "get_background_session",
     "get_background_task_session_factory",
+    "get_pool_figures",
     "get_session",
     "get_session_dependency",
 ]
@@ -70,6 +87,32 @@ logger = logging.getLogger(__name__)
 Pooler = Literal["auto", "supavisor", "pgbouncer", "direct"]
 StatementNames = Literal["anonymous", "unique"]
 Tls = Literal["verify", "off"]
+Outcome = Literal["opened", "committed", "rolled back", "commit failed"]
+Cause = Literal["domain", "database", "connection", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEvent:
+    """What happened to a session, as `SessionSettings.on_session_event` is told of it."""
+
+    number: int
+    """Of the session, in this process: events of the same session have the same number."""
+
+    outcome: Outcome
+    """`opened` comes first, and exactly one of the others after it. `rolled back` is an error of
+    the block. After `commit failed` nothing is stored; but where its cause is `connection` or
+    `cancelled`, nobody knows whether PostgreSQL had committed."""
+
+    seconds: float = 0.0
+    """Seconds since the session was opened."""
+
+    error: BaseException | None = None
+    """The error that is raised on. Its message may quote rows, so do not log it as it is."""
+
+    cause: Cause | None = None
+    """Where the error came from: the block's own code (`domain`), a statement that PostgreSQL or
+    SQLAlchemy refused (`database`), the way there (`connection`: refused, lost, no free place in
+    the pool), or a cancellation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +134,12 @@ class SessionSettings:
     adds the startup parameter of the 2025 standard, which Supavisor ignores and which PgBouncer and
     PostgreSQL refuse. `direct` is for no pooler at all: asyncpg and SQLAlchemy keep their statement
     caches, which is faster and fails or answers with other queries' rows behind a pooler."""
+
+    prepared_statement_cache_size: int = 0
+    """Prepared statements that SQLAlchemy keeps for each connection. 0 is right on every version of
+    asyncpg. More is faster by a fifth to a third and needs anonymous names and asyncpg 0.32: older
+    ones answer with rows of other queries. Its price, as with `direct`: after `ALTER COLUMN … TYPE`
+    statements that use the column fail until their connection is replaced."""
 
     statement_names: StatementNames = "anonymous"
     """`anonymous` statements leave nothing on the server. `unique` ones stay for as long as the
@@ -124,6 +173,10 @@ class SessionSettings:
     log_level: int = logging.ERROR
     """Level (of `logging`) at which a session that was rolled back is logged."""
 
+    on_session_event: Callable[[SessionEvent], None] | None = None
+    """Called with what happens to each session, in the task that uses it. An error of its own is
+    logged, and changes nothing for the session."""
+
     def __post_init__(self) -> None:
         choices = {"pooler": Pooler, "statement_names": StatementNames, "tls": Tls}
         for name, allowed in choices.items():
@@ -133,6 +186,23 @@ class SessionSettings:
             raise ValueError('statement_names="unique" is for poolers: pooler is "direct"')
         if self.tls == "off" and self.tls_ca_file is not None:
             raise ValueError('tls_ca_file is given, but tls is "off"')
+        if self.prepared_statement_cache_size:
+            self._check_statement_cache()
+
+    def _check_statement_cache(self) -> None:
+        name = f"prepared_statement_cache_size={self.prepared_statement_cache_size}"
+        if self.prepared_statement_cache_size < 0:
+            raise ValueError(f"{name}: it cannot be negative")
+        if self.pooler == "direct":
+            raise ValueError(f'{name} is for poolers: "direct" keeps the caches of both libraries')
+        if self.statement_names == "unique":
+            raise ValueError(f"{name}: cached statements need anonymous names")
+        installed = version("asyncpg")
+        if tuple(map(int, installed.split(".")[:2])) < (0, 32):
+            raise ValueError(
+                f"{name} needs asyncpg 0.32 or newer: {installed}, which is installed, would "
+                "answer with rows of other queries"
+            )
 
 
 class TransactionAbortedError(InvalidRequestError):
@@ -149,18 +219,20 @@ class TransactionAbortedError(InvalidRequestError):
 
 
 _settings = SessionSettings()
-_engine: AsyncEngine | None = None
-_factory: async_sessionmaker[AsyncSession] | None = None
 
 engine: AsyncEngine
-"""The engine, built when it is first asked for."""
+"""The engine of the running event loop, built when it is first asked for.
+
+Imported by its name where no loop runs yet, it is the one that the first loop to use it takes over.
+Programs that run several loops side by side ask for `async_session.engine` each time.
+"""
 
 # Hidden from type checkers, to which it would make every misspelt name an engine.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> AsyncEngine:
         if name == "engine":
-            return _get_engine()
+            return _slot().get_engine()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -171,28 +243,55 @@ def configure(settings: SessionSettings) -> None:
         RuntimeError: the engine exists already; `await dispose()` first.
     """
     global _settings
-    if _engine is not None:
+    if any(slot.engine is not None for slot in _slots.values()):
         raise RuntimeError("the engine is built already: configure() it before its first use")
     _settings = settings
 
 
 async def dispose() -> None:
-    """Close the pool's connections and forget the engine; the next use builds a new one.
+    """Close the connections of this event loop and forget its engine; the next use builds another.
 
     Sessions still open keep their connection until they are closed.
     """
-    global _engine, _factory
-    disposed, _engine, _factory = _engine, None, None
-    if disposed is not None:
-        await _to_completion(disposed.dispose())
+    loop = asyncio.get_running_loop()
+    with _lock:
+        slot = _slots.pop(loop, None) or _slots.pop(None, None)
+    if slot is not None and slot.closer is not None:
+        await slot.closer.aclose()
+    elif slot is not None and slot.engine is not None:
+        await _to_completion(slot.engine.dispose())
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """Connections of one pool, at one moment."""
+
+    size: int
+    """Connections that are kept open at most, `pool_size`."""
+    idle: int
+    """Connections that wait for a session."""
+    in_use: int
+    """Connections that a session holds."""
+    overflow: int
+    """Connections open beyond `size`, of `max_overflow` at most."""
+
+
+def get_pool_figures() -> PoolFigures:
+    """Give the figures of the running event loop's pool, for gauges and health checks.
+
+    Raises:
+        RuntimeError, ValueError: no database URL, or one that is no use.
+    """
+    pool: Any = _slot().get_engine().pool
+    return PoolFigures(pool.size(), pool.checkedin(), pool.checkedout(), max(0, pool.overflow()))
 
 
 def build_connect_args(settings: SessionSettings) -> dict[str, Any]:
     """Give the `connect_args` of `create_async_engine` for these settings.
 
-    Both caches are off behind a pooler: asyncpg's with `statement_cache_size`, SQLAlchemy's with
-    `prepared_statement_cache_size`. With anonymous names either one alone returns rows of other
-    queries on some version of asyncpg (measured on 0.28 to 0.32).
+    Both caches are off behind a pooler, if not asked for: asyncpg's with `statement_cache_size`,
+    SQLAlchemy's with `prepared_statement_cache_size`. With anonymous names either one alone returns
+    rows of other queries on some version of asyncpg (measured on 0.28 to 0.32).
 
     Raises:
         OSError: `tls_ca_file` cannot be read.
@@ -215,12 +314,12 @@ def build_connect_args(settings: SessionSettings) -> dict[str, Any]:
     if settings.pooler == "supavisor":
         connect_args["server_settings"] = {"statement_cache_size": "0"}
     connect_args["statement_cache_size"] = 0
-    connect_args["prepared_statement_cache_size"] = 0
+    connect_args["prepared_statement_cache_size"] = settings.prepared_statement_cache_size
     return connect_args
 
 
 def get_background_task_session_factory() -> async_sessionmaker[AsyncSession]:
-    """Give the factory of all sessions, request and background alike.
+    """Give the factory of this event loop's sessions, request and background alike.
 
     Open sessions with `get_background_session` or `get_session`: a session made from the factory
     itself neither commits nor rolls back.
@@ -228,17 +327,7 @@ def get_background_task_session_factory() -> async_sessionmaker[AsyncSession]:
     Raises:
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
-    global _factory
-    if _factory is None:
-        engine = _get_engine()
-        _factory = async_sessionmaker(
-            engine,
-            class_=_settings.session_class,
-            expire_on_commit=False,
-            autoflush=False,
-            autocommit=False,
-        )
-    return _factory
+    return _slot().get_factory()
 
 
 @asynccontextmanager
@@ -254,17 +343,21 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         sqlalchemy.exc.PendingRollbackError: the same, where it was a flush.
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
+    history = _History()
     session = get_background_task_session_factory()()
     try:
+        history.log("opened")
         yield session
+        history.log("committing")
         await session.commit()
+        history.log("committed")
     except BaseException as error:
         try:
             await _to_completion(session.rollback())
         except Exception as rollback_error:
             # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
-        logger.log(_settings.log_level, "session rolled back: %s", _describe(error))
+        history.log("failed", error)
         raise
     finally:
         await _to_completion(session.close())
@@ -289,26 +382,128 @@ async def get_session_dependency() -> AsyncGenerator[AsyncSession, None]:
         yield session
 
 
-def _get_engine() -> AsyncEngine:
-    global _engine
-    if _engine is None:
-        settings = _settings
-        engine = create_async_engine(
-            _database_url(settings),
-            echo=False,
-            hide_parameters=settings.hide_parameters,
-            connect_args=build_connect_args(settings),
-            pool_size=settings.pool_size,
-            max_overflow=settings.max_overflow,
-            pool_timeout=settings.connection_timeout,
-            pool_recycle=settings.pool_recycle,
-            execution_options={"isolation_level": "READ COMMITTED"},
-        )
-        event.listen(engine.sync_engine, "handle_error", _remember_first_error)
-        event.listen(engine.sync_engine, "commit", _prove_transaction_alive)
-        event.listen(engine.sync_engine, "checkin", _forget_first_error)
-        _engine = engine
-    return _engine
+class _Slot:
+    """What an event loop has: its engine, the factory on it, and what closes its connections."""
+
+    def __init__(self) -> None:
+        self.engine: AsyncEngine | None = None
+        self.factory: async_sessionmaker[AsyncSession] | None = None
+        self.closer: AsyncGenerator[None, None] | None = None
+
+    def get_engine(self) -> AsyncEngine:
+        if self.engine is None:
+            settings = _settings
+            self.engine = create_async_engine(
+                _database_url(settings),
+                echo=False,
+                hide_parameters=settings.hide_parameters,
+                connect_args=build_connect_args(settings),
+                pool_size=settings.pool_size,
+                max_overflow=settings.max_overflow,
+                pool_timeout=settings.connection_timeout,
+                pool_recycle=settings.pool_recycle,
+                execution_options={"isolation_level": "READ COMMITTED"},
+            )
+            event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
+            event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
+            event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
+        if self.closer is None:
+            self.closer = _begun_closer(self)
+        return self.engine
+
+    def get_factory(self) -> async_sessionmaker[AsyncSession]:
+        engine = self.get_engine()
+        if self.factory is None:
+            self.factory = async_sessionmaker(
+                engine,
+                class_=_settings.session_class,
+                expire_on_commit=False,
+                autoflush=False,
+                autocommit=False,
+            )
+        return self.factory
+
+
+_lock = threading.Lock()
+_slots: dict[asyncio.AbstractEventLoop | None, _Slot] = {}
+"""The slot of each event loop; under None one that the next loop is to take over."""
+_inherited: list[object] = []
+"""What a forked child has of its parent's connections, kept from being collected and closed."""
+
+
+def _slot() -> _Slot:
+    """Give the slot of the running event loop, or of the next one where none runs."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    with _lock:
+        if loop not in _slots:
+            _leave_closed_loops()
+            _slots[loop] = _slots.pop(None) if None in _slots else _Slot()
+        return _slots[loop]
+
+
+def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
+    """Have the running event loop, if there is one, close its connections when it ends.
+
+    It has no hook for that, but it closes the asynchronous generators that were begun in it:
+    https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.shutdown_asyncgens
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+    async def closer() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if slot.engine is not None:
+                await _to_completion(slot.engine.dispose())
+            with _lock:
+                _leave(loop)
+
+    begun = closer()
+    with suppress(StopIteration):  # runs it to its `yield`
+        begun.asend(None).send(None)
+    return begun
+
+
+def _leave_closed_loops() -> None:
+    """Take their slots from loops that were closed without `shutdown_asyncgens()`.
+
+    Their connections can no longer be closed in order; collecting them closes their sockets.
+    """
+    for loop in [loop for loop in _slots if loop is not None and loop.is_closed()]:
+        engine = _slots[loop].engine
+        if engine is not None:
+            engine.sync_engine.dispose(close=False)
+        _leave(loop)
+
+
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Leave the slot of an ended loop, which has no connections, to the next one."""
+    slot = _slots.pop(loop, None)
+    if slot is not None:
+        slot.closer = None
+        _slots.setdefault(None, slot)
+
+
+def _begin_anew_in_child() -> None:
+    """After a fork: give every engine an empty pool, and never touch the parent's sockets."""
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent's may have held it
+    for loop, slot in list(_slots.items()):
+        if slot.engine is not None:
+            _inherited.append((loop, slot.closer, slot.engine.pool))
+            slot.engine.sync_engine.dispose(close=False)
+        if loop is not None:
+            _leave(loop)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_child)
 
 
 def _project_url() -> object:
@@ -374,6 +569,79 @@ def _prove_transaction_alive(connection: Connection) -> None:
 
 def _forget_first_error(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
     record.info.pop(_FIRST_ERROR, None)
+
+
+_numbers = itertools.count(1)
+
+
+class _History:
+    """Tells the log and the hook what happens to a session."""
+
+    def __init__(self) -> None:
+        self._settings = _settings
+        self._number = next(_numbers)
+        self._opened_at = 0.0
+        self._is_committing = False
+
+    def log(
+        self,
+        step: Literal["opened", "committing", "committed", "failed"],
+        error: BaseException | None = None,
+    ) -> None:
+        """Note the next step; after `failed`, `error` says of what."""
+        outcome: Outcome
+        if step == "committing":
+            self._is_committing = True
+            return
+        if step == "opened":
+            self._opened_at = time.monotonic()
+        if step == "failed":
+            outcome = "commit failed" if self._is_committing else "rolled back"
+        else:
+            outcome = step
+        seconds = time.monotonic() - self._opened_at
+        cause = _cause(error) if error is not None else None
+        if error is None:
+            logger.debug("session %d %s after %.3f s", self._number, outcome, seconds)
+        else:
+            logger.log(
+                self._settings.log_level,
+                "session %d %s after %.3f s: %s (%s)",
+                self._number,
+                outcome,
+                seconds,
+                _describe(error),
+                cause,
+            )
+        hook = self._settings.on_session_event
+        if hook is not None:
+            try:
+                hook(SessionEvent(self._number, outcome, seconds, error, cause))
+            except Exception:
+                logger.exception("on_session_event failed")
+
+
+# SQLSTATE classes and codes that are about the connection: connection exceptions, authorization,
+# resources, a server that shuts down or starts up, and PgBouncer's own errors (08P01).
+_CONNECTION_SQLSTATES = ("08", "28", "53", "57P01", "57P02", "57P03", "57P05")
+
+
+def _cause(error: BaseException) -> Cause:
+    """Tell where an error came from."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    if isinstance(error, PoolTimeoutError):
+        return "connection"
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return "connection"
+    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
+    if sqlstate is not None or isinstance(error, SQLAlchemyError):
+        is_lost = sqlstate is not None and sqlstate.startswith(_CONNECTION_SQLSTATES)
+        return "connection" if is_lost else "database"
+    # SQLAlchemy lets through what happens while connecting: the system's errors, and timeouts.
+    frames = traceback.walk_tb(error.__traceback__)
+    is_drivers = any(f.f_globals.get("__name__", "").startswith("asyncpg.") for f, _ in frames)
+    return "connection" if is_drivers else "domain"
 
 
 def _describe(error: BaseException) -> str:

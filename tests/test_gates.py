@@ -143,11 +143,22 @@ TOKENS = {
     ),
     ("SG301", "add_job"): f"{SCHEDULER}{TASK}scheduler.add_job(work, args=[db])",
     ("SG301", "add_schedule"): f"{SCHEDULER}{TASK}await scheduler.add_schedule(work, args=[db])",
+    ("SG301", "asyncio.Task("): (
+        f"import asyncio\n{TASK}asyncio.Task(work(db))\n        await db.commit()"
+    ),
     ("SG302", "execute"): f'{TASK}await db.execute(text("LISTEN jobs"))',
     ("SG302", "scalar"): f'{TASK}await db.scalar(text("SELECT pg_advisory_lock(1)"))',
     ("SG302", "stream"): f'{TASK}await db.stream(text("SELECT pg_advisory_lock(1)"))',
     ("SG302", ".exec("): f'{TASK}await db.exec(text("LISTEN jobs"))',
     ("SG302", "exec_driver_sql"): f'{TASK}await db.exec_driver_sql("LISTEN jobs")',
+    ("SG302", "add_listener"): (
+        f"{TASK}raw = (await (await db.connection()).get_raw_connection()).driver_connection\n"
+        '        await raw.add_listener("jobs", print)'
+    ),
+    ("SG302", "prefixes"): (
+        "from sqlalchemy import Column, Integer, MetaData, Table\n"
+        'Table("t", MetaData(), Column("id", Integer), prefixes=["TEMPORARY"])'
+    ),
     ("SG303", "commit"): f"{TASK}db.add(row)\n        await db.commit()",
     ("SG303", "rollback"): (
         f"{TASK}try:\n            db.add(row)\n        except ValueError:\n"
@@ -157,6 +168,10 @@ TOKENS = {
     ("SG304", "except"): (
         f"{TASK}try:\n            await db.flush()\n        except Exception:\n"
         "            pass\n        db.add(row)"
+    ),
+    ("SG304", "finally"): (
+        f"{TASK}try:\n            db.add(row)\n            await db.flush()\n        finally:\n"
+        "            return None"
     ),
     ("SG304", "suppress"): (
         f"from contextlib import suppress\n{TASK}with suppress(Exception):\n"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
 _RECURSION_LIMIT = 5000
-_COMMANDS = ("check", "fix", "init", "rule")
+_COMMANDS = ("check", "doctor", "fix", "init", "rule")
 
 
 class _Commands(click.Group):

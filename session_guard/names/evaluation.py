@@ -107,6 +107,7 @@ _FACTORIES = frozenset({"sqlalchemy.ext.asyncio.async_sessionmaker"})
 _SESSION_CLASSES = frozenset(
     {"sqlalchemy.ext.asyncio.AsyncSession", "sqlmodel.ext.asyncio.session.AsyncSession"}
 )
+_RUNNING_LOOP = (External("asyncio.get_running_loop"), External("asyncio.get_event_loop"))
 _MADE_BY_PARTIAL = frozenset(
     {"sqlalchemy.ext.asyncio.create_async_engine", "sqlalchemy.orm.sessionmaker"} | _FACTORIES
 )
@@ -246,6 +247,8 @@ class Evaluation:
                     )
                 case External() | LocalClass():  # `AsyncSession[...]` is the class
                     values.append(value)
+                case Dictionary() if self._is_kept_by_loop(value, expr.value, home):
+                    pass  # what statements put there, and nothing else
                 case Dictionary():
                     values.extend(self._looked_up(value, expr.items))
                 case Items() if len(expr.items) == 1 and isinstance(expr.items[0], Constant):
@@ -321,6 +324,30 @@ class Evaluation:
                 continue
             if key is not None:
                 yield from self.expr(value, found.place, found.home)
+
+    def _is_kept_by_loop(self, found: Dictionary, owner: Expr, home: Namespace) -> bool:
+        """Return whether a module keeps in a dictionary of its own one thing for each event loop.
+
+        To a program, which is in one loop at a time, that is one thing.
+        """
+        if not isinstance(owner, Ref) or len(owner.parts) != 1 or found.home is not home:
+            return False
+        keys = [
+            (store.key, store.place)
+            for store in home.scope.stores
+            if isinstance(store.owner, Ref) and store.owner.parts == owner.parts
+        ]
+        return (
+            owner.parts[0].startswith("_")
+            and not found.display.items
+            and bool(keys)
+            and all(
+                value == Literal(None)
+                or (isinstance(value, Result) and value.function in _RUNNING_LOOP)
+                for key, place in keys
+                for value in (self.expr(key, place, home) if key is not None else (UNKNOWN,))
+            )
+        )
 
     def _stored(
         self, found: Iterable[Value], owner: Ref, keys: tuple[Expr, ...], home: Namespace
@@ -753,10 +780,11 @@ class Evaluation:
                     original = Ref(call.function.parts[:-1])
                     copied = Display(((None, original),), call.node)
                     values.append(Dictionary(copied, place, home))
-                case Method(Dictionary() as found, "get") if call.arguments:
-                    values.extend(self._looked_up(found, call.arguments[:1]))
-                    owner = call.function.parts[:-1] if isinstance(call.function, Ref) else ()
-                    values.extend(self._stored((found,), Ref(owner), call.arguments[:1], home))
+                case Method(Dictionary() as found, "get" | "pop") if call.arguments:
+                    owner = Ref(call.function.parts[:-1] if isinstance(call.function, Ref) else ())
+                    if not self._is_kept_by_loop(found, owner, home):
+                        values.extend(self._looked_up(found, call.arguments[:1]))
+                    values.extend(self._stored((found,), owner, call.arguments[:1], home))
                 case Method(Literal(str(text)), "format"):
                     values.extend(self.expr(with_braces(text, call), place, home))
                 case Method(Literal(str(text)), "join"):

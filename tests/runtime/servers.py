@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ class Postgres:
     """A running PostgreSQL, spoken to without a pooler."""
 
     port: int
+    restart: Callable[[], None]
+    """Stop it, whoever is connected, and start it again on the same port."""
 
     @property
     def dsn(self) -> str:
@@ -51,6 +53,8 @@ class PgBouncer:
 
     port: int
     pid: int
+    restart: Callable[[], None]
+    """Kill it and start it again on the same port; `pid` remains that of the first."""
 
     @property
     def dsn(self) -> str:
@@ -112,7 +116,12 @@ def running_postgres() -> Iterator[Postgres]:
         command = [postgres, "-D", data]
         command += [part for key, value in options.items() for part in ("-c", f"{key}={value}")]
         with _running(directory, lambda port: [*command, "-p", str(port)], signal.SIGINT) as found:
-            server = Postgres(port=found[0])
+
+            def restart() -> None:
+                found.restart(signal.SIGINT)
+                _wait_until_answering(server.dsn)
+
+            server = Postgres(found.port, restart)
             _wait_until_answering(server.dsn)
             yield server
 
@@ -120,9 +129,7 @@ def running_postgres() -> Iterator[Postgres]:
 @contextmanager
 def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
     """Start a PgBouncer before this server; `options` are added to its `[pgbouncer]` section."""
-    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    if binary is None:
-        _fail_not_installed("pgbouncer")
+    binary = _pgbouncer()
     with _server_directory() as directory:
         _write(directory / "users", f'"{USER}" "{PASSWORD}"\n')
 
@@ -139,8 +146,8 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
                 **options,
             }
             # Fatal below 1.21; from 1.24 on the default hides what is tested.
-            if _pgbouncer_version(binary) >= (1, 21):
-                settings["max_prepared_statements"] = "0"
+            if pgbouncer_version(binary) >= (1, 21):
+                settings.setdefault("max_prepared_statements", "0")
             lines = [f"{key} = {value}" for key, value in settings.items()]
             ini = [
                 "[databases]",
@@ -151,8 +158,8 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
             _write(directory / "pgbouncer.ini", "\n".join(ini) + "\n")
             return [binary, directory / "pgbouncer.ini"]
 
-        with _running(directory, configured, signal.SIGTERM) as (port, pid):
-            yield PgBouncer(port, pid)
+        with _running(directory, configured, signal.SIGTERM) as found:
+            yield PgBouncer(found.port, found.pid, lambda: found.restart(signal.SIGKILL))
 
 
 @contextmanager
@@ -187,6 +194,13 @@ def _fail_not_installed(program: str, package: str | None = None) -> NoReturn:
     )
 
 
+def _pgbouncer() -> str:
+    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    if binary is None:
+        _fail_not_installed("pgbouncer")
+    return binary
+
+
 def _postgres_binary(name: str) -> str:
     """Find a program of the PostgreSQL server, which Debian keeps off the PATH."""
     folders: list[str] = []
@@ -202,8 +216,11 @@ def _postgres_binary(name: str) -> str:
     _fail_not_installed(name, package="postgresql")
 
 
-def _pgbouncer_version(binary: str) -> tuple[int, int]:
-    shown = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+def pgbouncer_version(binary: str | None = None) -> tuple[int, int]:
+    """Return the version of PgBouncer: of the one that is found where none is given."""
+    shown = subprocess.run(
+        [binary or _pgbouncer(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
     found = re.search(r"PgBouncer (\d+)\.(\d+)", shown)
     assert found is not None, shown
     return int(found[1]), int(found[2])
@@ -252,36 +269,77 @@ def _free_port() -> int:
         return port
 
 
+class _Server:
+    """A server in the foreground, with what it was started by."""
+
+    def __init__(self, directory: Path, command_for: Callable[[int], list[str | Path]]) -> None:
+        self.port = _free_port()
+        self._directory = directory
+        self._command = command_for(self.port)
+        self._start()
+
+    def _start(self) -> None:
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                stdout=output,
+                stderr=output,
+                **_unprivileged(),
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def _log(self) -> Path:
+        return self._directory / "log"
+
+    def messages(self) -> str:
+        return self._log.read_text()
+
+    def listens(self) -> bool:
+        end = time.monotonic() + _START_SECONDS
+        while self._process.poll() is None and time.monotonic() < end:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return True
+            time.sleep(0.02)
+        return False
+
+    def stop(self, stop_signal: signal.Signals) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(stop_signal)
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def restart(self, stop_signal: signal.Signals) -> None:
+        self.stop(stop_signal)
+        self._start()
+        assert self.listens(), self.messages()
+
+
 @contextmanager
 def _running(
-    directory: Path, command_for: Any, stop_signal: signal.Signals
-) -> Iterator[tuple[int, int]]:
-    """Run a server in the foreground until it is left; gives its port and process id."""
-    log = directory / "log"
+    directory: Path,
+    command_for: Callable[[int], list[str | Path]],
+    stop_signal: signal.Signals,
+) -> Iterator[_Server]:
+    """Run a server in the foreground until it is left."""
     for _ in range(5):
-        port = _free_port()
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command_for(port), cwd=directory, stdout=output, stderr=output, **_unprivileged()
-            )
+        server = _Server(directory, command_for)
         try:
-            if _listens(process, port):
-                yield port, process.pid
+            if server.listens():
+                yield server
                 return
         finally:
-            _stop(process, stop_signal)
-        if "in use" not in log.read_text():  # another program took the port meanwhile: try again
+            server.stop(stop_signal)
+        if "in use" not in server.messages():  # another program took the port: try again
             break
-    pytest.fail(f"{process.args} did not start:\n{log.read_text()}", pytrace=False)
-
-
-def _listens(process: "subprocess.Popen[bytes]", port: int) -> bool:
-    end = time.monotonic() + _START_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        time.sleep(0.02)
-    return False
+    pytest.fail(f"{command_for(0)} did not start:\n{server.messages()}", pytrace=False)
 
 
 def _wait_until_answering(dsn: str) -> None:
@@ -298,13 +356,3 @@ def _wait_until_answering(dsn: str) -> None:
                     return
 
     asyncio.run(answering())
-
-
-def _stop(process: "subprocess.Popen[bytes]", stop_signal: signal.Signals) -> None:
-    if process.poll() is None:
-        process.send_signal(stop_signal)
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

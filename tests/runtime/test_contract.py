@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
@@ -489,8 +490,12 @@ def test_log_has_the_level_asked_for_and_no_secret(
         database.run(work, log_level=logging.WARNING)
     # PostgreSQL's message quotes the value, which is why the log may not repeat it.
     assert secret in str(raised.value.orig)
-    [record] = [r for r in caplog.records if r.name == "session_guard.async_session"]
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == "session rolled back: DBAPIError (SQLSTATE 22P02)"
+    opened, rolled_back = (r for r in caplog.records if r.name == "session_guard.async_session")
+    assert opened.levelno == logging.DEBUG
+    assert rolled_back.levelno == logging.WARNING
+    assert re.fullmatch(
+        r"session \d+ rolled back after \d\.\d{3} s: DBAPIError \(SQLSTATE 22P02\) \(database\)",
+        rolled_back.getMessage(),
+    )
     for secret_part in (secret, PASSWORD, database.pooler.dsn):
         assert secret_part not in caplog.text

@@ -21,6 +21,7 @@ from session_guard.async_session import SessionSettings, build_connect_args
 from .load import QUERIES, Outcome, plain_engine, run_handler, run_load
 from .servers import PgBouncer, Postgres
 
+DRIVER = tuple(map(int, version("asyncpg").split(".")[:2]))
 ATTEMPTS = 5
 ONE_PROCESS = {"tasks": 20, "transactions": 15}
 SEVERAL_PROCESSES = {"processes": 4, "tasks": 8, "transactions": 40}
@@ -93,6 +94,21 @@ def test_handler_is_right_in_several_processes(pgbouncer: PgBouncer) -> None:
     assert asyncio.run(pgbouncer.named_statements()) == [0, 0, 0]
 
 
+def test_statement_cache_is_right_and_leaves_nothing_on_the_server(pgbouncer: PgBouncer) -> None:
+    if DRIVER <= (0, 31):
+        pytest.skip("refused on asyncpg below 0.32; its wrong rows are shown below")
+    connect_args = build_connect_args(SessionSettings(tls="off", prepared_statement_cache_size=100))
+
+    async def load() -> Outcome:
+        engine = plain_engine(pgbouncer.dsn, **connect_args)
+        outcome = await run_load(lambda: AsyncSession(engine), "cached", **ONE_PROCESS)
+        await engine.dispose()
+        return outcome
+
+    assert asyncio.run(load()) == Outcome(transactions=20 * 15, right=20 * 15 * QUERIES)
+    assert asyncio.run(pgbouncer.named_statements()) == [0, 0, 0]
+
+
 def test_unique_names_are_right_but_stay_on_the_server(pgbouncer: PgBouncer) -> None:
     """The counter-proof for the zeros above: what is left behind is seen."""
     unique = SessionSettings(tls="off", statement_names="unique")
@@ -114,7 +130,7 @@ SQLALCHEMY_CACHE_ON = {
 HANDLER = build_connect_args(SessionSettings(tls="off"))
 
 
-def third_answer(driver: tuple[int, int], settings: str) -> str:
+def third_answer(driver: tuple[int, ...], settings: str) -> str:
     """What asyncpg answers when the first of two cursors is opened again."""
     wrong = {
         "caches of asyncpg off": driver == (0, 31),
@@ -145,6 +161,5 @@ def test_cursor_answers_for_another_query_even_without_a_pooler(
         await engine.dispose()
         return [*first, *second, *third]
 
-    major, minor = version("asyncpg").split(".")[:2]
-    expected = third_answer((int(major), int(minor)), settings)
+    expected = third_answer(DRIVER, settings)
     assert asyncio.run(answers()) == ["alice", "hunter2", expected]

@@ -1,0 +1,228 @@
+"""What is at the other end, found by how it behaves."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
+
+import asyncpg
+
+from session_guard.doctor.target import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from session_guard.doctor.target import Target
+
+Kind = Literal["PostgreSQL", "PgBouncer", "Supavisor", "a pooler"]
+Mode = Literal["none", "session", "transaction", "statement", "unknown"]
+
+PREFIX = "__session_guard_"
+"""What the names of all statements of the probe begin with, which it takes away at the end."""
+
+_WAIT_SECONDS = 1.0
+"""How long a client waits for a server connection before the pooler is said to have no other."""
+
+_TURNS = 8
+"""How often two clients are made to compete before their pooler is said to be in session mode."""
+
+
+@dataclass
+class Server:
+    """What was found of a server and of what stands before it."""
+
+    kind: Kind
+    mode: Mode
+    postgresql: str
+    """The version of PostgreSQL behind it."""
+    named_statements: bool | None = None
+    """Whether a named statement can be run on another server connection than the one that it was
+    prepared on; None where there is only one, or where that could not be told."""
+    startup: dict[str, str] = field(default_factory=dict)
+    """What becomes of startup parameters: `kept`, `dropped` or `refused`."""
+    unknown: list[str] = field(default_factory=list)
+    """What could not be told, and why."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a transaction may run on another server connection than the one before it."""
+        return self.mode in ("transaction", "statement", "unknown")
+
+
+async def ask(connection: asyncpg.Connection[Any], query: str) -> list[list[str]]:
+    """Return the rows of a query, fetched without preparing a statement."""
+    answer = io.BytesIO()
+    # COPY goes by the simple protocol, which no pooler has to translate.
+    await connection.copy_from_query(query, output=answer)
+    return [line.split("\t") for line in answer.getvalue().decode().splitlines()]
+
+
+async def process_of(connection: asyncpg.Connection[Any]) -> int:
+    """Return the id of the server process that answers."""
+    [[pid]] = await ask(connection, "SELECT pg_backend_pid()")
+    return int(pid)
+
+
+async def identify(target: Target, progress: Callable[[str], None]) -> Server:
+    """Tell what is at the other end.
+
+    Raises TargetError where no connection can be opened.
+    """
+    progress("connecting")
+    async with _clients(target, 2) as (one, other):
+        [[application]] = await ask(one, _APPLICATION)
+        try:
+            mode = await _mode(one, other)
+        except asyncpg.PostgresError as error:
+            raise TargetError(target.explain(error)) from error
+        version = one.get_server_version()
+        server = Server(
+            "PostgreSQL" if mode == "none" else "a pooler",
+            mode,
+            f"{version.major}.{version.micro}",
+        )
+    progress("asking which startup parameters are kept")
+    refusal = await _startup(target, server)
+    if mode != "none":
+        if application == "Supavisor":
+            server.kind = "Supavisor"
+        elif "unsupported startup parameter" in refusal:
+            server.kind = "PgBouncer"
+        else:
+            server.unknown.append("which pooler it is: it neither names itself nor refuses")
+        if server.kind == "PgBouncer":
+            server.unknown.append("PgBouncer's version: only its console tells")
+    if mode == "transaction":
+        progress("moving a named statement to another server connection")
+        async with _clients(target, 2) as (one, other):
+            server.named_statements = await _takes_named_statements(one, other)
+        if server.named_statements is None:
+            server.unknown.append("whether named statements are translated: nothing moved")
+    return server
+
+
+_APPLICATION = (
+    "SELECT coalesce(max(application_name), '') FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+)
+
+
+@asynccontextmanager
+async def _clients(target: Target, number: int) -> AsyncIterator[list[asyncpg.Connection[Any]]]:
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(number):
+            try:
+                client = await target.connect()
+            except Exception as error:
+                raise TargetError(target.explain(error)) from error
+            stack.push_async_callback(_close, client)
+            clients.append(client)
+        yield clients
+
+
+async def _close(connection: asyncpg.Connection[Any]) -> None:
+    with suppress(Exception):
+        await connection.close(timeout=5)
+
+
+async def _mode(one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]) -> Mode:
+    """Tell how server connections are shared, from which server process answers whom."""
+    if await process_of(one) == one.get_server_pid():
+        return "none"
+    mine = set[int]()
+    theirs = set[int]()
+    for _ in range(_TURNS):
+        try:
+            await one.execute("BEGIN")
+        except asyncpg.PostgresError as error:
+            if "statement pooling mode" in str(error):
+                return "statement"
+            raise
+        mine.add(await process_of(one))
+        theirs.add(await process_of(other))
+        await one.execute("COMMIT")
+        theirs.add(await process_of(other))
+        if mine & theirs or len(mine) > 1:
+            return "transaction"
+    return "session"
+
+
+async def _takes_named_statements(
+    one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]
+) -> bool | None:
+    """Tell whether a statement prepared on one server connection runs on another."""
+    name = f"{PREFIX}{uuid4().hex}"
+    statement = await one.prepare("SELECT pg_backend_pid() AS pid", name=name)
+    try:
+        first = await statement.fetchval()
+        for _ in range(_TURNS):
+            async with other.transaction():
+                held = await process_of(other)
+                if held == first and await statement.fetchval() != first:
+                    return True
+    except asyncpg.PostgresError:
+        return False
+    finally:
+        await remove_statements(one, other)
+    return None
+
+
+async def remove_statements(*clients: asyncpg.Connection[Any]) -> dict[int, int]:
+    """Take the probe's statements off the server connections that these clients reach at once.
+
+    Returns how many there were, by server process.
+    """
+    removed: dict[int, int] = {}
+    async with AsyncExitStack() as stack:
+        for client in clients:
+            try:
+                # Each holds another server connection; who gets none has seen the last of them.
+                await asyncio.wait_for(client.execute("BEGIN"), _WAIT_SECONDS)
+            except TimeoutError:
+                break
+            stack.push_async_callback(client.execute, "ROLLBACK")
+            pid = await process_of(client)
+            rows = await ask(client, _OURS)
+            for [name] in rows:
+                await client.execute(f'DEALLOCATE "{name}"')
+            removed[pid] = len(rows)
+    return removed
+
+
+_OURS = "SELECT name FROM pg_prepared_statements WHERE starts_with(name, '__session_guard_')"
+
+_PARAMETERS = {
+    "application_name": ("session-guard", "application_name"),
+    "statement_timeout": ("12345", "statement_timeout"),
+    "search_path": ("pg_catalog", "search_path"),
+    "statement_cache_size": ("0", ""),
+    "session_guard_probe": ("1", ""),
+}
+
+
+async def _startup(target: Target, server: Server) -> str:
+    """Find what becomes of startup parameters; return how an unknown one was refused."""
+    refusal = ""
+    for name, (value, setting) in _PARAMETERS.items():
+        try:
+            connection = await target.connect({name: value})
+        except asyncpg.PostgresError as error:
+            server.startup[name] = "refused"
+            refusal = str(error)
+            continue
+        except (OSError, TimeoutError) as error:
+            server.unknown.append(f"the startup parameter {name}: {type(error).__name__}")
+            continue
+        try:
+            kept = "dropped"
+            if setting:
+                [[found]] = await ask(connection, f"SELECT current_setting('{setting}')")
+                kept = "kept" if found.replace("ms", "") == value else "dropped"
+            server.startup[name] = kept
+        finally:
+            await _close(connection)
+    return refusal

@@ -1,0 +1,166 @@
+"""The handler in many event loops and in forked processes: connections stay where they are from."""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from session_guard import async_session
+from session_guard.async_session import (
+    SessionSettings,
+    configure,
+    dispose,
+    get_background_session,
+    get_background_task_session_factory,
+    get_pool_figures,
+)
+
+from .servers import PgBouncer, Postgres
+
+
+@pytest.fixture
+def handler(postgres: Postgres) -> Iterator[Postgres]:
+    """The handler, without a pooler, so that the server sees its connections."""
+    configure(SessionSettings(url=postgres.dsn, tls="off"))
+    yield postgres
+    asyncio.run(dispose())
+    configure(SessionSettings())
+
+
+async def server_process() -> int:
+    async with get_background_session() as session:
+        pid: int = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        return pid
+
+
+async def at_once(number: int) -> set[int]:
+    return set(await asyncio.gather(*(server_process() for _ in range(number))))
+
+
+def connected(server: Postgres, pids: set[int]) -> set[int]:
+    """Which of these server processes still serve a connection."""
+
+    async def ask() -> set[int]:
+        rows = await server.fetch("SELECT pid FROM pg_stat_activity WHERE pid = ANY($1)", [*pids])
+        return {row["pid"] for row in rows}
+
+    for _ in range(100):
+        if not (left := asyncio.run(ask())):
+            break
+        asyncio.run(asyncio.sleep(0.05))  # a server process takes a moment to end
+    return left
+
+
+def test_each_run_leaves_no_connection_behind(handler: Postgres) -> None:
+    for _ in range(3):
+        pids = asyncio.run(at_once(5))
+        assert len(pids) == 5
+        assert connected(handler, pids) == set()
+
+
+def test_engine_imported_by_its_name_goes_from_run_to_run(handler: Postgres) -> None:
+    imported = async_session.engine
+
+    async def in_use() -> bool:
+        await server_process()
+        factory = get_background_task_session_factory()
+        return async_session.engine is imported and factory.kw["bind"] is imported
+
+    assert [asyncio.run(in_use()) for _ in range(3)] == [True, True, True]
+
+
+def test_loops_side_by_side_have_a_pool_each(handler: Postgres) -> None:
+    both_hold = threading.Barrier(2, timeout=30)
+
+    async def hold() -> tuple[set[int], int]:
+        async with get_background_session() as session:
+            pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            await asyncio.to_thread(both_hold.wait)
+            in_use = get_pool_figures().in_use
+            return {pid, *await at_once(3)}, in_use
+
+    with ThreadPoolExecutor(2) as threads:
+        (first, used), (second, also_used) = threads.map(lambda _: asyncio.run(hold()), "ab")
+    assert first.isdisjoint(second)
+    assert (used, also_used) == (1, 1)
+    assert connected(handler, first | second) == set()
+
+
+def test_many_loops_in_threads_through_a_pooler(pgbouncer: PgBouncer) -> None:
+    async def job(number: int) -> list[int]:
+        async def one(value: int) -> int:
+            async with get_background_session() as session:
+                query = text("SELECT CAST(:value AS integer)")
+                found: int = (await session.execute(query, {"value": value})).scalar_one()
+                return found
+
+        return await asyncio.gather(*(one(100 * number + turn) for turn in range(10)))
+
+    configure(SessionSettings(url=pgbouncer.dsn, tls="off"))
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda number: asyncio.run(job(number)), range(20)))
+    finally:
+        asyncio.run(dispose())
+        configure(SessionSettings())
+    assert found == [[100 * number + turn for turn in range(10)] for number in range(20)]
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_loop_closed_in_haste_leaves_no_connection_to_the_next(handler: Postgres) -> None:
+    loop = asyncio.new_event_loop()
+    pids = loop.run_until_complete(at_once(3))
+    loop.close()  # without `shutdown_asyncgens()`, which closes connections in order
+    del loop
+    others = asyncio.run(at_once(3))
+    gc.collect()
+    assert pids.isdisjoint(others)
+    assert connected(handler, pids | others) == set()
+
+
+def test_dispose_leaves_other_loops_alone(handler: Postgres) -> None:
+    async def main() -> None:
+        pid = await server_process()
+        await asyncio.to_thread(lambda: asyncio.run(dispose()))
+        assert await server_process() == pid
+        with pytest.raises(RuntimeError, match="built already"):
+            configure(SessionSettings())
+
+    asyncio.run(main())
+
+
+def run_forking(dsn: str, moment: str) -> dict[str, list[int]]:
+    """Run `forking.py`, which uses the handler before and after a fork; give what it saw."""
+    program = Path(__file__).with_name("forking.py")
+    run = subprocess.run(
+        [sys.executable, "-P", "-W", "error", str(program), moment],
+        env={**os.environ, "DATABASE_URL": dsn},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    seen: dict[str, list[int]] = json.loads(run.stdout)
+    return seen
+
+
+@pytest.mark.parametrize("moment", ["between runs of the loop", "inside the running loop"])
+def test_forked_child_never_touches_the_parents_connections(
+    postgres: Postgres, moment: str
+) -> None:
+    seen = run_forking(postgres.dsn, moment)
+    # The parent goes on with the connections it had; the child has others.
+    assert sorted(seen["parent after"]) == sorted(seen["parent before"])
+    assert len(seen["child"]) == 3
+    assert not {*seen["child"]} & {*seen["parent before"]}
+    assert connected(postgres, {*seen["child"], *seen["parent before"]}) == set()

@@ -1,0 +1,233 @@
+"""What can be seen of sessions from outside: events, their causes, the log, and the pool."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from session_guard.async_session import (
+    SessionEvent,
+    SessionSettings,
+    TransactionAbortedError,
+    configure,
+    dispose,
+    get_background_session,
+    get_pool_figures,
+)
+
+from .servers import PASSWORD, PgBouncer, Postgres
+
+Block = Callable[[AsyncSession], Awaitable[object]]
+
+
+class Observed:
+    """The handler with a hook that keeps its events."""
+
+    def __init__(self, pooler: PgBouncer, server: Postgres) -> None:
+        self.pooler = pooler
+        self.server = server
+        self.events: list[SessionEvent] = []
+
+    def run(self, work: Callable[[], Awaitable[object]], **settings: Any) -> None:
+        settings = {"url": self.pooler.dsn, "on_session_event": self.events.append, **settings}
+        configure(SessionSettings(tls="off", **settings))
+
+        async def in_loop() -> None:
+            try:
+                await work()
+            finally:
+                await dispose()
+
+        asyncio.run(in_loop())
+
+    def run_block(self, block: Block, **settings: Any) -> None:
+        async def work() -> None:
+            async with get_background_session() as session:
+                await block(session)
+
+        self.run(work, **settings)
+
+    @property
+    def story(self) -> list[tuple[str, str | None]]:
+        return [(event.outcome, event.cause) for event in self.events]
+
+
+@pytest.fixture
+def observed(pgbouncer: PgBouncer, postgres: Postgres, items: None) -> Iterator[Observed]:
+    yield Observed(pgbouncer, postgres)
+    configure(SessionSettings())
+
+
+async def insert(session: AsyncSession) -> None:
+    await session.execute(text("INSERT INTO items VALUES (1, 'one')"))
+
+
+def test_success_is_opened_and_committed(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        assert [event.outcome for event in observed.events] == ["opened"]
+        await insert(session)
+        await asyncio.sleep(0.05)
+
+    observed.run_block(block)
+    opened, committed = observed.events
+    assert observed.story == [("opened", None), ("committed", None)]
+    assert opened.number == committed.number
+    assert opened.seconds < 0.05 <= committed.seconds
+
+
+def test_sessions_are_told_apart(observed: Observed) -> None:
+    async def work() -> None:
+        async with get_background_session() as outer, get_background_session() as inner:
+            await outer.execute(text("SELECT 1"))
+            await inner.execute(text("SELECT 1"))
+
+    observed.run(work)
+    first, second, *ends = (event.number for event in observed.events)
+    assert first != second
+    assert ends == [second, first]
+
+
+async def fail_in_domain(session: AsyncSession) -> None:
+    await insert(session)
+    raise LookupError("no such user")
+
+
+async def fail_on_a_file(session: AsyncSession) -> None:
+    await insert(session)
+    raise FileNotFoundError("report.csv")
+
+
+async def fail_in_database(session: AsyncSession) -> None:
+    await session.execute(text("SELECT 1/0"))
+
+
+async def fail_in_a_stream(session: AsyncSession) -> None:
+    fails_late = text("SELECT 1/(2000 - n) FROM generate_series(1, 3000) AS n")
+    async for _ in await session.stream(fails_late):  # SQLAlchemy does not translate this one
+        pass
+
+
+async def be_cancelled(session: AsyncSession) -> None:
+    await insert(session)
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize(
+    ("block", "cause"),
+    [
+        (fail_in_domain, "domain"),
+        (fail_on_a_file, "domain"),
+        (fail_in_database, "database"),
+        (fail_in_a_stream, "database"),
+        (be_cancelled, "cancelled"),
+    ],
+)
+def test_cause_of_a_rollback(observed: Observed, block: Block, cause: str) -> None:
+    with suppress(Exception, asyncio.CancelledError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("rolled back", cause)]
+    assert observed.events[-1].error is not None
+
+
+def test_lost_connection_is_its_cause(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await observed.server.fetch("SELECT pg_terminate_backend($1)", pid)
+        await session.execute(text("SELECT 1"))
+
+    with pytest.raises(DBAPIError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("rolled back", "connection")]
+
+
+@pytest.mark.parametrize("password", [None, "wrong-password"])
+def test_connection_that_is_refused_is_its_cause(observed: Observed, password: str | None) -> None:
+    dsn = observed.server.dsn
+    if password is None:
+        dsn = dsn.replace(f":{observed.server.port}/", ":1/")  # nothing listens there
+    else:
+        dsn = dsn.replace(PASSWORD, password)
+
+    async def block(session: AsyncSession) -> None:
+        await session.execute(text("SELECT 1"))
+
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the system's, or asyncpg's
+        observed.run_block(block, url=dsn)
+    assert observed.story == [("opened", None), ("rolled back", "connection")]
+    assert observed.events[-1].error is raised.value
+
+
+def test_full_pool_is_a_matter_of_the_connection(observed: Observed) -> None:
+    async def work() -> None:
+        async with get_background_session() as first:
+            await first.execute(text("SELECT 1"))
+            figures = get_pool_figures()
+            assert (figures.size, figures.in_use, figures.idle, figures.overflow) == (1, 1, 0, 0)
+            with pytest.raises(PoolTimeoutError):
+                async with get_background_session() as second:
+                    await second.execute(text("SELECT 1"))
+        figures = get_pool_figures()
+        assert (figures.size, figures.in_use, figures.idle, figures.overflow) == (1, 0, 1, 0)
+
+    observed.run(work, pool_size=1, max_overflow=0, connection_timeout=0.5)
+    assert observed.story == [
+        ("opened", None),
+        ("opened", None),
+        ("rolled back", "connection"),
+        ("committed", None),
+    ]
+
+
+def test_commit_that_fails_is_told_from_a_block_that_does(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        await session.execute(text("CREATE TEMPORARY TABLE t (i int UNIQUE DEFERRABLE)"))
+        await session.execute(text("SET CONSTRAINTS ALL DEFERRED"))
+        await session.execute(text("INSERT INTO t VALUES (1), (1)"))
+
+    with pytest.raises(IntegrityError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("commit failed", "database")]
+
+
+def test_commit_of_an_aborted_transaction_failed(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        with suppress(DBAPIError):
+            await session.execute(text("SELECT 1/0"))
+
+    with pytest.raises(TransactionAbortedError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("commit failed", "database")]
+
+
+def test_pooler_that_dies_before_the_commit(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        await insert(session)
+        os.kill(observed.pooler.pid, signal.SIGKILL)
+
+    with pytest.raises(DBAPIError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("commit failed", "connection")]
+
+
+def test_hook_that_fails_changes_nothing(
+    observed: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(event: SessionEvent) -> None:
+        raise LookupError(event.outcome)
+
+    async def block(session: AsyncSession) -> None:
+        await insert(session)
+
+    observed.run_block(block, on_session_event=hook)
+    assert asyncio.run(observed.server.fetch("SELECT id FROM items")) == [(1,)]
+    failed = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert failed == ["on_session_event failed"] * 2
