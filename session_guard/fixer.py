@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from session_guard.edits import Plan
     from session_guard.module import Module
-    from session_guard.project import Project
+    from session_guard.project.project import Project
+    from session_guard.rewriting.edits import Plan
     from session_guard.rule import Edit, Rule, Violation
 
 # A fix may bring about what another rule finds; more passes than this mean that fixes undo others.
@@ -49,7 +49,7 @@ def fix(
     it came. Raises RuleError.
     """
 
-    from session_guard.edits import apply, render
+    from session_guard.rewriting.edits import apply, render
 
     def found_in(data: bytes) -> list[Finding]:
         return lint(display_path, path, data, project, rules, fingerprints=fingerprints)
@@ -113,8 +113,8 @@ def _chosen(
     module: Module, found: Sequence[tuple[Rule, Violation]], *, unsafe: bool
 ) -> list[tuple[Rule, Violation, Plan]]:
     """Return the findings to mend in this pass: of those whose fixes overlap, the first."""
-    from session_guard.arguments import NotFixableError
-    from session_guard.edits import plan
+    from session_guard.rewriting.arguments import NotFixableError
+    from session_guard.rewriting.edits import plan
 
     if unfixable(module) is not None:
         return []

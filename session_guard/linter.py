@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.project import Project
+    from session_guard.project.project import Project
     from session_guard.rule import Rule, Violation
 
 
@@ -191,9 +191,9 @@ def finding(
     fingerprints: bool = False,
 ) -> Finding:
     """Return a violation as plain data, its fix as edits. Raises RuleError."""
-    from session_guard.arguments import NotFixableError
-    from session_guard.edits import plan, render
     from session_guard.excerpts import concealed, excerpt, repeats_a_value
+    from session_guard.rewriting.arguments import NotFixableError
+    from session_guard.rewriting.edits import plan, render
 
     position = module.position(violation.node)
     source_line, spot = excerpt(module, violation.node)

@@ -19,17 +19,17 @@ from session_guard.names.evaluation import provided
 from session_guard.names.from_libcst import Converter, index_tree
 from session_guard.names.held import held
 from session_guard.names.values import Partial, Result
-from session_guard.spans import Lines
+from session_guard.rewriting.spans import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from session_guard.handler import Handler
     from session_guard.names.bindings import Binding
     from session_guard.names.held import Held
     from session_guard.names.values import Value
-    from session_guard.project import Project
+    from session_guard.project.handler import Handler
+    from session_guard.project.project import Project
     from session_guard.sources import Decoded
 
 _LONGEST_CODE = 60

@@ -13,7 +13,7 @@ from session_guard import registry
 from session_guard.baseline import Baseline
 from session_guard.config import ConfigError, Configuration
 from session_guard.linter import RuleError, lint, unreadable
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.sources import Finder, Unreadable
 from session_guard.writing import WriteError, write_atomically
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from session_guard.config import Settings
-    from session_guard.project import Project
+    from session_guard.project.project import Project
     from session_guard.requirements import Requirement, Requirements
 
 Numbers = tuple[int, ...]

@@ -8,11 +8,11 @@ import libcst as cst
 import pytest
 
 from session_guard import sources
-from session_guard.arguments import NotFixableError, keyword
 from session_guard.config import Settings
-from session_guard.edits import apply, plan, render
 from session_guard.module import Module
-from session_guard.project import Project
+from session_guard.project.project import Project
+from session_guard.rewriting.arguments import NotFixableError, keyword
+from session_guard.rewriting.edits import apply, plan, render
 from session_guard.rule import Appended, Applicability, Rewrite
 
 if TYPE_CHECKING:

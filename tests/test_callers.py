@@ -10,7 +10,7 @@ import pytest
 from session_guard.config import Settings
 from session_guard.fixer import fix
 from session_guard.linter import lint
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 
 RULES = tuple(rule for rule in load_rules() if rule.code in ("SG101", "SG103", "SG303"))

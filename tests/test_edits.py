@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from session_guard.config import Settings
-from session_guard.edits import apply
 from session_guard.fixer import fix
 from session_guard.linter import lint
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
+from session_guard.rewriting.edits import apply
 from session_guard.rule import Edit
 
 RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))

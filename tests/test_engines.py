@@ -17,7 +17,7 @@ from session_guard.names.bindings import Display, Scope
 from session_guard.names.from_ast import build_table
 from session_guard.names.from_libcst import index_tree
 from session_guard.output.json import render
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.runner import Options, Run
 from session_guard.standard import Names
 

@@ -10,7 +10,7 @@ import pytest
 from session_guard import excerpts
 from session_guard.config import Settings
 from session_guard.module import Module
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.sources import decode
 
 if TYPE_CHECKING:

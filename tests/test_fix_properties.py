@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from session_guard.config import Settings
 from session_guard.fixer import FixResult, fix
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from session_guard.config import Settings
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 from session_guard.runner import check_file, fix_file
 from session_guard.sources import Source, SourceError, decode

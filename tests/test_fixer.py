@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.config import Settings
 from session_guard.fixer import fix
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.rule import Applicability, Rewrite, Rule, Violation
 from session_guard.runner import Options, Run
 

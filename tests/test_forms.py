@@ -11,7 +11,7 @@ import pytest
 from session_guard.config import Settings
 from session_guard.fixer import fix
 from session_guard.linter import lint
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 from session_guard.rule import Applicability, Finding
 

@@ -16,7 +16,7 @@ from session_guard.names.bindings import Class, Function, Scope
 from session_guard.names.from_ast import build_table
 from session_guard.names.from_libcst import index_tree
 from session_guard.names.values import Literal, Namespace
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 
 RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))

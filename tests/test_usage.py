@@ -13,7 +13,7 @@ from session_guard.config import Settings
 from session_guard.linter import lint
 from session_guard.module import Module
 from session_guard.names.from_libcst import walk
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 from session_guard.rule import Applicability
 from session_guard.sources import decode

@@ -9,7 +9,7 @@ import pytest
 
 from session_guard import versions
 from session_guard.config import Settings
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.runner import Options, Run
 from session_guard.versions import Version, Versions
 

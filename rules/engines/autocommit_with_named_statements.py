@@ -320,9 +320,9 @@ engine = create_async_engine(
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.arguments import NotFixableError
         from session_guard.engine.advice import behind, ensure_buildable, missing
         from session_guard.engine.connect_args import setting
+        from session_guard.rewriting.arguments import NotFixableError
         from session_guard.standard import ANONYMOUS_NAMES, NAME_FUNC, Names
 
         assert isinstance(node, Call)
@@ -367,9 +367,9 @@ def _engine_in_autocommit(call: cst.Call, module: Module) -> Engine | None:
     """Return the engine that a call sets to AUTOCOMMIT, or a connection of it, or None."""
     import libcst as cst
 
-    from session_guard.arguments import argument
     from session_guard.engine.facts import engine_behind, engine_of
     from session_guard.execution_options import of_expression, of_keywords
+    from session_guard.rewriting.arguments import argument
 
     engine = engine_of(call, module)
     if engine is not None:

@@ -347,8 +347,8 @@ _FAILS = "every connect fails with a `TypeError`"
 
 def _names(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
-    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import node_of, removal, renamed
+    from session_guard.rewriting.arguments import NotFixableError
 
     given = engine.connect_args
     for key in sorted(given.entries):
@@ -419,9 +419,9 @@ def _other_versions(key: str, engine: Engine, node: cst.CSTNode) -> Iterator[Vio
 
 def _literals(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
-    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import node_of, number_without_quotes
     from session_guard.names.dictionaries import is_list
+    from session_guard.rewriting.arguments import NotFixableError
 
     given = engine.connect_args
     for key in sorted(given.certain & standard.CONNECT_ARGUMENTS.keys()):
@@ -446,8 +446,8 @@ def _literals(engine: Engine, module: Module) -> Iterator[Violation]:
 
 def _startup_parameters(engine: Engine, module: Module) -> Iterator[Violation]:
     from session_guard import standard
-    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import node_of, number_in_quotes
+    from session_guard.rewriting.arguments import NotFixableError
 
     settings = engine.server_settings
     for key in sorted(settings.certain):

@@ -324,8 +324,8 @@ _NOT_HERE = "not fixed: it is not written in the call as an item of its own"
 
 
 def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument, unpacked
     from session_guard.engine.connect_args import moved
+    from session_guard.rewriting.arguments import NotFixableError, argument, unpacked
     from session_guard.standard import ONLY_ASYNCPG
 
     call = engine.call
@@ -348,8 +348,8 @@ def _arguments(engine: Engine, module: Module) -> Iterator[Violation]:
 
 
 def _url(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError
     from session_guard.engine.connect_args import out_of_url, url_argument
+    from session_guard.rewriting.arguments import NotFixableError
     from session_guard.standard import DRIVER_CACHE, NAME_FUNC, SERVER_SETTINGS
 
     if not engine.is_on_asyncpg:
@@ -388,9 +388,9 @@ _MESSAGE = "as an execution option `{}` does nothing"
 
 
 def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import unpacked
     from session_guard.engine.connect_args import without_method_option as without
     from session_guard.execution_options import of_keywords
+    from session_guard.rewriting.arguments import unpacked
     from session_guard.standard import ONLY_ASYNCPG
 
     given = {arg.keyword.value: arg for arg in call.args if arg.keyword is not None}
@@ -405,9 +405,9 @@ def _options_of_method(call: cst.Call, module: Module) -> Iterator[Violation]:
 
 
 def _options_of_call(call: cst.Call, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument
     from session_guard.engine.connect_args import without_option
     from session_guard.execution_options import of_expression
+    from session_guard.rewriting.arguments import NotFixableError, argument
     from session_guard.standard import ONLY_ASYNCPG
 
     given = argument(call, "execution_options")
@@ -428,8 +428,8 @@ def _options_of_call(call: cst.Call, module: Module) -> Iterator[Violation]:
 
 
 def _options_of_engine(engine: Engine, module: Module) -> Iterator[Violation]:
-    from session_guard.arguments import NotFixableError, argument, unpacked
     from session_guard.engine.connect_args import option_moved, without_option
+    from session_guard.rewriting.arguments import NotFixableError, argument, unpacked
     from session_guard.standard import NEVER_ARGUMENTS, ONLY_ASYNCPG
 
     call = engine.call

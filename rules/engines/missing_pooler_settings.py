@@ -476,9 +476,9 @@ def build(url):
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.arguments import NotFixableError
         from session_guard.engine.advice import completion, creator_verdict, other_answers, verdict
         from session_guard.engine.facts import engine_of
+        from session_guard.rewriting.arguments import NotFixableError
         from session_guard.standard import REPEATED, Names
 
         assert isinstance(node, Call)

@@ -282,9 +282,9 @@ engine = create_async_engine(
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.arguments import NotFixableError
         from session_guard.engine.connect_args import node_of, removal
         from session_guard.engine.facts import engine_of
+        from session_guard.rewriting.arguments import NotFixableError
         from session_guard.standard import NOT_OF_THE_SERVER, SERVER_SETTINGS
 
         assert isinstance(node, Call)

@@ -395,10 +395,10 @@ engine = create_async_engine("postgresql+asyncpg://db/app", **options)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.arguments import NotFixableError
         from session_guard.engine.advice import completion
         from session_guard.engine.connect_args import node_of
         from session_guard.engine.facts import engine_of
+        from session_guard.rewriting.arguments import NotFixableError
         from session_guard.standard import NAME_FUNC
 
         assert isinstance(node, Call)

@@ -231,9 +231,9 @@ Session = async_sessionmaker(engine, execution_options=OPTIONS)
         from libcst import Call
 
         from session_guard import versions
-        from session_guard.arguments import NotFixableError, argument, unpacked
         from session_guard.engine.connect_args import argument_removed
         from session_guard.execution_options import of_keywords, takes_session_options
+        from session_guard.rewriting.arguments import NotFixableError, argument, unpacked
 
         assert isinstance(node, Call)
         options = of_keywords(node, module)
@@ -286,7 +286,7 @@ def _rewrite(
     *,
     is_2_0: bool,
 ) -> Rewrite:
-    from session_guard.arguments import NotFixableError, string_keys
+    from session_guard.rewriting.arguments import NotFixableError, string_keys
 
     items = string_keys(value) if value is not None else None
     level = items.get("isolation_level") if items is not None else None
@@ -325,10 +325,10 @@ def _level_on_engine(
     """
     import libcst as cst
 
-    from session_guard.arguments import NotFixableError, argument, keyword
     from session_guard.names import openings, values
     from session_guard.names.bindings import Ref
     from session_guard.names.from_libcst import walk
+    from session_guard.rewriting.arguments import NotFixableError, argument, keyword
 
     opened = next(
         (

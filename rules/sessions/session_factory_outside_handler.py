@@ -192,8 +192,8 @@ SessionLocal = async_sessionmaker(engine)
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.arguments import NotFixableError
         from session_guard.names import databases, openings, values
+        from session_guard.rewriting.arguments import NotFixableError
 
         assert isinstance(node, Call)
         provided = module.provided(node)
@@ -225,9 +225,9 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
     """Return the removal of a factory that nothing uses, which SG103's fixes may have left."""
     import libcst as cst
 
-    from session_guard.arguments import NotFixableError
-    from session_guard.imports import has_comment, is_removable
     from session_guard.names.from_libcst import walk
+    from session_guard.rewriting.arguments import NotFixableError
+    from session_guard.rewriting.imports import has_comment, is_removable
 
     statement = module.parent(call)
     line = module.parent(statement) if statement is not None else None

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from session_guard import former_engine, registry
+from session_guard import registry
 from session_guard.config import ConfigError, Configuration
-from session_guard.former_engine import DATABASE_URL
 from session_guard.output.diff import unified
 from session_guard.output.masking import masked
 from session_guard.output.text import printable
-from session_guard.project import Project
+from session_guard.project.project import Project
 from session_guard.registry import RuleLoadError
-from session_guard.scaffold import ScaffoldError, plan, root_of, write
+from session_guard.scaffolding import former_engine
+from session_guard.scaffolding.former_engine import DATABASE_URL
+from session_guard.scaffolding.scaffold import ScaffoldError, plan, root_of, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from session_guard.scaffold import Scaffold
+    from session_guard.scaffolding.scaffold import Scaffold
 
 
 @click.command("init")

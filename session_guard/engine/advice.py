@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard import standard
-from session_guard.arguments import NotFixableError, argument
 from session_guard.engine import connect_args
 from session_guard.engine.facts import Engine, names_by_class
 from session_guard.names.bindings import Call, Constant
 from session_guard.names.values import External, Literal, LocalFunction
+from session_guard.rewriting.arguments import NotFixableError, argument
 from session_guard.rule import Applicability, Rewrite
 from session_guard.standard import ANONYMOUS_NAMES, DIALECT_CACHE, DRIVER_CACHE, NAME_FUNC, Names
 

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError, argument, keyword
-from session_guard.dictionary_users import ensure_own
 from session_guard.engine.facts import engine_of
-from session_guard.imports import has_comment, is_removable
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import Dictionary, Literal
+from session_guard.project.dictionary_users import ensure_own
+from session_guard.rewriting.arguments import NotFixableError, argument, keyword
+from session_guard.rewriting.imports import has_comment, is_removable
 from session_guard.rule import Appended
 from session_guard.standard import SERVER_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from session_guard.arguments import Container
     from session_guard.engine.facts import Engine
     from session_guard.module import Module
     from session_guard.names.dictionaries import Contents, Entry
     from session_guard.names.values import Value
+    from session_guard.rewriting.arguments import Container
     from session_guard.rule import Replacements
 
 _AnItem = TypeVar("_AnItem", cst.Arg, cst.DictElement, cst.BaseDictElement)

@@ -18,7 +18,7 @@ from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
 from session_guard.names.dictionaries import Contents
 from session_guard.names.held import gives_session
 from session_guard.names.values import Located
-from session_guard.project import is_migration_environment
+from session_guard.project.project import is_migration_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.database_url import DatabaseUrl
     from session_guard.names.values import Result, Value
-    from session_guard.project import Project
+    from session_guard.project.project import Project
     from session_guard.standard import Names
     from session_guard.versions import Versions
 

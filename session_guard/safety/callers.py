@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import values
-from session_guard.routes import ROUTE_METHODS
+from session_guard.project.routes import ROUTE_METHODS
 
 if TYPE_CHECKING:
     from session_guard.module import Module

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
-from session_guard.rendering import comments
+from session_guard.rewriting.arguments import NotFixableError
+from session_guard.rewriting.rendering import comments
 from session_guard.safety.tries import is_close, last_steps, without_finally, without_last_commit
 from session_guard.safety.ways_out import is_quiet_context
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError
-from session_guard.handler import CONTEXT_MANAGER, REQUEST_MANAGER
-from session_guard.imports import has_comment
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
+from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
+from session_guard.rewriting.arguments import NotFixableError
+from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite, Violation
 from session_guard.safety.block import Terms, reasons_against
 from session_guard.safety.callers import is_request_dependency, is_request_handler
@@ -26,10 +26,10 @@ from session_guard.safety.matching import (
 from session_guard.safety.reference import reference
 
 if TYPE_CHECKING:
-    from session_guard.handler import Handler
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
     from session_guard.names.openings import Opening
+    from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
 
 

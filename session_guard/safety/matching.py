@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.arguments import NotFixableError
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
+from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
     import libcst as cst
 
-    from session_guard.handler import Handler
     from session_guard.module import Module
     from session_guard.names.bindings import Expr, Place
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located
+    from session_guard.project.handler import Handler
 
 _DEEPEST = 8
 _CHOOSE_THE_DATABASE = frozenset({"binds", "sync_session_class"})

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard import import_cycles
-from session_guard.arguments import NotFixableError
-from session_guard.import_order import module_of
 from session_guard.names import values
 from session_guard.names.bindings import Ref, end_of, lookup
+from session_guard.rewriting import import_cycles
+from session_guard.rewriting.arguments import NotFixableError
+from session_guard.rewriting.import_order import module_of
+from session_guard.rewriting.unused_imports import always_runs, is_use
 from session_guard.rule import Import
-from session_guard.unused_imports import always_runs, is_use
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from session_guard.handler import Handler
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Place
     from session_guard.names.from_libcst import ImportStatement
     from session_guard.names.values import Namespace
+    from session_guard.project.handler import Handler
 
 
 def reference(

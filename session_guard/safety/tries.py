@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.imports import has_comment
+from session_guard.rewriting.imports import has_comment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.handler import context_manager, managed, shortfall_of
 from session_guard.names.bindings import Ref
 from session_guard.names.from_libcst import children, walk
+from session_guard.project.handler import context_manager, managed, shortfall_of
 from session_guard.safety.loaded import READS
 from session_guard.safety.statements import statement_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.handler import Handler
     from session_guard.module import Module
     from session_guard.names.values import LocalFunction
+    from session_guard.project.handler import Handler
 
 _CONTEXT_MANAGERS = frozenset({"get_background_session", "get_session"})
 _INNER = (cst.FunctionDef, cst.ClassDef, cst.Lambda)

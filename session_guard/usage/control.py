@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.imports import has_comment
+from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite
 from session_guard.safety.callers import is_request_handler
 from session_guard.safety.loaded import tracked_names

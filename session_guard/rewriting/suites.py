@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider, WhitespaceInclusivePositionProvider
 
-from session_guard.arguments import NotFixableError
 from session_guard.names.from_libcst import children, walk
-from session_guard.spans import Change, Lines
+from session_guard.rewriting.arguments import NotFixableError
+from session_guard.rewriting.spans import Change, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

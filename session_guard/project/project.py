@@ -9,12 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import assigning, sources
-from session_guard.assigning import SETS_BY_NAME
+from session_guard import sources
 from session_guard.config import ConfigError
-from session_guard.elsewhere import ProjectElsewhere
 from session_guard.gate import ProjectNames, Subject
-from session_guard.handler import (
+from session_guard.names import databases, evaluation, fixtures, openings, sql, values
+from session_guard.names.bindings import Constant, Ref, Scope, end_of
+from session_guard.names.from_ast import build_table
+from session_guard.names.held import Holders
+from session_guard.names.values import Namespace
+from session_guard.project import assigning
+from session_guard.project.assigning import SETS_BY_NAME
+from session_guard.project.elsewhere import ProjectElsewhere
+from session_guard.project.handler import (
     CONTEXT_MANAGER,
     Handler,
     context_manager,
@@ -22,14 +28,9 @@ from session_guard.handler import (
     opening_of,
     shortfall_of,
 )
-from session_guard.modules import ModuleIndex
-from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Constant, Ref, Scope, end_of
-from session_guard.names.from_ast import build_table
-from session_guard.names.held import Holders
-from session_guard.names.values import Namespace
-from session_guard.routes import HANDS_OVER, handed_to_routes
-from session_guard.takers import taken_in
+from session_guard.project.modules import ModuleIndex
+from session_guard.project.routes import HANDS_OVER, handed_to_routes
+from session_guard.project.takers import taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,10 +38,11 @@ if TYPE_CHECKING:
     from session_guard.config import Settings
     from session_guard.names.bindings import Call, Place
     from session_guard.names.values import Result
-    from session_guard.takers import Taken
+    from session_guard.project.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
-_REFERENCE_FILE = Path(__file__).with_name("async_session.py")
+REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
+"""The reference handler, as it is installed."""
 # Folders that may hold a copy of a handler which is not the project's own.
 _NOT_THE_PROJECT = frozenset(
     {"tests", "test", "testing", "examples", "example", "vendor", "vendored", "_vendor"}
@@ -104,7 +106,7 @@ class Project:
         if not found and any(
             self._own_files(lambda data: _USES_REFERENCE.search(data) is not None)
         ):
-            found = [handler for handler in [self._read(_REFERENCE_FILE, _REFERENCE)] if handler]
+            found = [handler for handler in [self._read(REFERENCE_FILE, _REFERENCE)] if handler]
         if len(found) > 1:
             names = ", ".join(self._shown(handler.path) for handler in found)
             self.notices.append(
@@ -226,7 +228,7 @@ class Project:
         found = self.modules.find(name, root / "pyproject.toml")
         if found is not None and not found[1]:
             return self._defining(found[0])
-        return _REFERENCE_FILE if name == _REFERENCE else None
+        return REFERENCE_FILE if name == _REFERENCE else None
 
     def _defining(self, path: Path) -> Path:
         """Return the module that a package has its context manager from, or else the package."""
@@ -296,7 +298,7 @@ class Project:
         found = self.modules.find(dotted, importer)
         if found is None and dotted.startswith(_REFERENCE):
             rest = dotted.removeprefix(_REFERENCE).split(".")
-            found = (_REFERENCE_FILE, tuple(rest[1:])) if not rest[0] else None
+            found = (REFERENCE_FILE, tuple(rest[1:])) if not rest[0] else None
         if found is None:
             return None
         held = None if found[1] else self._held_by_package(dotted, importer)
@@ -336,8 +338,8 @@ class Project:
         managers: set[str] = set()
         # What tests and migrations make is nobody else's.
         texts = [(path, _data(path)) for path in self._standing]
-        if self.handler is not None and self.handler.path == _REFERENCE_FILE:
-            texts.append((_REFERENCE_FILE, _data(_REFERENCE_FILE)))
+        if self.handler is not None and self.handler.path == REFERENCE_FILE:
+            texts.append((REFERENCE_FILE, _data(REFERENCE_FILE)))
         matters = _may_make_or_rename
         while True:
             known = makers | managers

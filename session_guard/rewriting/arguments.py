@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.spans import Change
+from session_guard.rewriting.spans import Change
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from session_guard.project import Project
+    from session_guard.project.project import Project
 
 _SINGLE_LINE_PROFILES = frozenset({"google"})
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from session_guard.names.bindings import Binding, Place
     from session_guard.names.dictionaries import Contents
     from session_guard.names.values import Namespace, Result
-    from session_guard.project import Project
+    from session_guard.project.project import Project
 
 DATABASE_URL = 'os.environ.get("DATABASE_URL")'
 """What the reference handler reads where nobody tells it the URL."""

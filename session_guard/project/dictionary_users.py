@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError
 from session_guard.names.bindings import lookup
 from session_guard.names.values import External
+from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

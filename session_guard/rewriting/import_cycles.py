@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from session_guard.project import Project
+    from session_guard.project.project import Project
 
 _run_by: WeakKeyDictionary[Project, dict[Path, frozenset[Path] | None]] = WeakKeyDictionary()
 

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
-from session_guard.import_order import Order, is_related
 from session_guard.names.from_libcst import ImportStatement, module_name
-from session_guard.rendering import comments, indentation, line_of, rendered
-from session_guard.spans import Change
-from session_guard.unused_imports import aliases, unused_names
+from session_guard.rewriting.import_order import Order, is_related
+from session_guard.rewriting.rendering import comments, indentation, line_of, rendered
+from session_guard.rewriting.spans import Change
+from session_guard.rewriting.unused_imports import aliases, unused_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from session_guard.module import Module
+    from session_guard.rewriting.spans import Lines
     from session_guard.rule import Import, Rewrite
-    from session_guard.spans import Lines
 
 # Comments that keep a name which nothing uses.
 _KEEPS = re.compile(

@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from session_guard import former_engine
 from session_guard.config import has_table
-from session_guard.former_engine import DATABASE_URL, NotToldError, Source
-from session_guard.handler import CONTEXT_MANAGER
-from session_guard.modules import ModuleIndex
 from session_guard.names import openings
+from session_guard.project.handler import CONTEXT_MANAGER
+from session_guard.project.modules import ModuleIndex
+from session_guard.project.project import REFERENCE_FILE
+from session_guard.scaffolding import former_engine
+from session_guard.scaffolding.former_engine import DATABASE_URL, NotToldError, Source
 from session_guard.writing import WriteError, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from session_guard.names.values import Result
-    from session_guard.project import Project
+    from session_guard.project.project import Project
 
-_REFERENCE_FILE = Path(__file__).with_name("async_session.py")
 _FILE = "async_session.py"
 _NO_PACKAGES = frozenset("alembic benchmarks docs examples migrations scripts tests test".split())
 _HEADER = re.compile(
@@ -178,7 +178,7 @@ def _refuse_second(project: Project) -> None:
     for handler in project.handlers:
         where = (
             "the project imports session_guard.async_session"
-            if handler.path == _REFERENCE_FILE
+            if handler.path == REFERENCE_FILE
             else f"{_shown(handler.path, project)} defines {CONTEXT_MANAGER}()"
         )
         raise ScaffoldError(f"there is a handler already: {where}")
@@ -252,7 +252,7 @@ def _shown(path: Path, project: Project) -> str:
 
 def _handler(url: Source, *, is_sqlmodel: bool) -> str:
     """Return the reference handler's text, with the project's URL and class of sessions."""
-    text = _REFERENCE_FILE.read_text(encoding="utf-8")
+    text = REFERENCE_FILE.read_text(encoding="utf-8")
     if url.expression != DATABASE_URL:
         lines = [f"    {line}".rstrip() for line in url.imports]
         lines += [""] if lines else []

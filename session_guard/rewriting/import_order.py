@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.import_style import style_for
 from session_guard.names.from_libcst import dotted_parts, module_name
+from session_guard.rewriting.import_style import style_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from session_guard.import_style import Style
     from session_guard.module import Module
     from session_guard.names.from_libcst import ImportStatement
+    from session_guard.rewriting.import_style import Style
 
 _FUTURE, _STANDARD_LIBRARY, _THIRD_PARTY, _FIRST_PARTY, _LOCAL_FOLDER = range(5)
 

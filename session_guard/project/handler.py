@@ -6,10 +6,10 @@ import ast
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from session_guard.contract import passed_on, shortfall
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
 from session_guard.names.values import External, LocalFunction
+from session_guard.project.contract import passed_on, shortfall
 
 if TYPE_CHECKING:
     from pathlib import Path

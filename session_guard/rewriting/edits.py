@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.arguments import NotFixableError, item_changes
-from session_guard.imports import import_changes, without_line
 from session_guard.names.from_libcst import walk
-from session_guard.rendering import comments, rendered
+from session_guard.rewriting.arguments import NotFixableError, item_changes
+from session_guard.rewriting.imports import import_changes, without_line
+from session_guard.rewriting.rendering import comments, rendered
+from session_guard.rewriting.spans import Change
+from session_guard.rewriting.suites import Relaid
 from session_guard.rule import Appended, Edit
-from session_guard.spans import Change
-from session_guard.suites import Relaid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from session_guard.arguments import Container
     from session_guard.module import Module
+    from session_guard.rewriting.arguments import Container
+    from session_guard.rewriting.spans import Lines
     from session_guard.rule import Rewrite
     from session_guard.sources import Decoded
-    from session_guard.spans import Lines
 
 
 @dataclass(frozen=True, slots=True)

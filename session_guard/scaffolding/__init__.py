@@ -1,0 +1,1 @@
+"""What `session-guard init` writes into a project that has no handler."""
