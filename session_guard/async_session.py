@@ -39,10 +39,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import uuid4
 
 try:
-    from sqlalchemy import event
+    from sqlalchemy import event, exc
     from sqlalchemy.engine import URL, Connection, ExceptionContext, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidRequestError, SQLAlchemyError
-    from sqlalchemy.exc import TimeoutError as PoolTimeoutError
     from sqlalchemy.ext.asyncio import (
         AsyncEngine,
         AsyncSession,
@@ -205,7 +203,7 @@ class SessionSettings:
             )
 
 
-class TransactionAbortedError(InvalidRequestError):
+class TransactionAbortedError(exc.InvalidRequestError):
     """A statement failed, its error was caught, and the transaction that it aborted was committed.
 
     PostgreSQL answers such a COMMIT with a rollback, which no driver reports: without this error
@@ -523,7 +521,7 @@ def _database_url(settings: SessionSettings) -> URL:
         )
     try:
         url = written if isinstance(written, URL) else make_url(str(written))
-    except (ArgumentError, ValueError):
+    except (exc.ArgumentError, ValueError):
         url = None
     # An "@" that was not escaped in the password leaves the password's rest in the host name.
     if url is None or "@" in (url.host or ""):
@@ -560,7 +558,7 @@ def _prove_transaction_alive(connection: Connection) -> None:
         return
     try:
         connection.exec_driver_sql("SELECT 1")
-    except DBAPIError:
+    except exc.DBAPIError:
         raise TransactionAbortedError(
             f"nothing was stored: {_describe(first_error)} aborted the transaction, was caught, "
             "and the transaction was committed; catch such errors round session.begin_nested()"
@@ -630,12 +628,12 @@ def _cause(error: BaseException) -> Cause:
     """Tell where an error came from."""
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
-    if isinstance(error, PoolTimeoutError):
+    if isinstance(error, exc.TimeoutError):
         return "connection"
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return "connection"
     sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
-    if sqlstate is not None or isinstance(error, SQLAlchemyError):
+    if sqlstate is not None or isinstance(error, exc.SQLAlchemyError):
         is_lost = sqlstate is not None and sqlstate.startswith(_CONNECTION_SQLSTATES)
         return "connection" if is_lost else "database"
     # SQLAlchemy lets through what happens while connecting: the system's errors, and timeouts.
