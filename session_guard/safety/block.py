@@ -417,6 +417,10 @@ class _Analysis:
         self.last_write = f"{what} (line {self.module.position(node).start.line})"
         if state.stale and self.terms.expiry_ends and not fresh:
             self.object_to("it changes after a commit what would have expired", node)
+        if self.terms.commits_itself and state.ended:
+            self.object_to(
+                f"{what}, which fails in the transaction that is begun round it and ended", node
+            )
         return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     # -- expressions ------------------------------------------------------------------------
