@@ -519,7 +519,11 @@ class Writer:
 
     def another(self) -> None:
         """Open a second session in the block of the first."""
-        with self.inside(f"async with {self.one('AsyncSession(engine)', 'PlainSession()')} as t:"):
+        session = self.one("AsyncSession(engine)", "PlainSession()")
+        is_in_with = self.chance(50)
+        if not is_in_with:
+            self.line(f"t = {session}")
+        with self.inside(f"async with {session} as t:" if is_in_with else "try:"):
             self.line(
                 self.one(
                     "t.add(Order(user_id=1, kind='nested'))",
@@ -530,6 +534,9 @@ class Writer:
             )
             if self.chance(80):
                 self.line("await t.commit()")
+        if not is_in_with:
+            with self.inside("finally:"):
+                self.line("await t.close()")
 
     def trap(self) -> None:
         """Do what differs under the handler, with other steps between; no safe fix may follow."""
@@ -627,6 +634,7 @@ class Writer:
             self.loop,
             self.attempt,
             self.nested,
+            self.another,
         ]
         kind = self.random.randint(0, 99)
         if kind < self.control_share:
@@ -634,7 +642,7 @@ class Writer:
         if kind < self.control_share + self.write_share:
             return self.random.choice(writes)()
         if kind < self.control_share + self.write_share + self.odd_share:
-            return self.random.choice((self.odd, self.another))()
+            return self.odd()
         return self.random.choice(reads)()
 
     control_share: int = 25
