@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .servers import Postgres
     from .shop import Outcome, Shop
 
-EXAMPLES = int(os.environ.get("SESSION_GUARD_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("SESSION_GUARD_EXAMPLES", "30"))
 
 
 @pytest.fixture(scope="module")
