@@ -504,6 +504,32 @@ CLOSED_BY_HAND = {
                 print(await session.get(User, 2))
         """,
     ),
+    "what it loaded is used in an except of its own": (
+        """
+        async def job(name):
+            session = AsyncSession(engine)
+            try:
+                user = await session.get(User, name)
+                await session.execute(select(User.id))
+            except OSError:
+                logging.info("no: %s", user.name)
+                raise
+            finally:
+                await session.close()
+            return user
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                try:
+                    user = await session.get(User, name)
+                    await session.execute(select(User.id))
+                except OSError:
+                    logging.info("no: %s", user.name)
+                    raise
+            return user
+        """,
+    ),
     "a line under a continuation": (
         """
         async def job(name):
@@ -1039,6 +1065,82 @@ UNSAFE = {
                 await session.close()
         """,
         "may change",
+    ),
+    "used where an error left the try": (
+        """
+        async def job(name):
+            try:
+                session = AsyncSession(engine)
+                try:
+                    user = await session.get(User, 1)
+                    await session.execute(select(User.id))
+                finally:
+                    await session.close()
+            except OSError:
+                logging.info("no: %s", user.name)
+        """,
+        "`user` is used where an error",
+    ),
+    "used where an error left a try that stays": (
+        """
+        async def job(names):
+            user = None
+            for name in names:
+                logging.info("before: %s", user and user.name)
+                try:
+                    session = AsyncSession(engine)
+                    try:
+                        user = await session.get(User, name)
+                    except OSError:
+                        logging.info("no")
+                        raise
+                    finally:
+                        await session.close()
+                except OSError:
+                    continue
+        """,
+        "`user` is used where an error",
+    ),
+    "used where an error left an async with and the try in it": (
+        """
+        async def job(name):
+            try:
+                async with AsyncSession(engine) as session:
+                    try:
+                        user = await session.get(User, 1)
+                    except OSError:
+                        logging.info("no")
+                        raise
+                    finally:
+                        await session.close()
+            finally:
+                logging.info("it was %s", user.name)
+        """,
+        "`user` is used where an error",
+    ),
+    "used where an error left an exit stack": (
+        """
+        async def job(name):
+            async with contextlib.AsyncExitStack() as stack:
+                stack_of_others = stack.enter_context(contextlib.suppress(OSError))
+                session = await stack.enter_async_context(AsyncSession(engine))
+                user = await session.get(User, 1)
+            logging.info("it was %s", user.name)
+        """,
+        "`user` is used where an error",
+    ),
+    "handed to another session, expired": (
+        """
+        async def job(name, other):
+            session = AsyncSession(engine)
+            try:
+                user = await session.get(User, 1)
+                await session.commit()
+            finally:
+                await session.close()
+            other.add(user)
+        """,
+        "`user` goes on to another session",
     ),
 }
 

@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
+    from session_guard.safety.forms import Form
 
 
 def reasons_behind(
     module: Module,
-    block: cst.BaseSuite,
+    form: Form,
     tracked: frozenset[str],
     *,
     expires: bool,
     expired: bool,
     kept: bool,
 ) -> list[str]:
-    """Return why the objects of a block, by their names `tracked`, may be others behind it.
+    """Return why the objects of a form's block, by their names `tracked`, may be others behind it.
 
     `expires` says whether its own commits expire them, `expired` whether one may have done so, and
     `kept` whether an error that left it did not.
     """
-    behind = _Behind(module, block, tracked, expires=expires)
+    behind = _Behind(module, form, tracked, expires=expires)
     reasons = []
     used = next(behind.after_an_error(), None) if kept else None
     if used is not None:
@@ -56,20 +57,22 @@ def reasons_behind(
 
 class _Behind:
     def __init__(
-        self, module: Module, block: cst.BaseSuite, tracked: frozenset[str], *, expires: bool
+        self, module: Module, form: Form, tracked: frozenset[str], *, expires: bool
     ) -> None:
         self._module = module
         self._expires = expires
         self._tracked = tracked
-        self._around: list[cst.CSTNode] = [block]
-        for holder in module.ancestors(block):
+        self._block = form.block
+        self._around: list[cst.CSTNode] = [form.stands_in]
+        for holder in module.ancestors(form.stands_in):
             self._around.append(holder)
             if isinstance(holder, cst.FunctionDef):
                 break
         orders = [
             module.place(part).order
-            for part in walk(block)
+            for part in walk(self._block)
             if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
+            and module.parent(part) is not None  # a rule may have made a `try` of another
         ]
         self._first, self._last = min(orders, default=0), max(orders, default=0)
 
@@ -112,7 +115,7 @@ class _Behind:
         """Return the names of objects that are read anew right behind the block's only commit."""
         ends = [
             part
-            for part in walk(self._around[0])
+            for part in walk(self._block)
             if isinstance(part, cst.Attribute) and part.attr.value in ("commit", "begin")
         ]
         if len(ends) != 1 or ends[0].attr.value == "begin":
@@ -174,14 +177,12 @@ class _Behind:
 
     def _commits_last(self) -> bool:
         """Return whether the block's only commit is its last statement."""
-        block = self._around[0]
-        assert isinstance(block, cst.BaseSuite)
         commits = [
             part
-            for part in walk(block)
+            for part in walk(self._block)
             if isinstance(part, cst.Attribute) and part.attr.value == "commit"
         ]
-        last = block.body[-1]
+        last = self._block.body[-1]
         return (
             isinstance(last, cst.SimpleStatementLine)
             and len(commits) == 1

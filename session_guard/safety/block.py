@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from session_guard.module import Module
+    from session_guard.safety.forms import Form
 
 _LOADS_ONE = frozenset({"get", "get_one"})
 # What a result answers without changing anything that was loaded.
@@ -109,26 +110,21 @@ class Terms:
 
 def reasons_against(
     module: Module,
-    block: cst.BaseSuite,
-    session: str | None,
-    items: Sequence[cst.WithItem],
+    form: Form,
     terms: Terms,
 ) -> list[str]:
-    """Return why the block may behave otherwise under the handler; nothing if it surely does not.
-
-    `session` is the name that the block has for its session, `items` what the `with` enters after
-    it.
-    """
+    """Return why a form's block may behave otherwise under the handler; nothing if it does not."""
+    block, session, items = form.block, form.name, form.entered
     analysis = _Analysis(module, block, session, terms)
     analysis.tracked = tracked_names(module, block, session)
     analysis.results = result_names(module, block, session)
-    start = State(escaped=analysis.is_captured_outside(block))
+    start = State(escaped=analysis.is_captured_outside(form))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
     begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
     behind = reasons_behind(
         module,
-        block,
+        form,
         analysis.tracked,
         expires=terms.expiry_ends,
         expired=analysis.expired,
@@ -161,16 +157,14 @@ class _Analysis:
         if text not in self.reasons:
             self.reasons.append(text)
 
-    def is_captured_outside(self, block: cst.BaseSuite) -> bool:
+    def is_captured_outside(self, form: Form) -> bool:
         """Return whether a function round about, but outside the block, uses names of its objects.
 
         What it does when it is called in the block is not followed.
         """
-        # A rule may have made the block of the file's statements.
-        own = next(part for part in walk(block) if self.module.parent(part) is not None)
-        holders = list(self.module.ancestors(own))
+        holders = list(self.module.ancestors(form.stands_in))
         around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
-        inside = {id(part) for part in walk(block)}
+        inside = {id(part) for part in walk(form.block)}
         return any(
             isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
             and part is not around
@@ -423,6 +417,10 @@ class _Analysis:
         self.last_write = f"{what} (line {self.module.position(node).start.line})"
         if state.stale and self.terms.expiry_ends and not fresh:
             self.object_to("it changes after a commit what would have expired", node)
+        if self.terms.commits_itself and state.ended:
+            self.object_to(
+                f"{what}, which fails in the transaction that is begun round it and ended", node
+            )
         return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     # -- expressions ------------------------------------------------------------------------

@@ -35,6 +35,8 @@ class Form:
     """The local name that the session gets."""
     block: cst.BaseSuite
     """What runs with it: statements of the file, in a block that a rule may have made of them."""
+    stands_in: cst.BaseSuite
+    """The file's own block that `block` is, or that holds the statements it was made of."""
     whole: Sequence[cst.CSTNode]
     """The statements of the file that open, use and close it."""
     entered: Sequence[cst.WithItem] = ()
@@ -142,8 +144,8 @@ def _in_with(item: cst.WithItem, module: Module) -> Form:
     entered = statement.items[statement.items.index(item) + 1 :]
     block = _closed_inside(statement.body, name) if name is not None and not entered else None
     if block is not None and isinstance(statement.body, cst.IndentedBlock):
-        return Form(statement, name, block, [statement], replaced=statement.body)
-    return Form(statement, name, statement.body, [statement], entered)
+        return Form(statement, name, block, statement.body, [statement], replaced=statement.body)
+    return Form(statement, name, statement.body, statement.body, [statement], entered)
 
 
 def _closed_inside(body: cst.BaseSuite, name: str) -> cst.IndentedBlock | None:
@@ -205,6 +207,7 @@ def _assigned(statement: cst.Assign | cst.AnnAssign, module: Module) -> Form:
             statement,
             name,
             block,
+            suite,
             whole,
             is_closed_anyway=isinstance(last, (cst.Try, cst.TryStar)),
             suite=suite,
@@ -268,6 +271,7 @@ def _on_stack(argument: cst.Arg, module: Module) -> Form:
         statement,
         name,
         cst.IndentedBlock(behind, indent=suite.indent),
+        suite,
         [line, *behind],
         holder.items[holder.items.index(item) + 1 :],
         reasons=_entered_on(stack.value, suite, behind, module),

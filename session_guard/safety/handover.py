@@ -171,7 +171,7 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
         commits_itself=opening.begins,
         is_handed_out=yields(form.block),
     )
-    reasons = reasons_against(module, form.block, form.name, form.entered, terms)
+    reasons = reasons_against(module, form, terms)
     if form.name is not None and _is_used_elsewhere(form.name, form, module):
         reasons.append(f"`{form.name}` is used outside the block too")
     return reasons

@@ -17,23 +17,19 @@ if TYPE_CHECKING:
 Call = tuple[str, tuple[object, ...]]
 
 NAMES = ("ada", "bob", "cyd", "dan", "eve", "fay")
-_OPENINGS = (
-    "AsyncSession(engine) as s",
-    "AsyncSession(engine) as s",
-    "AsyncSession(engine) as s",
-    "AsyncSession(bind=engine) as s",
-    "AsyncSession(engine, expire_on_commit=False) as s",
-    "AsyncSession(engine, expire_on_commit=False, autoflush=False) as s",
-    "AsyncSession(engine, autoflush=False) as s",
-    "PlainSession() as s",
-    "PlainSession() as s",
-    "SessionLocal() as s",
+_SESSIONS = (
+    "AsyncSession(engine)",
+    "AsyncSession(engine)",
+    "AsyncSession(engine)",
+    "AsyncSession(bind=engine)",
+    "AsyncSession(engine, expire_on_commit=False)",
+    "AsyncSession(engine, expire_on_commit=False, autoflush=False)",
+    "AsyncSession(engine, autoflush=False)",
+    "PlainSession()",
+    "PlainSession()",
+    "SessionLocal()",
 )
-_BEGINNING = (
-    "AsyncSession(engine) as s, s.begin()",
-    "PlainSession.begin() as s",
-    "SessionLocal.begin() as s",
-)
+_BEGUN = ("PlainSession.begin()", "SessionLocal.begin()")
 
 
 @dataclass(frozen=True)
@@ -647,11 +643,12 @@ class Writer:
 
     # -- the block and what stands round it -----------------------------------------------------
 
-    def block(self) -> None:
-        opening = self.one(*_OPENINGS) if self.chance(85) else self.one(*_BEGINNING)
-        self.begins = "begin" in opening
-        self.expires = "expire_on_commit=False" not in opening and "SessionLocal" not in opening
-        self.autoflush = "autoflush=False" not in opening and "SessionLocal" not in opening
+    def block(self, *, is_last: bool) -> None:
+        """Open a session, in one of the forms; `is_last` says that its errors end the function."""
+        session = self.one(*_SESSIONS) if self.chance(92) else self.one(*_BEGUN)
+        self.begins = "begin" in session
+        self.expires = "expire_on_commit=False" not in session and "SessionLocal" not in session
+        self.autoflush = "autoflush=False" not in session and "SessionLocal" not in session
         self.dirty = self.pending = False
         self.users.clear()
         self.lists.clear()
@@ -664,18 +661,115 @@ class Writer:
             case _:
                 self.write_share, self.odd_share = 35, 0
         self.budget = self.random.randint(1, 9)
-        with self.inside(f"async with {opening}:"):
+        forms: list[Callable[[str], None]] = [self.in_with] * 4
+        if not self.begins:
+            forms += [self.closed_by_hand] * 4 + [self.closed_in_with, self.on_stack, self.on_stack]
+            if is_last:
+                forms.append(self.closed_without_try)
+        self.random.choice(forms)(session)
+
+    def in_with(self, session: str) -> None:
+        items = f"{session} as s"
+        if self.chance(35):
+            other = self.one(
+                "PlainSession() as t",
+                "asyncio.timeout(60)",
+                "asyncio.Lock()",
+                "Swallowing()",
+                "s.begin()",
+                "s.begin()",
+            )
+            self.begins = self.begins or "s.begin" in other
+            parts = [items, other]
+            if "s.begin" not in other:
+                self.random.shuffle(parts)
+            items = ", ".join(parts)
             if self.chance(20):
-                self.some(2)
-                self.trap()
-                self.some(2)
-                self.dirty = True
-            else:
-                self.some(6)
-            if self.dirty and not self.begins and self.chance(92):
+                items = f"({items})"
+        with self.inside(f"async with {items}:"):
+            self.body()
+
+    def closed_by_hand(self, session: str) -> None:
+        self.line(f"s{self.one('', '', ': AsyncSession')} = {session}")
+        if self.chance(15):
+            self.step()
+        with self.inside("try:"):
+            self.body()
+        self.closing()
+
+    def closed_in_with(self, session: str) -> None:
+        with self.inside(f"async with {session} as s:"):
+            with self.inside("try:"):
+                self.body()
+            self.closing()
+
+    def closed_without_try(self, session: str) -> None:
+        """Close at the end only; an error leaves the session open, and a transaction with it."""
+        self.line(f"s = {session}")
+        self.body()
+        self.line("await s.close()")
+
+    def closing(self) -> None:
+        """End a `try` that closes its session, with an `except` or without."""
+        kept = self.dirty, self.pending
+        handlers = self.random.choice((0, 0, 0, 1, 1, 2))
+        for _ in range(handlers):
+            caught = self.one("Exception", "Exception", "BaseException", "Stop", "ValueError")
+            with self.branch(), self.inside(f"except {caught} as error:"):
+                if self.chance(35):
+                    self.line("print(type(error).__name__)")
+                if self.chance(10):
+                    self.line(f"print({self.one('u and u.name', 'v and v.visits', 'len(us)')})")
+                if self.chance(75):
+                    self.line("await s.rollback()")
+                if self.chance(90):
+                    self.line(self.one("raise", "raise", "raise error", "raise Stop from error"))
+                else:
+                    self.line("n = -1")
+        self.dirty, self.pending = kept
+        if handlers and self.chance(25):
+            with self.inside("else:"):
+                self.some(1)
                 self.commit()
+        with self.inside("finally:"):
+            if self.chance(5):
+                self.line(self.one("print(n)", "print(u and u.name)"))
+            self.line(self.one("await s.close()", "await s.close()", "await s.aclose()"))
+
+    def on_stack(self, session: str) -> None:
+        entered = (
+            "t = await stack.enter_async_context(PlainSession())",
+            "await stack.enter_async_context(asyncio.timeout(60))",
+            "stack.enter_context(suppress(Stop))",
+            "await stack.enter_async_context(Swallowing())",
+        )
+        head = self.one(
+            "AsyncExitStack() as stack",
+            "AsyncExitStack() as stack",
+            "Swallowing(), AsyncExitStack() as stack",
+            "AsyncExitStack() as stack, asyncio.Lock()",
+        )
+        with self.inside(f"async with {head}:"):
             if self.chance(20):
-                self.leave()
+                self.line(self.one(*entered))
+            self.line(f"s = await stack.enter_async_context({session})")
+            if self.chance(15):
+                self.line(self.one(*entered))
+            self.body()
+
+    def body(self) -> None:
+        """Write what is done with a session."""
+        if self.chance(20):
+            self.some(2)
+            self.trap()
+            self.some(2)
+            self.dirty = True
+        else:
+            self.some(6)
+        if self.dirty and not self.begins and self.chance(92):
+            self.commit()
+        if self.chance(20):
+            self.leave()
 
     def behind(self) -> None:
         """Use what the block left, as it is or in a session of its own."""
@@ -701,11 +795,12 @@ class Writer:
         self.line("u = v = w = o = None")
         self.line("us, keep = [], []")
         self.line("n = 0")
-        for _ in range(1 if self.chance(75) else 2):
+        blocks = 1 if self.chance(75) else 2
+        for block in range(blocks):
             match self.random.randint(0, 5):
                 case 0 | 1:
                     with self.inside("try:"):
-                        self.block()
+                        self.block(is_last=False)
                     with self.inside(f"except {self.one('Exception', 'Stop')} as error:"):
                         self.line("print(type(error).__name__)")
                         if self.chance(70):
@@ -715,12 +810,12 @@ class Writer:
                 case 2:
                     self.loops += 1
                     with self.inside(self.one("for name in names:", "for i in range(2):")):
-                        self.block()
+                        self.block(is_last=False)
                         if self.chance(50):
                             self.behind()
                     self.loops -= 1
                 case _:
-                    self.block()
+                    self.block(is_last=block == blocks - 1)
             self.behind()
         self.line(f"return {self.one('name', 'u and u.name', 'u is None', 'n', 'len(us)')}")
         return f"async def {name}(name, number, flag, names):\n" + "\n".join(self.lines) + "\n"

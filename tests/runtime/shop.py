@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from sqlalchemy.ext.asyncio import close_all_sessions
 
 from session_guard.config import Settings
 from session_guard.fixer import FixResult, fix
@@ -108,6 +109,7 @@ async def store_again(user, how):
 }
 HEADER = f"""\
 import asyncio
+from contextlib import AsyncExitStack, suppress
 
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -120,6 +122,14 @@ from {PACKAGE}.models import Order, User
 class Stop(Exception):
     def __init__(self, what=None):
         self.what = what
+
+
+class Swallowing:
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, kind, error, trace):
+        return isinstance(error, Stop)
 
 
 """
@@ -147,7 +157,8 @@ class Outcome:
     printed: list[str] = field(default_factory=list)
     results: list[str] = field(default_factory=list)
     rows: list[tuple[object, ...]] = field(default_factory=list)
-    connections: int = 0
+    connections: int = field(default=0, compare=False)
+    """How many its calls left in use; the handler leaves none, where others may have."""
 
     @property
     def never_ran(self) -> bool:
@@ -205,7 +216,9 @@ class Shop:
 
         program: dict[str, Any] = {"__name__": "program"}
         exec(compile(text, "program.py", "exec"), program)
-        program["asyncio"] = types.SimpleNamespace(sleep=sleep)
+        program["asyncio"] = types.SimpleNamespace(
+            sleep=sleep, timeout=asyncio.timeout, Lock=asyncio.Lock
+        )
         program["print"] = lambda *values: outcome.printed.append(shown(values))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SQLAlchemy's, of what such programs do
@@ -214,7 +227,8 @@ class Shop:
                     outcome.results.append(shown(await program[name](*arguments)))
                 except Exception as error:
                     outcome.results.append(f"! {type(error).__name__} {after_error(error)}")
-        outcome.connections = self._db.engine.pool.checkedout()
+                outcome.connections += self._db.engine.pool.checkedout()
+                await close_all_sessions()  # so that none of their locks meets the next call
         outcome.rows = [
             tuple(row)
             for table in ("users", "orders")

@@ -57,7 +57,9 @@ def test_a_safe_fix_changes_neither_rows_nor_lines(shop: Shop) -> None:
         if before.never_ran:
             return
         count["compared"] += 1
-        assert shop.run(fixed.data.decode(), program.calls) == before
+        after = shop.run(fixed.data.decode(), program.calls)
+        assert after == before
+        assert after.connections <= before.connections
 
     compare()
     print(dict(count))
@@ -431,6 +433,15 @@ DIFFERENT = {
             s.add(Order(user_id=1, kind="second"))
         """,
         "fails in the transaction that is begun round it",
+    ),
+    "changes an object in a transaction that its factory began, and that ended": (
+        """\
+        async with SessionLocal.begin() as s:
+            user = await s.get(User, 1)
+            await s.commit()
+            user.visits = 11
+        """,
+        "which fails in the transaction that is begun round it",
     ),
     "rolls back a transaction that its factory begins, and writes": (
         """\
