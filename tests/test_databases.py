@@ -495,6 +495,24 @@ SESSIONS = {
 }
 
 
+def test_a_url_from_a_module_that_speaks_of_no_database(tmp_path: Path) -> None:
+    """Its tests are not kept: an `if` and a loop in it are no two tests that are the same."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "app/urls.py").write_text(
+        "import os\n\ndef read(kinds):\n    url = os.environ['A']\n    for kind in kinds:\n"
+        "        url = os.environ[kind]\n    if kinds:\n        return url\n"
+    )
+    (tmp_path / "app/db.py").write_text(
+        "import asyncpg\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"
+        "from app.urls import read\n\nfirst = create_async_engine(read([1]))\n"
+        "second = create_async_engine(read([2]))\n"
+    )
+    run = Run(Options(paths=(str(tmp_path),)))
+    assert [finding for findings in run.check() for finding in findings] == []
+    assert run.failures == []
+
+
 @pytest.mark.parametrize("engine", SESSIONS.values(), ids=SESSIONS.keys())
 def test_a_session_that_may_be_postgresqls_is_a_finding(engine: str, tmp_path: Path) -> None:
     code = (

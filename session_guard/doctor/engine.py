@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from session_guard.doctor.target import Target, TargetError
@@ -89,9 +90,12 @@ async def read_back(engine: AsyncEngine) -> tuple[EngineSettings, Target]:
         seen.update(given)
 
     event.listen(engine.sync_engine, "do_connect", remember)
+    level = "not told: its first statement fails"
     try:
         async with engine.connect() as connection:
             level = await connection.get_isolation_level()
+    except DBAPIError:
+        pass  # it connects; what its statements are worth is tried next
     except Exception as error:
         target = _target(engine, seen)
         raise TargetError(target.explain(error)) from error

@@ -77,7 +77,7 @@ class Report:
             case Verdict.UNSAFE if self.server.mode == "statement":
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
-                return f"Unsafe: {what} cannot connect ({outcome.refusal})."
+                return f"Unsafe: {what} fails before its first query ({outcome.refusal})."
             case Verdict.UNSAFE:
                 bad = [mode for mode, counts in outcome.modes.items() if not counts.is_right]
                 return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
@@ -92,9 +92,7 @@ class Report:
             "server": asdict(self.server),
             "engine": self.engine or None,
             "settings": asdict(self.settings) if self.settings else None,
-            "outcomes": [
-                {**asdict(outcome), "is_right": outcome.is_right} for outcome in self.outcomes
-            ],
+            "outcomes": [_outcome(outcome) for outcome in self.outcomes],
             "verdict": self.verdict.name.lower(),
             "conclusion": self.conclusion,
             "connect_args": None if self.verdict is Verdict.SAFE else CONNECT_ARGS,
@@ -121,6 +119,26 @@ class Report:
             best = next((o for o in self.outcomes if o.name == RECOMMENDED), None)
             if best is not None and best.is_right:
                 yield f"Use instead, which was right here:\n{CONNECT_ARGS}"
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    modes = {
+        mode: {
+            "right": counts.right,
+            "wrong": counts.wrong,
+            "failed": counts.failed,
+            "errors": dict(counts.errors),
+            "is_cut_short": counts.is_cut_short,
+        }
+        for mode, counts in outcome.modes.items()
+    }
+    return {
+        "name": outcome.name,
+        "is_right": outcome.is_right,
+        "refusal": outcome.refusal or None,
+        "modes": modes,
+        "left": outcome.left,
+    }
 
 
 def _versions() -> dict[str, str]:

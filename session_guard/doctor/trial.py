@@ -45,7 +45,7 @@ class Load:
     """How long one mode may take; what is not done by then is not counted."""
 
 
-DEEP = Load(clients=8, processes=4, turns=40, seconds=60.0)
+DEEP = Load(clients=8, processes=4, turns=20, seconds=60.0)
 
 
 @dataclass

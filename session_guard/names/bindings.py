@@ -519,7 +519,8 @@ def excludes(one: Place, other: Place) -> bool:
     tests = one.scope.module.tests
     return one.scope is other.scope and any(
         arm != other_arm
-        and tests.get(statement, "") == tests.get(other_statement)
+        and statement in tests
+        and tests[statement] == tests.get(other_statement)
         and _is_settled(tests[statement], *sorted((one, other), key=lambda place: place.order))
         for statement, arm in one.branches
         for other_statement, other_arm in other.branches

@@ -663,9 +663,10 @@ class Evaluation:
 
     def _class_member(self, owner: LocalClass, name: str) -> Iterator[Value]:
         values = [*self._own_member(owner, name)]
+        is_own = bool(values)
         if _is_unset(values):
             values.extend(self._set_outside(owner, name))
-        if not values:
+        if not is_own:
             for base in owner.definition.bases:
                 for value in self.expr(base, owner.definition.place, owner.home):
                     if isinstance(value, LocalClass):
