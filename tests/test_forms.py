@@ -633,6 +633,18 @@ def test_layout_is_kept(layout: Callable[[str], bytes], is_kept: bool, project: 
     assert fixed(project, layout(before)) == layout(after)
 
 
+def test_what_becomes_the_last_line_keeps_none_of_its_own_line_end(project: Project) -> None:
+    before = (
+        f"{BEFORE}async def job():\n    session = AsyncSession(engine)\n    try:\n"
+        "        print(await session.get(User, 1))\r\n    finally:\n        await session.close()"
+    )
+    after = (
+        f"{AFTER}async def job():\n    async with get_background_session() as session:\n"
+        "        print(await session.get(User, 1))"
+    )
+    assert fixed(project, before.encode()).decode() == after
+
+
 ON_A_STACK = {
     "in an async with": (
         """

@@ -39,7 +39,8 @@ class Relaid:
         start, end = module.extent(old)
         behind = written.end
         if not module.text[start:end].endswith(("\n", "\r")):  # at the end of a file without one
-            behind -= len(module.tree.default_newline)
+            # What stays has its own line ends, which may not be the file's most frequent ones.
+            behind -= 2 if written.text[:behind].endswith("\r\n") else 1
         done, written_to = start, written.start
         for node in _kept(old, new):
             first, last = module.lines.span(module.position(node))
