@@ -431,15 +431,19 @@ _inherited: list[object] = []
 
 def _slot() -> _Slot:
     """Give the slot of the running event loop, or of the next one where none runs."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        loop = None
+    loop = _running_loop()
     with _lock:
         if loop not in _slots:
             _leave_closed_loops()
             _slots[loop] = _slots.pop(None) if None in _slots else _Slot()
         return _slots[loop]
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
@@ -448,9 +452,8 @@ def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
     It has no hook for that, but it closes the asynchronous generators that were begun in it:
     https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.shutdown_asyncgens
     """
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
+    loop = _running_loop()
+    if loop is None:
         return None
 
     async def closer() -> AsyncGenerator[None, None]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from session_guard.names.bindings import Binding
+    from session_guard.names.bindings import Binding, Call
     from session_guard.names.held import Held
     from session_guard.names.values import Value
     from session_guard.project.handler import Handler
@@ -114,10 +114,15 @@ class Module:
     def provided(self, call: cst.Call) -> list[Result]:
         """Return what the provider of a container gives that this very call makes, if it does."""
         # Lambdas in the arguments are only followed in the form that the table of names has.
-        own = next((c for c, _ in self.names.scope.calls if c.node is call), None)
+        own = self._calls.get(id(call))
         if own is None:
             return []
         return list(provided(own, self.names.evaluate(own, self.place(call))))
+
+    @cached_property
+    def _calls(self) -> dict[int, Call]:
+        """The file's calls in the form of the table of names, by `id` of the tree's nodes."""
+        return {id(call.node): call for call, _ in self.names.scope.calls}
 
     def code(self, node: cst.CSTNode) -> str:
         """Return a node's text on one line, for a message: strings masked, and cut where long."""

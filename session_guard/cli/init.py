@@ -21,7 +21,6 @@ from session_guard.scaffolding.scaffold import ScaffoldError, plan, root_of, wri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from session_guard.scaffolding.scaffold import Scaffold
 
@@ -45,7 +44,7 @@ def command(diff: bool, module: str | None) -> int:
         scaffold = plan(project, module)
         if diff:
             for file in (scaffold.handler, scaffold.configuration):
-                name = _shown(file.path, root)
+                name = project.shown(file.path)
                 sys.stdout.buffer.write(unified(name, file.before or b"", file.after))
             sys.stdout.buffer.flush()
         else:
@@ -58,8 +57,7 @@ def command(diff: bool, module: str | None) -> int:
 
 
 def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[str]:
-    root = project.settings.root
-    handler = _shown(scaffold.handler.path, root)
+    handler = project.shown(scaffold.handler.path)
     yield f"{'Wrote' if wrote else 'Would write'} {handler}: the handler."
     imports = [line for line in scaffold.url.imports if line]
     where = f" ({'; '.join(imports)})" if imports else ""
@@ -77,7 +75,7 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
     yield ('  It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`.')
     made = scaffold.configuration.before is None
     verb = ("Wrote" if made else "Added to") if wrote else f"Would {'write' if made else 'add to'}"
-    yield f"{verb} {_shown(scaffold.configuration.path, root)}, in [tool.session-guard]:"
+    yield f"{verb} {project.shown(scaffold.configuration.path)}, in [tool.session-guard]:"
     yield from (f"  {line}" for line in scaffold.keys.splitlines())
     yield from _about_engine(scaffold, project)
     yield (
@@ -89,7 +87,7 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
 def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
     if scaffold.engine is None:
         return
-    home = _shown(scaffold.engine.home.path, project.settings.root)
+    home = project.shown(scaffold.engine.home.path)
     if scaffold.engine_name is None:
         yield (
             f"The engine in {home} is not known to be on the same database: "
@@ -108,7 +106,3 @@ def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
         yield f"  To carry over what it was set to: `configure(SessionSettings({given}))`."
     if others:
         yield f"  The handler has no setting for its {', '.join(others)}."
-
-
-def _shown(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()

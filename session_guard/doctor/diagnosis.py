@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.doctor import engine as own
 from session_guard.doctor import trial
-from session_guard.doctor.report import Report
+from session_guard.doctor.report import RECOMMENDED, Report
 from session_guard.doctor.server import identify
 from session_guard.doctor.target import Target, TargetError
 
@@ -40,6 +40,6 @@ async def diagnose(
         outcomes.append(await trial.attempt_engine(users, engine, load, progress))
     target = own_target if engine and not url else Target.parse(url or "", tls, ca_file)
     server = await identify(target, progress)
-    names = trial.SETTINGS if not engine or url else ["anonymous+0+0"]
+    names = trial.SETTINGS if not engine or url else [RECOMMENDED]
     outcomes += [await trial.attempt(target, name, load, progress) for name in names]
     return Report(str(target), server, tuple(outcomes), engine or "", settings)

@@ -47,11 +47,6 @@ class Server:
     unknown: list[str] = field(default_factory=list)
     """What could not be told, and why."""
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether a transaction may run on another server connection than the one before it."""
-        return self.mode in ("transaction", "statement", "unknown")
-
 
 async def ask(connection: asyncpg.Connection[Any], query: str) -> list[list[str]]:
     """Return the rows of a query, fetched without preparing a statement."""
@@ -171,12 +166,12 @@ async def _takes_named_statements(
     return None
 
 
-async def remove_statements(*clients: asyncpg.Connection[Any]) -> dict[int, int]:
+async def remove_statements(*clients: asyncpg.Connection[Any]) -> int:
     """Take the probe's statements off the server connections that these clients reach at once.
 
-    Returns how many there were, by server process.
+    Returns how many there were.
     """
-    removed: dict[int, int] = {}
+    removed = 0
     async with AsyncExitStack() as stack:
         for client in clients:
             try:
@@ -185,15 +180,14 @@ async def remove_statements(*clients: asyncpg.Connection[Any]) -> dict[int, int]
             except TimeoutError:
                 break
             stack.push_async_callback(client.execute, "ROLLBACK")
-            pid = await process_of(client)
             rows = await ask(client, _OURS)
             for [name] in rows:
                 await client.execute(f'DEALLOCATE "{name}"')
-            removed[pid] = len(rows)
+            removed += len(rows)
     return removed
 
 
-_OURS = "SELECT name FROM pg_prepared_statements WHERE starts_with(name, '__session_guard_')"
+_OURS = f"SELECT name FROM pg_prepared_statements WHERE starts_with(name, '{PREFIX}')"  # noqa: S608
 
 _PARAMETERS = {
     "application_name": ("session-guard", "application_name"),

@@ -197,7 +197,7 @@ async def _take_away(target: Target, clients: int) -> int | None:
     try:
         for _ in range(clients):
             connections.append(await target.connect())  # noqa: PERF401 - all are to be closed
-        return sum((await remove_statements(*connections)).values())
+        return await remove_statements(*connections)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return None
     finally:

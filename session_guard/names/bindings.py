@@ -350,6 +350,14 @@ class Function:
         is_bound = self.scope.receiver is not None and not self.is_decorated("staticmethod")
         return self.positional[1:] if is_bound else self.positional
 
+    @property
+    def is_property(self) -> bool:
+        """Whether a method is read like an attribute."""
+        return any(
+            isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
+            for decorator in self.decorators
+        )
+
     def is_decorated(self, name: str) -> bool:
         """Return whether a builtin decorator stands over it."""
         return any(isinstance(d, Ref) and d.parts == (name,) for d in self.decorators)

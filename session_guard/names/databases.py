@@ -12,6 +12,7 @@ from session_guard.names.values import External, Literal, LocalFunction, Located
 if TYPE_CHECKING:
     from session_guard.names.bindings import Place
     from session_guard.names.database_url import DatabaseUrl
+    from session_guard.names.values import Value
 
 _DEEPEST = 6
 _CREATORS = ("async_creator", "creator")
@@ -53,6 +54,11 @@ def _given(bind: Located) -> list[Located]:
         for value in home.evaluate(call.function, place)
         if isinstance(value, LocalFunction) and value.definition is function
     ]
+
+
+def may_be_postgresqls(value: Value) -> bool:
+    """Return whether a value is an engine, and not known to be another database's."""
+    return isinstance(value, Result) and is_engine(value) and not is_other_engine(value)
 
 
 def is_other_engine(engine: Result) -> bool:

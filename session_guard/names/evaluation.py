@@ -686,7 +686,7 @@ class Evaluation:
         scope = owner.definition.scope
         for binding in scope.bindings.get(name, ()):
             match binding.value:
-                case Function() if _is_property(binding.value):
+                case Function(is_property=True):
                     yield from self.returned(LocalFunction(binding.value, owner.home))
                 case Function():
                     yield LocalFunction(binding.value, owner.home)
@@ -916,7 +916,7 @@ class Evaluation:
         definition = function.definition
         if definition.is_async != awaited or definition.is_generator or not definition.returns:
             return (UNKNOWN,)
-        for decorator in () if _is_property(definition) else definition.decorators:
+        for decorator in () if definition.is_property else definition.decorators:
             target = decorator.function if isinstance(decorator, Call) else decorator
             for value in self.expr(target, definition.place, function.home):
                 if not (isinstance(value, External) and value.dotted in _TRANSPARENT_DECORATORS):
@@ -1006,14 +1006,6 @@ def _named(
     step = (parts, place, home)
     return tuple(
         replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in found
-    )
-
-
-def _is_property(function: Function) -> bool:
-    """Return whether a method is read like an attribute."""
-    return any(
-        isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
-        for decorator in function.decorators
     )
 
 

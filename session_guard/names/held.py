@@ -225,7 +225,7 @@ def held_by_instances(
         place = owner.annotations[name][0][1]
         return Held((id(owner), name), place, is_parameter=True)
     for binding in owner.bindings.get(name, ()):
-        if isinstance(binding.value, Function) and _is_property(binding.value):
+        if isinstance(binding.value, Function) and binding.value.is_property:
             for expr, place in binding.value.returns:
                 found = held(expr, place, home, depth + 1)
                 if found is not None:
@@ -237,13 +237,6 @@ def held_by_instances(
                 if found is not None:
                     return found
     return None
-
-
-def _is_property(function: Function) -> bool:
-    return any(
-        isinstance(decorator, Ref) and decorator.parts[-1] in ("property", "cached_property")
-        for decorator in function.decorators
-    )
 
 
 # -- functions ----------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ from session_guard.names.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from session_guard.names.values import Namespace, Value
 
 SQLALCHEMY_SESSION = "sqlalchemy.ext.asyncio.AsyncSession"
@@ -66,21 +68,29 @@ def ancestry(value: Value) -> frozenset[str]:
     return frozenset(names)
 
 
+def lineage(owner: LocalClass) -> Iterator[LocalClass]:
+    """Yield a class and those that it inherits from, as far as known, the nearest first."""
+    waiting, seen = [owner], set[int]()
+    while waiting:
+        current = waiting.pop(0)
+        if id(current.definition) in seen:
+            continue
+        seen.add(id(current.definition))
+        yield current
+        for base in current.definition.bases:
+            found = current.home.evaluate(base, current.definition.place)
+            waiting.extend(value for value in found if isinstance(value, LocalClass))
+
+
 def is_same_or_subclass(value: Value, of: Value) -> bool:
     """Return whether the class `value` is the class `of` or known to be a subclass of it."""
     if isinstance(of, External):
         return of.dotted in ancestry(value)
-    if isinstance(of, LocalClass):
-        waiting, seen = [value], set()
-        while waiting:
-            value = waiting.pop()
-            if isinstance(value, LocalClass) and id(value.definition) not in seen:
-                if value.definition is of.definition:
-                    return True
-                seen.add(id(value.definition))
-                for base in value.definition.bases:
-                    waiting.extend(value.home.evaluate(base, value.definition.place))
-    return False
+    return (
+        isinstance(of, LocalClass)
+        and isinstance(value, LocalClass)
+        and any(one.definition is of.definition for one in lineage(value))
+    )
 
 
 @dataclass(frozen=True, slots=True)

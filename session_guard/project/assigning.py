@@ -20,7 +20,7 @@ from session_guard.names.values import LocalClass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.names.bindings import Class, Expr, Place, Scope
+    from session_guard.names.bindings import Expr, Place, Scope
     from session_guard.names.values import Namespace
 
 _CHANGES_IN_PLACE = frozenset(
@@ -143,20 +143,6 @@ def classes_set_by_name(names: Namespace) -> Iterator[LocalClass]:
             scope = class_of_receiver(owner.parts[0], place)
             if scope is not None and id(scope) in of_scopes:
                 yield LocalClass(of_scopes[id(scope)], names)
-
-
-def lineage(owner: LocalClass) -> Iterator[Class]:
-    """Yield a class and those that it inherits from, as far as they are known."""
-    waiting, seen = [owner], set[int]()
-    while waiting:
-        current = waiting.pop()
-        if id(current.definition) in seen:
-            continue
-        seen.add(id(current.definition))
-        yield current.definition
-        for base in current.definition.bases:
-            found = current.home.evaluate(base, current.definition.place)
-            waiting.extend(value for value in found if isinstance(value, LocalClass))
 
 
 def setting_properties(names: Namespace) -> Iterator[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Call, Place
+    from session_guard.names.bindings import Call, Class, Place
     from session_guard.names.values import Result
     from session_guard.project.takers import Taken
 
@@ -108,7 +108,7 @@ class Project:
         ):
             found = [handler for handler in [self._read(REFERENCE_FILE, _REFERENCE)] if handler]
         if len(found) > 1:
-            names = ", ".join(self._shown(handler.path) for handler in found)
+            names = ", ".join(self.shown(handler.path) for handler in found)
             self.notices.append(
                 f"several modules define {CONTEXT_MANAGER}(): {names}; none of them counts as the "
                 'handler and nothing is fixed until [tool.session-guard] says which: handler = "…"'
@@ -121,6 +121,11 @@ class Project:
         """The handler whose `get_background_session` fixes point to, if there is exactly one."""
         usable = [h for h in self.handlers if CONTEXT_MANAGER in h.namespace.scope.bindings]
         return usable[0] if len(usable) == 1 else None
+
+    @cached_property
+    def request_handler(self) -> Handler | None:
+        """The handler as its `get_session` opens sessions, if that can be entered."""
+        return self.handler.for_requests() if self.handler is not None else None
 
     def is_handler(self, path: Path) -> bool:
         """Return whether a file is a handler, or builds what one opens sessions from.
@@ -157,7 +162,7 @@ class Project:
         if len(engines) > 1 or len(factories) > 1 or not builders:
             return frozenset()
         self.notices.append(
-            f"{' and '.join(sorted(map(self._shown, builders)))} alone "
+            f"{' and '.join(sorted(map(self.shown, builders)))} alone "
             f"{'builds' if len(builders) == 1 else 'build'} the project's engine or session "
             "factories, and may do so; "
             f"{'it defines' if len(builders) == 1 else 'they define'} no {CONTEXT_MANAGER}(), so "
@@ -193,7 +198,7 @@ class Project:
 
     def _may_build(self, path: Path) -> bool:
         """Return whether the configuration lets a file make sessions and engines as it likes."""
-        shown = self._shown(path)
+        shown = self.shown(path)
         return all(self.settings.is_ignored(code, shown) for code in _MAKING_CODES)
 
     def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
@@ -207,7 +212,7 @@ class Project:
     def _standing(self) -> tuple[Path, ...]:
         """The files that the standard is meant for: no tests and no migrations."""
         outside = self.settings.is_outside_the_standard
-        return tuple(path for path in self.modules.files if not outside(self._shown(path)))
+        return tuple(path for path in self.modules.files if not outside(self.shown(path)))
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -399,14 +404,13 @@ class Project:
         for path in self._own_files(lambda data: _RECONFIGURES.search(data) is not None):
             names = self.names_of(path)
             if names is None or openings.reconfigures_factories(names):
-                return self._shown(path)
+                return self.shown(path)
         return None
 
     @cached_property
     def listening(self) -> tuple[Namespace, ...]:
         """The modules that may listen to what engines connect with."""
-        paths = self._own_files(lambda data: b"do_connect" in data)
-        return tuple(names for path in paths if (names := self.names_of(path)) is not None)
+        return tuple(self._parsed(self._own_files(lambda data: b"do_connect" in data)))
 
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
@@ -423,13 +427,13 @@ class Project:
             % (wanted, wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
-            return self._shown(path)
+            return self.shown(path)
         for path in self._own_files(
             lambda data: pattern.search(data) is not None or SETS_BY_NAME.search(data) is not None
         ):
             names = self.names_of(path)
             if names is None or assigning.sets_in_modules(names, name):
-                return self._shown(path)
+                return self.shown(path)
         return None
 
     def may_be_set_anew(self, attribute: str) -> bool:
@@ -462,9 +466,9 @@ class Project:
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
-        lines = [set(assigning.lineage(owner)) for owner in owners]
+        lines = [set(_definitions(owner)) for owner in owners]
         return any(
-            setter.definition in line or owner.definition in assigning.lineage(setter)
+            setter.definition in line or owner.definition in _definitions(setter)
             for setter in self._set_by_name
             for owner, line in zip(owners, lines, strict=True)
         )
@@ -473,14 +477,14 @@ class Project:
     def _set_by_name(self) -> tuple[values.LocalClass, ...]:
         """The classes whose methods set attributes of their object by names not written out."""
         paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
-        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
-        return tuple(c for names in spaces for c in assigning.classes_set_by_name(names))
+        return tuple(
+            c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
+        )
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:
         """The names of the project's properties that set something when they are read."""
-        paths = self._own_files(lambda data: b"property" in data)
-        spaces = (names for path in paths if (names := self.names_of(path)) is not None)
+        spaces = self._parsed(self._own_files(lambda data: b"property" in data))
         return frozenset(name for names in spaces for name in assigning.setting_properties(names))
 
     def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
@@ -489,9 +493,7 @@ class Project:
         `Depends(get_db)` tells `fastapi`, wherever in the project it stands.
         """
         found = set[str]()
-        paths = [path for path in self._injecting if name.encode() in _data(path)]
-        others = (self.names_of(path) for path in paths if path != home.path)
-        for names in filter(None, (home, *others)):
+        for names in self._naming(name, home, self._injecting):
             for call, place in names.scope.calls:
                 makers = names.evaluate(call.function, place)
                 packages = set(filter(None, map(evaluation.injecting_package, makers)))
@@ -516,15 +518,25 @@ class Project:
 
     def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
         """Return whether the project hands a function of a module to what adds routes."""
-        paths = self._own_files(
-            lambda data: name.encode() in data and HANDS_OVER.search(data) is not None
-        )
-        others = (self.names_of(path) for path in paths if path != home.path)
         return any(
             function.definition.name == name and function.home.path == home.path
-            for names in filter(None, (home, *others))
+            for names in self._naming(name, home, self._handing_over)
             for function in self._handed_by(names)
         )
+
+    @cached_property
+    def _handing_over(self) -> tuple[Path, ...]:
+        """The files that may hand functions to what adds routes."""
+        return tuple(self._own_files(lambda data: HANDS_OVER.search(data) is not None))
+
+    def _naming(self, name: str, home: Namespace, paths: Iterable[Path]) -> Iterator[Namespace]:
+        """Yield the module that has a function, and those of some files that have its name."""
+        wanted = name.encode()
+        yield home
+        yield from self._parsed(p for p in paths if p != home.path and wanted in _data(p))
+
+    def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
+        return (names for path in paths if (names := self.names_of(path)) is not None)
 
     def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction, ...]:
         known = self._handed.get(names.path)
@@ -557,7 +569,7 @@ class Project:
                     for source in self._sources_of(name.encode(), other, data)
                 )
             ):
-                return self._shown(other)
+                return self.shown(other)
         return None
 
     def _mentioning(self, name: str) -> tuple[Path, ...]:
@@ -611,7 +623,8 @@ class Project:
         absolute = importer.absolute(dotted)
         return bool(absolute) and self.modules.find(absolute, importer.path) == (path, ())
 
-    def _shown(self, path: Path) -> str:
+    def shown(self, path: Path) -> str:
+        """Return a file's path from the root, as it is printed."""
         return path.relative_to(self.settings.root).as_posix()
 
 
@@ -631,6 +644,10 @@ def _made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[va
     yield from evaluation.provided(call, found)
 
 
+def _definitions(owner: values.LocalClass) -> Iterator[Class]:
+    return (one.definition for one in openings.lineage(owner))
+
+
 def _built(names: Namespace) -> Iterator[Result]:
     """Yield the engines and factories built in a module that may be PostgreSQL's."""
     for call, place in names.scope.calls:
@@ -640,7 +657,7 @@ def _built(names: Namespace) -> Iterator[Result]:
             if not isinstance(value, values.Result) or value.call.node is not call.node:
                 continue
             factory = openings.factory(value)
-            if (openings.is_engine(value) and not databases.is_other_engine(value)) or (
+            if databases.may_be_postgresqls(value) or (
                 factory is not None and not databases.is_on_another_database(factory.bind)
             ):
                 yield value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.from_libcst import ImportStatement, children, dotted_parts, walk
+from session_guard.names.from_libcst import ImportStatement, dotted_parts, walk
 from session_guard.rule import Appended
 
 if TYPE_CHECKING:
@@ -85,14 +86,7 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
-    if isinstance(node, cst.Name):
-        yield node
-    for child in children(node):
-        if isinstance(node, cst.Attribute) and child is node.attr:
-            continue
-        if isinstance(node, cst.Arg) and child is node.keyword:
-            continue
-        yield from _names(child)
+    return (part for part in walk(node) if isinstance(part, cst.Name))
 
 
 def is_use(module: Module, name: cst.Name) -> bool:
@@ -112,6 +106,7 @@ def is_use(module: Module, name: cst.Name) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=1)  # it walks the whole file, and each finding's fix asks for it
 def _quoted_names(module: Module) -> frozenset[str]:
     """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
     names: set[str] = set()

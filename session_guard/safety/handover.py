@@ -124,7 +124,7 @@ def _manager(
     """
     if function is None:
         return handler
-    for_requests = handler.for_requests()
+    for_requests = module.project.request_handler
     if not yields(form.block):
         is_endpoint = is_request_handler(function, module)
         return for_requests if is_endpoint and for_requests is not None else handler

@@ -70,7 +70,7 @@ def _is_quiet(value: Value, module: Module) -> bool:
             value.home is manager.namespace
             and value.definition.name == manager.manager
             and manager.shortfall is None
-            for manager in (handler, handler.for_requests())
+            for manager in (handler, module.project.request_handler)
             if manager is not None
         )
     return isinstance(value, External) and value.dotted in _QUIET_CONTEXTS

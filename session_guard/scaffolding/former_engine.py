@@ -296,7 +296,7 @@ def difference(engine: Engine) -> str | None:
     if is_set and engine.isolation_level != "READ COMMITTED":
         return "it has an isolation level of its own"
     for path in engine.project.modules.files:
-        shown = path.relative_to(engine.project.settings.root).as_posix()
+        shown = engine.project.shown(path)
         outside = engine.project.settings.is_outside_the_standard(shown)
         if not outside and _LISTENS.search(path.read_bytes()):
             return f"{shown} listens to events of an engine"

@@ -92,7 +92,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
     path = _path_of(module, project) if module is not None else _place(built, project)
     if os.path.lexists(path):
         raise ScaffoldError(
-            f"{_shown(path, project)} is there already, and nothing is ever overwritten; name "
+            f"{project.shown(path)} is there already, and nothing is ever overwritten; name "
             "another module: session-guard init --module app.db.async_session"
         )
     engines = list({id(v.call.node): v for v in built if openings.is_engine(v)}.values())
@@ -104,7 +104,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
         except NotToldError as error:
             not_told = str(error)
     elif engines:
-        homes = sorted({_shown(value.home.path, project) for value in engines})
+        homes = sorted({project.shown(value.home.path) for value in engines})
         not_told = f"there are {len(engines)} engines, in {', '.join(homes)}"
     name, not_same = None, not_told
     if engine is not None and not_told is None:
@@ -179,7 +179,7 @@ def _refuse_second(project: Project) -> None:
         where = (
             "the project imports session_guard.async_session"
             if handler.path == REFERENCE_FILE
-            else f"{_shown(handler.path, project)} defines {CONTEXT_MANAGER}()"
+            else f"{project.shown(handler.path)} defines {CONTEXT_MANAGER}()"
         )
         raise ScaffoldError(f"there is a handler already: {where}")
     if project.notices:  # of several handlers
@@ -240,11 +240,7 @@ def _dotted(path: Path, project: Project) -> str:
     modules = ModuleIndex(root, (*project.modules.files, path))
     dotted = modules.likeliest_name(path)
     is_found = modules.find(dotted, root / "pyproject.toml") == (path, ())
-    return dotted if is_found else _shown(path, project)
-
-
-def _shown(path: Path, project: Project) -> str:
-    return path.relative_to(project.settings.root).as_posix()
+    return dotted if is_found else project.shown(path)
 
 
 # -- what -----------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names import databases, openings
+from session_guard.names import databases
 from session_guard.names.bindings import Attribute, Call, Ref
-from session_guard.names.values import External, Result
+from session_guard.names.values import External
 
 if TYPE_CHECKING:
     from session_guard.module import Module
@@ -102,12 +102,7 @@ def _is_told(call: cst.Call, module: Module) -> bool:
     while isinstance(target, cst.Attribute) and target.attr.value in _OF_ENGINES:
         target = target.value
     found = module.evaluate(target)
-    return bool(found) and all(
-        isinstance(value, Result)
-        and openings.is_engine(value)
-        and not databases.is_other_engine(value)
-        for value in found
-    )
+    return bool(found) and all(map(databases.may_be_postgresqls, found))
 
 
 def makes_temporary_table(call: cst.Call, module: Module) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import Call, Function, Ref, class_of_receiver, lookup
 from session_guard.names.held import held
+from session_guard.names.openings import lineage
 from session_guard.names.values import LocalClass, LocalFunction, Located, Result
 
 if TYPE_CHECKING:
@@ -48,19 +49,13 @@ def handed_in(expr: Expr, place: Place, home: Namespace) -> Key | None:
     scope = class_of_receiver(receiver, place)
     if scope is None or scope.definition is None:
         return None
-    waiting, seen = [LocalClass(scope.definition, home)], set[int]()
-    while waiting:
-        owner = waiting.pop(0)
-        if id(owner.definition) in seen:
-            continue
-        seen.add(id(owner.definition))
+    for owner in lineage(LocalClass(scope.definition, home)):
         for binding in owner.definition.scope.attributes.get(attribute, ()):
             if isinstance(binding.value, Ref) and len(binding.value.parts) == 1:
                 [name] = binding.value.parts
                 for given in lookup(name, binding.place) or ():
                     if given.kind == "parameter" and given.place.scope is binding.place.scope:
                         return id(given.place.scope), name
-        waiting.extend(_bases(owner))
     return None
 
 

@@ -122,12 +122,7 @@ def _is_on_postgresql(module: Module) -> bool:
     """Return whether the project's handler has an engine, and of PostgreSQL alone."""
     handler = module.handler
     engines = handler.engines() if handler is not None else ()
-    return bool(engines) and all(
-        isinstance(value, Result)
-        and openings.is_engine(value)
-        and not databases.is_other_engine(value)
-        for value in engines
-    )
+    return bool(engines) and all(map(databases.may_be_postgresqls, engines))
 
 
 def state_of(text: str) -> tuple[str, str] | None:

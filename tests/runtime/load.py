@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from session_guard.async_session import SessionSettings, configure, dispose, get_background_session
+from session_guard.doctor.trial import driver_error
 
 QUERIES = 3
 
@@ -64,12 +65,6 @@ async def run_load(
 
     await asyncio.gather(*map(task, range(tasks)))
     return outcome
-
-
-def driver_error(error: BaseException) -> str:
-    """The class name of asyncpg's error under one of SQLAlchemy's."""
-    driver = getattr(error, "orig", None)
-    return type((driver and driver.__cause__) or driver or error).__name__
 
 
 def plain_engine(dsn: str, **connect_args: Any) -> AsyncEngine:
