@@ -13,7 +13,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Call, Class, Place
-    from session_guard.names.values import Result
+    from session_guard.names.bindings import Class, Place
+    from session_guard.names.values import Result, Value
     from session_guard.project.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
@@ -332,6 +332,22 @@ class Project:
     def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the module that a dotted name of the configuration means, and what is left."""
         return self._find_module(dotted, self.settings.root / "pyproject.toml")
+
+    @cached_property
+    def named_engines(self) -> tuple[Value, ...]:
+        """What the engines that the configuration names are, where they could be followed.
+
+        A name may be a function's or a method's: what it returns is meant.
+        """
+        found: list[Value] = []
+        for namespace, rest in filter(None, map(self.find_configured, self.settings.engines)):
+            place = end_of(namespace.scope)
+            for value in namespace.evaluate(Ref(rest), place) if rest else ():
+                if isinstance(value, (values.LocalFunction, values.Method)):
+                    found.extend(namespace.evaluate(Call(Ref(rest), (), (), None), place))
+                else:
+                    found.append(value)
+        return tuple(found)
 
     @cached_property
     def exported_names(self) -> ProjectNames:

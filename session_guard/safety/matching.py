@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
+from session_guard.project.handler import is_same_engine
 from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _DEFAULTS: dict[str, object] = {
     "info": None,
     "enable_baked_queries": True,
 }
+_NAME_IT = 'name it in [tool.session-guard]: engines = ["package.module.name"]'
 
 
 # -- what it opens --------------------------------------------------------------------------------
@@ -106,17 +108,19 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     found = [value for value in bind.values() if value != values.Literal(None)]
     if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
         raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
-    if found and all(handler.binds(value) for value in found):
-        return
-    if any(
-        isinstance(value, (values.Result, values.Method)) and not handler.binds(value)
+    named = module.project.named_engines
+    others = [
+        value
         for value in found
-    ):
-        raise NotFixableError("its engine is another than the handler's")
-    raise NotFixableError(
-        "its engine is not known to be the handler's; if it is, name it in [tool.session-guard]: "
-        'engines = ["package.module.name"]'
-    )
+        if not handler.binds(value) and not any(is_same_engine(own, value) for own in named)
+    ]
+    if found and not others:
+        return
+    if any(isinstance(value, (values.Result, values.Method)) for value in others):
+        raise NotFixableError(
+            "its engine is another than the handler's; if both lead to one database, " + _NAME_IT
+        )
+    raise NotFixableError(f"its engine is not known to be the handler's; if it is, {_NAME_IT}")
 
 
 def _last_names(*engines: Located | None) -> set[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import math
 import os
 import re
 import shutil
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 # What a project's findings are drawn from.
 _KEPT = (".py", ".toml", ".txt", ".cfg", ".lock")
 _COMMENT = re.compile(rb"#[^\r\n]*")
-# Statements that a fix takes out because the handler does the same.
-_HANDLERS = re.compile(rb"(await )?[\w.]+\.(commit|rollback|close|flush)\(\)|(try|finally):|raise")
+# What a fix takes out of a mended block because the handler does the same.
+_HANDLERS = ("begin", "close", "commit", "rollback")
 
 
 @dataclass
@@ -116,7 +117,7 @@ def broken_promises(result: Fixed) -> Iterator[str]:
     concerned = set(_concerned_lines(tree, result))
     for line, moved in _lost(before, after):
         text = before[line - 1].strip()
-        if line in concerned or not text or moved or _HANDLERS.match(text):
+        if line in concerned or not text or moved:
             continue
         yield f"line {line} is changed, and nothing was to be fixed in it: {text.decode('latin-1')}"
     imports = set(_import_lines(tree))
@@ -144,29 +145,87 @@ def _lost(before: list[bytes], after: list[bytes]) -> Iterator[tuple[int, bool]]
 
 
 def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
-    """Yield the lines of imports, and of the statements that had a finding."""
+    """Yield the lines of imports, of the statements that had a finding, and what ends these."""
     found = [range(item.line, item.end_line + 1) for item in result.applied]
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             lines = _header(node)
-            if isinstance(node, ast.Import | ast.ImportFrom) or any(
-                set(lines) & set(at) for at in found
-            ):
+            if isinstance(node, ast.Import | ast.ImportFrom):
                 yield from lines
+            elif any(set(lines) & set(at) for at in found):
+                yield from lines
+                yield from _handlers_lines(tree, node)
     for at in found:
         yield from at
 
 
+def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
+    """Yield the lines that end a session's transaction, in the function that opens it."""
+    names = set(_bound(opening))
+    within = min(
+        (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module)
+            and (isinstance(node, ast.Module) or opening.lineno in _lines(node))
+        ),
+        key=lambda node: math.inf if isinstance(node, ast.Module) else len(_lines(node)),
+    )
+    for node in ast.walk(within):
+        if isinstance(node, ast.Expr) and _ends(node, names):
+            yield from _lines(node)
+        elif isinstance(node, ast.Try) and any(
+            _ends(last, names)
+            for suite in (node.finalbody, *(handler.body for handler in node.handlers))
+            for last in ast.walk(ast.Module(suite, []))
+        ):
+            yield node.lineno
+            if node.finalbody:
+                yield from range(_end(node.body), node.finalbody[0].lineno)
+            for handler in node.handlers:
+                yield handler.lineno
+                if isinstance(handler.body[-1], ast.Raise) and not handler.body[-1].exc:
+                    yield from _lines(handler.body[-1])
+
+
+def _bound(opening: ast.stmt) -> Iterator[str]:
+    if isinstance(opening, ast.AsyncWith | ast.With):
+        yield from (ast.unparse(item.optional_vars) for item in opening.items if item.optional_vars)
+    elif isinstance(opening, ast.Assign):
+        yield from map(ast.unparse, opening.targets)
+    elif isinstance(opening, ast.AnnAssign):
+        yield ast.unparse(opening.target)
+
+
+def _ends(node: ast.AST, names: set[str]) -> bool:
+    """Return whether a statement ends the transaction of one of the sessions."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    call = value.value if isinstance(value, ast.Await) else value
+    return (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in _HANDLERS
+        and ast.unparse(call.func.value) in names
+    )
+
+
+def _end(body: list[ast.stmt]) -> int:
+    return (body[-1].end_lineno or body[-1].lineno) + 1
+
+
+def _lines(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
 def _header(node: ast.stmt) -> range:
     body = getattr(node, "body", None)
-    end = body[0].lineno - 1 if body else node.end_lineno or node.lineno
-    return range(node.lineno, max(end, node.lineno) + 1)
+    return range(node.lineno, max(body[0].lineno, node.lineno + 1)) if body else _lines(node)
 
 
 def _import_lines(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            yield from _lines(node)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
