@@ -441,8 +441,11 @@ def hold(laboratory: Laboratory, data: bytes, noise: list[str]) -> dict[bool, Fi
         assert again.after == result.after
         assert again.remaining == result.remaining
         mended, now = kinds(result.applied), kinds(again.remaining)
+        opened_anew = {code for code, _ in mended} & {"SG101", "SG103"}
         for kind, count in mended.items():
-            assert now[kind] <= max(0, found[kind] - count), kind
+            # In a block that gets the handler's session its own `commit()` is found then.
+            if kind[0] != "SG303" or not opened_anew:
+                assert now[kind] <= max(0, found[kind] - count), kind
         assert_nothing_else_changed(data, result.after, noise)
     return results
 
