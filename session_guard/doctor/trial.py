@@ -24,9 +24,12 @@ from session_guard.doctor.server import PREFIX, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS, Recipe, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    Mode = Callable[[AsyncEngine, int, int, Counts], Awaitable[None]]
+    """What a client does in one turn, from its number, the turn's and what it counts in."""
 
 QUERIES = 3
 
@@ -171,9 +174,13 @@ def _joined(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 async def attempt_engine(
-    engine: AsyncEngine, name: str, load: Load, progress: Callable[[str], None]
+    engine: AsyncEngine,
+    name: str,
+    load: Load,
+    progress: Callable[[str], None],
+    modes: Mapping[str, Mode] | None = None,
 ) -> Outcome:
-    """Try an engine in every mode, and dispose of it."""
+    """Try an engine in every mode, or in those given, and dispose of it."""
     outcome = Outcome(name, {})
     try:
         try:
@@ -182,7 +189,7 @@ async def attempt_engine(
         except Exception as error:
             outcome.refusal = driver_error(error)
             return outcome
-        for mode, work in _MODES.items():
+        for mode, work in (modes or MODES).items():
             progress(f"trying {name}: {mode}")
             outcome.modes[mode] = await _run(engine, work, load)
     finally:
@@ -212,7 +219,7 @@ def driver_error(error: BaseException) -> str:
     return type((driver and driver.__cause__) or driver or error).__name__
 
 
-async def _run(engine: AsyncEngine, work: Any, load: Load) -> Counts:
+async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
     counts = Counts()
 
     async def client(number: int) -> None:
@@ -231,12 +238,14 @@ async def _run(engine: AsyncEngine, work: Any, load: Load) -> Counts:
     return counts
 
 
-def _query(label: str) -> Any:
+def query(label: str) -> Any:
+    """Return a query of one row, `value` and `label`, that takes `value` as its parameter."""
     # The label stands in the text: each query asks for another thing in the same shape.
     return text(f"SELECT CAST(:value AS integer) AS value, '{label}' AS label")
 
 
-def _count(row: Any, label: str, value: int, counts: Counts) -> None:
+def count(row: Any, label: str, value: int, counts: Counts) -> None:
+    """Count a row by whether it is the answer to the query of this label and value."""
     if (row.value, row.label) == (value, label):
         counts.right += 1
     else:
@@ -255,10 +264,10 @@ async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Count
 
 async def _queries(connection: AsyncConnection, number: int, turn: int, counts: Counts) -> None:
     value = 1000 * number + turn
-    for query in range(QUERIES):
-        label = f"query {query} of turn {turn % 4}"
-        result = await connection.execute(_query(label), {"value": value})
-        _count(result.one(), label, value, counts)
+    for number_of_query in range(QUERIES):
+        label = f"query {number_of_query} of turn {turn % 4}"
+        result = await connection.execute(query(label), {"value": value})
+        count(result.one(), label, value, counts)
         await asyncio.sleep(random.random() * 0.003)  # noqa: S311 - others take their turn
 
 
@@ -267,17 +276,18 @@ async def _cursors(engine: AsyncEngine, number: int, turn: int, counts: Counts) 
     async with engine.begin() as connection:
         for label in ("first cursor", "a query between", "first cursor"):
             if label == "a query between":
-                result = await connection.execute(_query(label), {"value": value})
+                result = await connection.execute(query(label), {"value": value})
                 rows = result.all()
             else:
-                stream = await connection.stream(_query(label), {"value": value})
+                stream = await connection.stream(query(label), {"value": value})
                 rows = [row async for row in stream]
             for row in rows:
-                _count(row, label, value, counts)
+                count(row, label, value, counts)
 
 
-_MODES: dict[str, Any] = {
+MODES: dict[str, Mode] = {
     "transactions": _transactions,
     "AUTOCOMMIT": _autocommit,
     "cursors": _cursors,
 }
+"""What an engine is tried with: the name of each mode, and one turn of a client."""
