@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -241,12 +242,17 @@ async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
 def query(label: str) -> Any:
     """Return a query of one row, `value` and `label`, that takes `value` as its parameter."""
     # The label stands in the text: each query asks for another thing in the same shape.
-    return text(f"SELECT CAST(:value AS integer) AS value, '{label}' AS label")
+    return text(f"SELECT CAST(:value AS integer) AS value, '{_own(label)}' AS label")
+
+
+def _own(label: str) -> str:
+    """Tell apart what two processes ask for."""
+    return f"{label} of process {os.getpid()}"
 
 
 def count(row: Any, label: str, value: int, counts: Counts) -> None:
     """Count a row by whether it is the answer to the query of this label and value."""
-    if (row.value, row.label) == (value, label):
+    if (row.value, row.label) == (value, _own(label)):
         counts.right += 1
     else:
         counts.wrong += 1

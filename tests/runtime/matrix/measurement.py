@@ -67,7 +67,7 @@ class Pooler:
 
 DIRECT, SESSION, TRANSACTION = "PostgreSQL", "PgBouncer, session", "PgBouncer, transaction"
 _SHARED = Load(processes=3, clients=8, turns=10)
-_OWN = Load(processes=1, clients=4, turns=4)
+_OWN = Load(processes=1, clients=4, turns=10)
 
 
 @contextmanager

@@ -38,10 +38,9 @@ ROWS = 120
 
 
 async def executemany(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
-    # A row that another program's statement wrote has that program's label, or none was written.
-    key, label = f"{os.getpid()} {number} {turn}", f"of {os.getpid()}"
-    values = range(3)
-    insert = text(f"INSERT INTO session_guard_matrix VALUES (:key, :value, '{label}')")  # noqa: S608
+    # Where another program's statement ran instead, that one's label was stored, or nothing.
+    key, label, values = f"{os.getpid()} {number} {turn}", "stored", range(3)
+    insert = text(f"INSERT INTO session_guard_matrix SELECT :key, row.* FROM ({query(label)}) row")
     select = text("SELECT value, label FROM session_guard_matrix WHERE key = :key ORDER BY value")
     delete = text("DELETE FROM session_guard_matrix WHERE key = :key")
     async with engine.begin() as connection:
@@ -55,10 +54,7 @@ async def executemany(engine: AsyncEngine, number: int, turn: int, counts: Count
 
 async def open_stream(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
     value = 1000 * number + turn
-    streamed = text(
-        "SELECT CAST(:value AS integer) AS value, 'a stream' AS label "
-        f"FROM generate_series(1, {ROWS})"
-    )
+    streamed = text(f"{query('a stream')} FROM generate_series(1, {ROWS})")
     async with engine.begin() as connection:
         rows = 0
         async for row in await connection.stream(streamed, {"value": value}):
