@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-    Mode = Callable[[AsyncEngine, int, int, Counts], Awaitable[None]]
-    """What a client does in one turn, from its number, the turn's and what it counts in."""
-
 QUERIES = 3
 
 
@@ -79,6 +76,11 @@ class Counts:
     def is_right(self) -> bool:
         """Whether nothing went wrong."""
         return self.right > 0 and not self.wrong and not self.failed
+
+
+if TYPE_CHECKING:
+    Mode = Callable[[AsyncEngine, int, int, Counts], Awaitable[None]]
+    """What a client does in one turn, from its number, the turn's and what it counts in."""
 
 
 @dataclass
