@@ -1,0 +1,219 @@
+"""What each way to set an engine up costs, and what the handler adds to a bare session.
+
+    python -m bench.handler
+
+starts a PostgreSQL and a PgBouncer of its own, takes a few minutes, and writes
+docs/handler-performance.md. Runs that are compared take turns, each first as often as the other,
+since other programs on the machine disturb them; processor time is disturbed least.
+"""
+
+import argparse
+import asyncio
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from session_guard.async_session import (
+    SessionSettings,
+    build_connect_args,
+    configure,
+    dispose,
+    get_background_session,
+)
+from tests.runtime.matrix.worker import CONNECT_ARGS
+from tests.runtime.servers import running_pgbouncer, running_postgres
+
+PAGE = Path(__file__).parents[1] / "docs/handler-performance.md"
+CONNECTIONS = 8
+QUERIES = 4
+STATEMENTS = [
+    text(f"SELECT CAST(:value AS integer) AS value, {number} AS number")
+    for number in range(QUERIES)
+]
+SETTINGS = ("naive", "cache0", "unique+0+0", "anonymous+0", "anonymous+0+0")
+WRONG_POOLED = ("naive",)
+NONE = "\N{EN DASH}"
+
+OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a number of transactions took."""
+
+    transactions: int
+    seconds: float
+    processor_seconds: float
+    """Of this process alone, without the servers."""
+
+    @property
+    def rate(self) -> float:
+        """Transactions a second."""
+        return self.transactions / self.seconds
+
+
+async def run(open_session: OpenSession, transactions: int) -> Run:
+    async def client() -> None:
+        for number in range(transactions // CONNECTIONS):
+            async with open_session() as session:
+                for statement in STATEMENTS:
+                    row = (await session.execute(statement, {"value": number})).one()
+                    assert row.value == number
+
+    gc.collect()
+    seconds, processor_seconds = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(client() for _ in range(CONNECTIONS)))
+    return Run(
+        transactions // CONNECTIONS * CONNECTIONS,
+        time.perf_counter() - seconds,
+        time.process_time() - processor_seconds,
+    )
+
+
+async def in_turn(
+    sessions: Mapping[str, OpenSession], rounds: int, transactions: int
+) -> dict[str, list[Run]]:
+    """Run each in every round, forwards and backwards by turns; the first round only warms up."""
+    runs: dict[str, list[Run]] = {name: [] for name in sessions}
+    for number in range(rounds + 1):
+        print(f"round {number} of {rounds}: {', '.join(sessions)}", file=sys.stderr, flush=True)
+        for name in list(sessions)[:: 1 if number % 2 else -1]:
+            done = await run(sessions[name], transactions)
+            if number:
+                runs[name].append(done)
+    return runs
+
+
+def bare_engine(dsn: str, connect_args: dict[str, Any]) -> AsyncEngine:
+    return create_async_engine(
+        make_url(dsn).set(drivername="postgresql+asyncpg"),
+        connect_args={"ssl": False, **connect_args},
+        pool_size=CONNECTIONS,
+    )
+
+
+def bare_sessions(engine: AsyncEngine) -> OpenSession:
+    return async_sessionmaker(engine, expire_on_commit=False, autoflush=False).begin
+
+
+async def compare_settings(dsn: str, names: list[str], rounds: int, size: int) -> dict[str, str]:
+    engines = {name: bare_engine(dsn, CONNECT_ARGS[name]) for name in names}
+    try:
+        sessions = {name: bare_sessions(engine) for name, engine in engines.items()}
+        runs = await in_turn(sessions, rounds, size)
+    finally:
+        for engine in engines.values():
+            await engine.dispose()
+    return {name: spread([one.rate for one in found], "{:,.0f}") for name, found in runs.items()}
+
+
+async def compare_handler(dsn: str, rounds: int, size: int) -> list[str]:
+    """Return what the handler adds to a bare session, in processor time and in time."""
+    settings = SessionSettings(url=dsn, tls="off", pool_size=CONNECTIONS)
+    configure(settings)
+    engine = bare_engine(dsn, build_connect_args(settings))
+    try:
+        runs = await in_turn(
+            {"bare": bare_sessions(engine), "handler": get_background_session}, rounds, size
+        )
+    finally:
+        await engine.dispose()
+        await dispose()
+        configure(SessionSettings())
+    pairs = list(zip(runs["bare"], runs["handler"], strict=True))
+    return [
+        spread(
+            [
+                100 * (handler.processor_seconds / bare.processor_seconds - 1)
+                for bare, handler in pairs
+            ],
+            "{:+.1f}%",
+        ),
+        spread([100 * (handler.seconds / bare.seconds - 1) for bare, handler in pairs], "{:+.1f}%"),
+    ]
+
+
+def spread(figures: list[float], style: str) -> str:
+    """Write the median, and between which figures the middle half lies."""
+    low, middle, high = statistics.quantiles(figures, n=4, method="inclusive")
+    return f"{style.format(middle)} ({style.format(low)} to {style.format(high)})"
+
+
+TEXT = """\
+# What the handler costs
+
+Written by `python -m bench.handler`; do not edit. SQLAlchemy {sqlalchemy}, asyncpg {asyncpg}, one
+process with {connections} connections, {queries} queries a transaction, {rounds} rounds of {size}
+transactions in which all that is compared takes turns. Each figure is the median, with the bounds
+of the middle half. Ratios hold elsewhere, rates do not: servers and program shared one machine.
+
+## Transactions a second
+
+`naive` is faster than what is safe, and answers with rows of other queries behind a transaction
+pooler: [compatibility.md](compatibility.md).
+
+{settings}
+
+## What the handler adds to a bare session
+
+The same settings and transactions with `get_background_session()`, against
+`async_sessionmaker(engine).begin()`. Processor time is that of the program alone.
+
+{handler}
+"""
+
+
+def table(rows: list[list[str]]) -> str:
+    head, *body = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+def measured(rounds: int, size: int) -> str:
+    with running_postgres() as server, running_pgbouncer(server) as pgbouncer:
+        pooled = [name for name in SETTINGS if name not in WRONG_POOLED]
+        direct_rates = asyncio.run(compare_settings(server.dsn, list(SETTINGS), rounds, size))
+        pooled_rates = asyncio.run(compare_settings(pgbouncer.dsn, pooled, rounds, size))
+        # Twice the rounds: the difference is small.
+        handler = [
+            [name, *asyncio.run(compare_handler(dsn, 2 * rounds, size))]
+            for name, dsn in (("PostgreSQL", server.dsn), ("PgBouncer", pgbouncer.dsn))
+        ]
+    rates = [[f"`{name}`", direct_rates[name], pooled_rates.get(name, NONE)] for name in SETTINGS]
+    return TEXT.format(
+        sqlalchemy=version("sqlalchemy"),
+        asyncpg=version("asyncpg"),
+        connections=CONNECTIONS,
+        queries=QUERIES,
+        rounds=rounds,
+        size=size,
+        settings=table([["settings", "PostgreSQL", "PgBouncer, transaction"], *rates]),
+        handler=table([["through", "processor time", "time"], *handler]),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="of each comparison")
+    parser.add_argument("--transactions", type=int, default=800, help="of each run")
+    arguments = parser.parse_args()
+    PAGE.write_text(measured(arguments.rounds, arguments.transactions))
+
+
+if __name__ == "__main__":
+    main()
