@@ -249,14 +249,17 @@ def configure(settings: SessionSettings) -> None:
 async def dispose() -> None:
     """Close the connections of this event loop and forget its engine; the next use builds another.
 
-    Sessions still open keep their connection until they are closed.
+    A session that is still open keeps its connection, which is closed when the session is.
     """
     loop = asyncio.get_running_loop()
     with _lock:
         slot = _slots.pop(loop, None) or _slots.pop(None, None)
-    if slot is not None and slot.closer is not None:
+    if slot is None:
+        return
+    slot.is_disposed = True
+    if slot.closer is not None:
         await slot.closer.aclose()
-    elif slot is not None and slot.engine is not None:
+    elif slot.engine is not None:
         await _to_completion(slot.engine.dispose())
 
 
@@ -387,6 +390,7 @@ class _Slot:
         self.engine: AsyncEngine | None = None
         self.factory: async_sessionmaker[AsyncSession] | None = None
         self.closer: AsyncGenerator[None, None] | None = None
+        self.is_disposed = False
 
     def get_engine(self) -> AsyncEngine:
         if self.engine is None:
@@ -405,6 +409,7 @@ class _Slot:
             event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
             event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
             event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
+            event.listen(self.engine.sync_engine, "checkin", self._close_if_disposed)
         if self.closer is None:
             self.closer = _begun_closer(self)
         return self.engine
@@ -420,6 +425,11 @@ class _Slot:
                 autocommit=False,
             )
         return self.factory
+
+    def _close_if_disposed(self, dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        """Close what comes back after `dispose()`, to a pool that nobody closes any more."""
+        if self.is_disposed:
+            record.close()
 
 
 _lock = threading.Lock()

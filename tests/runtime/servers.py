@@ -162,7 +162,9 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
             return [binary, directory / "pgbouncer.ini"]
 
         with _running(directory, configured, signal.SIGTERM) as found:
-            yield PgBouncer(found.port, found.pid, lambda: found.restart(signal.SIGKILL), found.messages)
+            yield PgBouncer(
+                found.port, found.pid, lambda: found.restart(signal.SIGKILL), found.messages
+            )
 
 
 @contextmanager
@@ -281,7 +283,7 @@ def _server_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -292,7 +294,7 @@ class _Server:
     """A server in the foreground, with what it was started by."""
 
     def __init__(self, directory: Path, command_for: Callable[[int], list[str | Path]]) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._command = command_for(self.port)
         self._start()

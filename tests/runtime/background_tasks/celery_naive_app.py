@@ -1,4 +1,4 @@
-"""Celery as many write it: an engine of the module, with its own settings, for every run and process."""
+"""Celery as many write it: one engine of the module for every run and every process."""
 
 import asyncio
 import os

@@ -1,7 +1,7 @@
 """Gives a queue its jobs, as the program that uses it would, and waits for them.
 
-A program: `enqueue.py QUEUE NUMBER...` prints what became of each order as JSON: null, or the name of
-its error.
+A program: `enqueue.py QUEUE NUMBER...` prints as JSON what became of each order: null, or the
+name of its error.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ import os
 import sys
 import time
 from typing import Any
+
+from orders import is_endless
 
 SECONDS = 120
 """To wait for a job."""
@@ -116,10 +118,9 @@ def apscheduler(numbers: list[int]) -> Outcomes:
             outcomes = _outcomes_of(scheduler)
             for number in numbers:
                 scheduler.add_job(place_order, args=[number], id=str(number))
-            async with asyncio.timeout(SECONDS):
-                while len(outcomes) < sum(number >= 0 for number in numbers):
-                    await asyncio.sleep(0.05)
-            return outcomes
+            ending = [number for number in numbers if not is_endless(number)]
+            await asyncio.to_thread(_wait_for, outcomes, ending)
+        return outcomes
 
     return asyncio.run(main())
 
@@ -131,8 +132,7 @@ def apscheduler_threads(numbers: list[int]) -> Outcomes:
     for number in numbers:
         scheduler.add_job(place_order_in_thread, args=[number], id=str(number))
     scheduler.start()
-    while len(outcomes) < len(numbers):
-        time.sleep(0.05)
+    _wait_for(outcomes, numbers)
     scheduler.shutdown()
     return outcomes
 
@@ -150,14 +150,23 @@ def _outcomes_of(scheduler: Any) -> Outcomes:
     return outcomes
 
 
+def _wait_for(outcomes: Outcomes, numbers: list[int]) -> None:
+    end = time.monotonic() + SECONDS
+    while not outcomes.keys() >= {*numbers} and time.monotonic() < end:
+        time.sleep(0.02)
+
+
 def fastapi(numbers: list[int]) -> Outcomes:
     """Nobody is told what becomes of the tasks: here a request that was accepted is a success."""
     import httpx
 
     async def main() -> Outcomes:
-        limits = httpx.Limits(max_connections=20)
+        # It tries again where the server does not listen yet. A task that fails closes the
+        # connection that its request came by, even with the next request on it.
+        limits = httpx.Limits(max_connections=20, max_keepalive_connections=0)
+        transport = httpx.AsyncHTTPTransport(retries=10, limits=limits)
         async with httpx.AsyncClient(
-            base_url=os.environ["SERVER_URL"], limits=limits, timeout=SECONDS
+            base_url=os.environ["SERVER_URL"], transport=transport, timeout=SECONDS
         ) as client:
             answers = await asyncio.gather(*(client.post(f"/orders/{n}") for n in numbers))
             for answer in answers:

@@ -1,6 +1,6 @@
-"""What the jobs of every queue do: an order is placed, some are refused, some go well at the second try.
+"""What the jobs of every queue do: they place orders.
 
-The number of an order says what becomes of it.
+The number of an order says what becomes of it: some are refused, some succeed at the second try.
 """
 
 from sqlalchemy import func, select
@@ -61,9 +61,7 @@ async def place(session: AsyncSession, number: int, attempt: int) -> None:
     await session.flush()
     # Long enough for others to come between.
     await session.execute(select(func.pg_sleep(60 if is_endless(number) else 0.01)))
-    found = await session.execute(
-        select(Order.number, Order.attempt).where(Order.number == number)
-    )
+    found = await session.execute(select(Order.number, Order.attempt).where(Order.number == number))
     if [tuple(row) for row in found] != [(number, attempt)]:
         raise WrongRowsError(number)
     if is_refused(number):
