@@ -11,9 +11,9 @@ import sys
 import time
 from typing import Any
 
-from orders import is_endless
+from orders import ENDLESS
 
-SECONDS = 120
+SECONDS = 60
 """To wait for a job."""
 
 Outcomes = dict[int, str | None]
@@ -41,28 +41,24 @@ def celery_naive(numbers: list[int]) -> Outcomes:
     return _celery(celery_naive_app.place_order, numbers)
 
 
-def celery_time_limit(numbers: list[int]) -> Outcomes:
+def celery_batches(numbers: list[int]) -> Outcomes:
+    """Half of the orders in each of two jobs, and one job more that never ends by itself."""
     import celery_app
 
-    return _celery(celery_app.place_order, numbers, soft_time_limit=1)
+    late = celery_app.place_order.apply_async((ENDLESS,), soft_time_limit=1)
+    for batch in [celery_app.place_orders.delay(half) for half in (numbers[::2], numbers[1::2])]:
+        batch.get(timeout=SECONDS)
+    error = late.get(timeout=SECONDS, propagate=False)
+    celery_app.app.control.shutdown()
+    return {**dict.fromkeys(numbers), ENDLESS: _name(error)}
 
 
-def celery_group(numbers: list[int]) -> Outcomes:
-    """Half of the orders in each of two jobs."""
-    import celery_app
-
-    halves = [numbers[::2], numbers[1::2]]
-    results = [celery_app.place_orders.delay(half) for half in halves]
-    for result in results:
-        result.get(timeout=SECONDS)
-    return dict.fromkeys(numbers)
-
-
-def _celery(task: Any, numbers: list[int], **options: object) -> Outcomes:
-    results = {number: task.apply_async((number,), **options) for number in numbers}
+def _celery(task: Any, numbers: list[int]) -> Outcomes:
+    results = {number: task.delay(number) for number in numbers}
     outcomes = {}
     for number, result in results.items():
         outcomes[number] = _name(result.get(timeout=SECONDS, propagate=False))
+    task.app.control.shutdown()
     return outcomes
 
 
@@ -118,7 +114,7 @@ def apscheduler(numbers: list[int]) -> Outcomes:
             outcomes = _outcomes_of(scheduler)
             for number in numbers:
                 scheduler.add_job(place_order, args=[number], id=str(number))
-            ending = [number for number in numbers if not is_endless(number)]
+            ending = [number for number in numbers if number != ENDLESS]
             await asyncio.to_thread(_wait_for, outcomes, ending)
         return outcomes
 

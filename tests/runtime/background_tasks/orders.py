@@ -11,6 +11,9 @@ from session_guard.async_session import SessionSettings, configure
 
 configure(SessionSettings(tls="off"))  # the servers of the tests are on this machine
 
+ENDLESS = -1
+"""The number of an order that takes longer than any test."""
+
 
 class Base(DeclarativeBase):
     pass
@@ -42,10 +45,6 @@ class WrongRowsError(Exception):
     """What was written is not what is read."""
 
 
-def is_endless(number: int) -> bool:
-    return number < 0
-
-
 def is_refused(number: int) -> bool:
     return number % 10 == 7
 
@@ -60,7 +59,7 @@ async def place(session: AsyncSession, number: int, attempt: int) -> None:
     session.add(Order(number=number, attempt=attempt))
     await session.flush()
     # Long enough for others to come between.
-    await session.execute(select(func.pg_sleep(60 if is_endless(number) else 0.01)))
+    await session.execute(select(func.pg_sleep(60 if number == ENDLESS else 0.01)))
     found = await session.execute(select(Order.number, Order.attempt).where(Order.number == number))
     if [tuple(row) for row in found] != [(number, attempt)]:
         raise WrongRowsError(number)
