@@ -2,13 +2,25 @@ import asyncio
 import os
 
 from celery import Celery, Task
+from celery.signals import worker_init
 from orders import WarehouseBusyError, place
+from sqlalchemy import text
 
 from session_guard.async_session import get_background_session
 
 app = Celery("shop", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
 app.conf.task_acks_late = True
 app.conf.worker_prefetch_multiplier = 1
+
+
+@worker_init.connect
+def check_database(**_: object) -> None:  # in the parent, before it forks
+    asyncio.run(ping())
+
+
+async def ping() -> None:
+    async with get_background_session() as session:
+        await session.execute(text("SELECT 1"))
 
 
 @app.task(bind=True, autoretry_for=(WarehouseBusyError,), default_retry_delay=0, max_retries=3)
