@@ -48,16 +48,15 @@ try:
         create_async_engine,
     )
     from sqlalchemy.pool import ConnectionPoolEntry
-except ImportError as error:
-    _missing: Exception | None = error
-else:
+
     # SQLAlchemy imports these two only when an engine connects, which is late to hear of it.
-    _missing = next((ImportError(n) for n in ("asyncpg", "greenlet") if not find_spec(n)), None)
-if _missing is not None:
+    if _missing := [name for name in ("asyncpg", "greenlet") if not find_spec(name)]:
+        raise ImportError(_missing[0])
+except ImportError as error:
     raise ImportError(
         f"{__name__} needs SQLAlchemy with asyncio and asyncpg: "
         'pip install "session-guard[runtime]"'
-    ) from _missing
+    ) from error
 
 __all__ = [
     "Cause",
