@@ -335,19 +335,23 @@ class Project:
 
     @cached_property
     def named_engines(self) -> tuple[Value, ...]:
-        """What the engines that the configuration names are, where they could be followed.
+        """What the engines that the configuration names are, where they could be followed."""
+        return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
-        A name may be a function's or a method's: what it returns is meant.
+    def engines_of(self, dotted: str) -> Iterator[Value]:
+        """Yield what a dotted name of the configuration stands for.
+
+        Of a function or a method that is what it returns when it is called without arguments.
         """
-        found: list[Value] = []
-        for namespace, rest in filter(None, map(self.find_configured, self.settings.engines)):
-            place = end_of(namespace.scope)
-            for value in namespace.evaluate(Ref(rest), place) if rest else ():
-                if isinstance(value, (values.LocalFunction, values.Method)):
-                    found.extend(namespace.evaluate(Call(Ref(rest), (), (), None), place))
-                else:
-                    found.append(value)
-        return tuple(found)
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or not rest:
+            return
+        place = end_of(namespace.scope)
+        for value in namespace.evaluate(Ref(rest), place):
+            if isinstance(value, (values.LocalFunction, values.Method)):
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:

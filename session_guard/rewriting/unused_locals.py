@@ -27,49 +27,50 @@ def without_unused_locals(module: Module, rewrites: Sequence[Rewrite]) -> list[R
     A call that may do more than to give back a session factory or an engine stays, without its
     name.
     """
+    gone = _gone(rewrites)
     found: list[Rewrite] = []
     while True:
         more = [
             Rewrite(Applicability.SAFE, "", (replacement,))
-            for replacement in _leftovers(module, [*rewrites, *found])
+            for replacement in _leftovers(module, gone)
         ]
         if not more:
             return found
         found.extend(more)
+        gone |= _gone(more)
+
+
+def _gone(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
+    """Return the nodes, by `id`, that rewrites take out of the file."""
+    replaced: dict[int, cst.CSTNode] = {}
+    written: set[int] = set()
+    for rewrite in rewrites:
+        for old, new in rewrite.replacements:
+            if not isinstance(new, Appended):
+                replaced.update((id(part), part) for part in walk(old))
+            if new is not None:
+                written.update(map(id, walk(new.item if isinstance(new, Appended) else new)))
+    return {at: part for at, part in replaced.items() if at not in written}
 
 
 def _leftovers(
-    module: Module, rewrites: Sequence[Rewrite]
+    module: Module, gone: dict[int, cst.CSTNode]
 ) -> Iterator[tuple[cst.CSTNode, cst.CSTNode | None]]:
-    replacements = [pair for rewrite in rewrites for pair in rewrite.replacements]
-    removed = {id(old) for old, new in replacements if not isinstance(new, Appended)}
-    written = {
-        id(name)
-        for _, new in replacements
-        if new is not None
-        for name in _names(new.item if isinstance(new, Appended) else new)
-    }
-    gone = {
-        id(name): name
-        for old, new in replacements
-        if not isinstance(new, Appended)
-        for name in _names(old)
-        if id(name) not in written
-    }
     seen: set[tuple[int, str]] = set()
     for name in gone.values():
-        function = next((a for a in module.ancestors(name) if isinstance(a, cst.FunctionDef)), None)
-        if function is None or (id(function), name.value) in seen:
+        if not isinstance(name, cst.Name):
             continue
-        seen.add((id(function), name.value))
-        line = _only_assignment(module, function, name.value)
-        if line is None or id(line) in removed:
-            continue
-        (assignment,) = line.body
-        assert isinstance(assignment, (cst.Assign, cst.AnnAssign))
-        if id(assignment) in removed or not _is_unused(function, assignment, name.value, gone):
-            continue
-        yield from _without(module, line, assignment)
+        for function in module.ancestors(name):
+            if not isinstance(function, cst.FunctionDef) or (id(function), name.value) in seen:
+                continue
+            seen.add((id(function), name.value))
+            line = _only_assignment(module, function, name.value)
+            if line is None:
+                continue
+            (assignment,) = line.body
+            assert isinstance(assignment, (cst.Assign, cst.AnnAssign))
+            if id(assignment) not in gone and _is_unused(function, assignment, name.value, gone):
+                yield from _without(module, line, assignment)
 
 
 def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
@@ -108,7 +109,7 @@ def _is_unused(
     function: cst.FunctionDef,
     assignment: cst.Assign | cst.AnnAssign,
     name: str,
-    gone: dict[int, cst.Name],
+    gone: dict[int, cst.CSTNode],
 ) -> bool:
     """Return whether nothing in the function has the name any more but the assignment."""
     target = assignment.target if isinstance(assignment, cst.AnnAssign) else None

@@ -1,4 +1,4 @@
-"""Engines that the configuration names where they are kept, and locals that a fix leaves unused."""
+"""Engines that an object keeps or a function gives: named in the configuration, and left unused."""
 
 from __future__ import annotations
 
@@ -55,6 +55,10 @@ def get_maker_loudly():
 
 def other_engine(name):
     return create_async_engine(name)
+
+
+async def cached_engine():
+    return await cache.engine()
 """
 JOB = """\
 from sqlalchemy import select
@@ -105,6 +109,51 @@ def test_an_engine_is_named_where_it_is_kept_or_by_what_returns_it(
 ) -> None:
     result = fixed(tmp_path, JOB.format(before="", opened="get_maker()()", after=""), engine)
     assert [item.code for item in result.applied] == ["SG103"]
+
+
+NOT_FOLLOWED = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.kept import cached_engine, other_engine
+from app import kept
+
+
+async def job(n):
+    engine = {engine}
+    async with AsyncSession(engine) as session:
+        print((await session.scalars(select(1))).all())
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "left"),
+    [
+        ("await cached_engine()", "await cached_engine()\n    "),
+        ("await kept.cached_engine()", "await kept.cached_engine()\n    "),
+    ],
+)
+def test_what_gives_an_engine_may_be_named_and_not_followed(
+    engine: str, left: str, tmp_path: Path
+) -> None:
+    result = fixed(tmp_path, NOT_FOLLOWED.format(engine=engine), "app.kept.cached_engine")
+    assert [item.code for item in result.applied] == ["SG101"]
+    assert f"job(n):\n    {left}async with get_background_session()" in result.data.decode()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "await cached_engine(n)",
+        "n or await cached_engine()",
+        "await kept.another_engine()",
+        "other_engine('b')",
+        "n",
+    ],
+)
+def test_what_gives_another_engine_is_not_the_named(engine: str, tmp_path: Path) -> None:
+    result = fixed(tmp_path, NOT_FOLLOWED.format(engine=engine), "app.kept.cached_engine")
+    assert result.applied == []
+    assert "name it in [tool.session-guard]" in result.remaining[-1].help
 
 
 @pytest.mark.parametrize("engine", ["app.kept.Database", "app.kept.other_engine", "app.kept.none"])
@@ -174,3 +223,61 @@ def test_a_name_at_the_top_of_the_file_is_somebody_elses_too(tmp_path: Path) -> 
         "async def", "maker = get_maker()\nasync def"
     )
     assert "\nmaker = get_maker()\n" in fixed(tmp_path, code).data.decode()
+
+
+def test_a_session_that_nothing_uses_is_rewritten_with_its_line(tmp_path: Path) -> None:
+    code = """\
+from app.kept import get_maker
+
+
+async def job():
+    maker = get_maker()
+    session = maker()
+    try:
+        raise ValueError
+    finally:
+        await session.close()
+"""
+    assert (
+        fixed(tmp_path, code).data.decode()
+        == """\
+from app.db import get_background_session
+
+
+async def job():
+    async with get_background_session() as session:
+        raise ValueError
+"""
+    )
+
+
+def test_a_local_of_the_function_round_it_goes_too(tmp_path: Path) -> None:
+    code = """\
+from sqlalchemy import select
+from app.kept import get_maker
+
+
+async def job():
+    maker = get_maker()
+
+    async def inner():
+        async with maker() as session:
+            return await session.scalar(select(1))
+
+    return await inner()
+"""
+    assert (
+        fixed(tmp_path, code).data.decode()
+        == """\
+from sqlalchemy import select
+from app.db import get_background_session
+
+
+async def job():
+    async def inner():
+        async with get_background_session() as session:
+            return await session.scalar(select(1))
+
+    return await inner()
+"""
+    )
