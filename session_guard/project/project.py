@@ -13,7 +13,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Call, Class, Place
-    from session_guard.names.values import Result
+    from session_guard.names.bindings import Class, Place
+    from session_guard.names.values import Result, Value
     from session_guard.project.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
@@ -332,6 +332,26 @@ class Project:
     def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the module that a dotted name of the configuration means, and what is left."""
         return self._find_module(dotted, self.settings.root / "pyproject.toml")
+
+    @cached_property
+    def named_engines(self) -> tuple[Value, ...]:
+        """What the engines that the configuration names are, where they could be followed."""
+        return tuple(value for name in self.settings.engines for value in self.engines_of(name))
+
+    def engines_of(self, dotted: str) -> Iterator[Value]:
+        """Yield what a dotted name of the configuration stands for.
+
+        Of a function or a method that is what it returns when it is called without arguments.
+        """
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or not rest:
+            return
+        place = end_of(namespace.scope)
+        for value in namespace.evaluate(Ref(rest), place):
+            if isinstance(value, (values.LocalFunction, values.Method)):
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:
