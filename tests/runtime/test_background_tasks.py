@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from .background_tasks.orders import ENDLESS, is_busy, is_refused
+from .background_tasks.fates import ENDLESS, is_busy, is_refused
 from .servers import USER, PgBouncer, Postgres, free_port
 
 APPS = Path(__file__).parent / "background_tasks"

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from orders import ENDLESS
+from fates import ENDLESS
 
 SECONDS = 60
 """To wait for a job."""

@@ -1,8 +1,6 @@
-"""What the jobs of every queue do: they place orders.
+"""What the jobs of every queue do: they place orders, of which some fail (fates.py)."""
 
-The number of an order says what becomes of it: some are refused, some succeed at the second try.
-"""
-
+from fates import ENDLESS, is_busy, is_refused
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -10,9 +8,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from session_guard.async_session import SessionSettings, configure
 
 configure(SessionSettings(tls="off"))  # the servers of the tests are on this machine
-
-ENDLESS = -1
-"""The number of an order that takes longer than any test."""
 
 
 class Base(DeclarativeBase):
@@ -43,15 +38,6 @@ class WarehouseBusyError(Exception):
 
 class WrongRowsError(Exception):
     """What was written is not what is read."""
-
-
-def is_refused(number: int) -> bool:
-    return number % 10 == 7
-
-
-def is_busy(number: int) -> bool:
-    """Whether the first attempt fails."""
-    return number % 10 == 3
 
 
 async def place(session: AsyncSession, number: int, attempt: int) -> None:
