@@ -61,8 +61,7 @@ class Queue:
             )
             try:
                 yield
-                if command[0] != "celery":  # enqueue.py tells it, which is sooner heard
-                    process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGTERM)
                 process.wait(timeout=60)
             finally:
                 if process.poll() is None:

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fates import ENDLESS
@@ -46,20 +47,20 @@ def celery_batches(numbers: list[int]) -> Outcomes:
     import celery_app
 
     late = celery_app.place_order.apply_async((ENDLESS,), soft_time_limit=1)
-    for batch in [celery_app.place_orders.delay(half) for half in (numbers[::2], numbers[1::2])]:
-        batch.get(timeout=SECONDS)
-    error = late.get(timeout=SECONDS, propagate=False)
-    celery_app.app.control.shutdown()
-    return {**dict.fromkeys(numbers), ENDLESS: _name(error)}
+    batches = [celery_app.place_orders.delay(half) for half in (numbers[::2], numbers[1::2])]
+    for batch in batches:
+        assert _celery_error(batch) is None
+    return {**dict.fromkeys(numbers), ENDLESS: _celery_error(late)}
 
 
 def _celery(task: Any, numbers: list[int]) -> Outcomes:
     results = {number: task.delay(number) for number in numbers}
-    outcomes = {}
-    for number, result in results.items():
-        outcomes[number] = _name(result.get(timeout=SECONDS, propagate=False))
-    task.app.control.shutdown()
-    return outcomes
+    return {number: _celery_error(result) for number, result in results.items()}
+
+
+def _celery_error(result: Any) -> str | None:
+    _wait_until(result.ready)  # `get()` would take a second for many of them
+    return _name(result.result)
 
 
 def arq(numbers: list[int]) -> Outcomes:
@@ -114,8 +115,8 @@ def apscheduler(numbers: list[int]) -> Outcomes:
             outcomes = _outcomes_of(scheduler)
             for number in numbers:
                 scheduler.add_job(place_order, args=[number], id=str(number))
-            ending = [number for number in numbers if number != ENDLESS]
-            await asyncio.to_thread(_wait_for, outcomes, ending)
+            ending = {*numbers} - {ENDLESS}
+            await asyncio.to_thread(_wait_until, lambda: outcomes.keys() >= ending)
         return outcomes
 
     return asyncio.run(main())
@@ -128,7 +129,7 @@ def apscheduler_threads(numbers: list[int]) -> Outcomes:
     for number in numbers:
         scheduler.add_job(place_order_in_thread, args=[number], id=str(number))
     scheduler.start()
-    _wait_for(outcomes, numbers)
+    _wait_until(lambda: len(outcomes) == len(numbers))
     scheduler.shutdown()
     return outcomes
 
@@ -146,9 +147,11 @@ def _outcomes_of(scheduler: Any) -> Outcomes:
     return outcomes
 
 
-def _wait_for(outcomes: Outcomes, numbers: list[int]) -> None:
+def _wait_until(is_done: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
-    while not outcomes.keys() >= {*numbers} and time.monotonic() < end:
+    while not is_done():
+        if time.monotonic() > end:
+            raise TimeoutError
         time.sleep(0.02)
 
 
