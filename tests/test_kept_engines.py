@@ -293,7 +293,7 @@ TESTS = {
 
 def fixed_beside(tmp_path: Path, test: str) -> FixResult:
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_jobs.py").write_text(f"from unittest.mock import patch\n{test}")
+    (tmp_path / "tests" / "test_jobs.py").write_text(f"import unittest.mock\n{test}")
     code = NOT_FOLLOWED.replace("    engine = {engine}\n", "").replace(
         "from app import kept", "from app.db import engine"
     )
@@ -316,6 +316,8 @@ def test_what_a_test_replaces_is_not_safe_to_go_round(test: str, tmp_path: Path)
         "@patch('app.jobs.select')\ndef test(e): ...\n",
         "from app.jobs import engine\n",
         "from app.jobs import job\nname = 'engine'\n",
+        "import sys\ne = getattr(sys.modules['app.jobs'], 'engine')\n",
+        "TASKS = ['app.jobs:engine']\n",
     ],
 )
 def test_what_tests_do_with_anything_else_is_no_matter(test: str, tmp_path: Path) -> None:

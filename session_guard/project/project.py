@@ -72,6 +72,8 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+# What sets a name of another module has one of these in it.
+_REPLACING = (b"patch", b"setattr")
 
 
 class Project:
@@ -635,7 +637,9 @@ class Project:
             (
                 other
                 for other, taken, is_module in self._that_may_take(path, name)
-                if taken is not None and taken.names(name, is_module)
+                if taken is not None
+                and taken.names(name, is_module)
+                and any(word in _data(other) for word in _REPLACING)
             ),
             None,
         )
