@@ -281,3 +281,51 @@ async def job():
     return await inner()
 """
     )
+
+
+TESTS = {
+    "an engine, by its dotted name": "@patch('app.jobs.engine')\ndef test(e): ...\n",
+    "a class, by its dotted name": "def test():\n    with patch('app.jobs.AsyncSession'): ...\n",
+    "an attribute": "from app import jobs\ndef test(m): m.setattr(jobs, 'engine', 1)\n",
+    "in a constant": "ENGINE = 'app.jobs.engine'\ndef test(m): m.setattr(ENGINE, 1)\n",
+}
+
+
+def fixed_beside(tmp_path: Path, test: str) -> FixResult:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_jobs.py").write_text(f"import unittest.mock\n{test}")
+    code = NOT_FOLLOWED.replace("    engine = {engine}\n", "").replace(
+        "from app import kept", "from app.db import engine"
+    )
+    return fixed(tmp_path, code)
+
+
+@pytest.mark.parametrize("test", TESTS.values(), ids=TESTS.keys())
+def test_what_a_test_replaces_is_not_safe_to_go_round(test: str, tmp_path: Path) -> None:
+    result = fixed_beside(tmp_path, test)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert "tests/test_jobs.py replaces `" in finding.help
+    assert "--unsafe-fixes" in finding.help
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "@patch('app.other.engine')\ndef test(e): ...\n",
+        "@patch('app.jobs.select')\ndef test(e): ...\n",
+        "from app.jobs import engine\n",
+        "from app.jobs import job\nname = 'engine'\n",
+        "import sys\ne = getattr(sys.modules['app.jobs'], 'engine')\n",
+        "TASKS = ['app.jobs:engine']\n",
+    ],
+)
+def test_what_tests_do_with_anything_else_is_no_matter(test: str, tmp_path: Path) -> None:
+    assert [item.code for item in fixed_beside(tmp_path, test).applied] == ["SG101"]
+
+
+def test_what_gives_a_local_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "test_jobs.py").write_text("patch('app.jobs.get_maker')\n")
+    result = fixed(tmp_path, JOB.format(before="maker = get_maker()", opened="maker()", after=""))
+    assert result.applied == []
+    assert "test_jobs.py replaces `get_maker` of this file by another" in result.remaining[0].help
