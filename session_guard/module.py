@@ -141,6 +141,11 @@ class Module:
         return Lines(self.text)
 
     @cached_property
+    def strings(self) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
+        """The strings in each line, with the offsets between which they stand."""
+        return excerpts.strings_by_line(self)
+
+    @cached_property
     def round_trips(self) -> bool:
         """Whether LibCST gives back what it read; where it does not, its positions are off."""
         return self.tree.code == self.text

@@ -433,6 +433,11 @@ class Scope:
     """Of a module's scope alone: what it assigns to attributes of `app.state` and its like."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""
+    end: Place = field(init=False)
+    """The place behind its last statement."""
+
+    def __post_init__(self) -> None:
+        self.end = Place(self, math.inf, ())
 
     @property
     def module(self) -> Scope:
@@ -456,7 +461,7 @@ class Scope:
 
 def end_of(scope: Scope) -> Place:
     """Return the place behind the scope's last statement."""
-    return Place(scope, math.inf, ())
+    return scope.end
 
 
 def class_of_receiver(name: str, place: Place) -> Scope | None:
