@@ -176,9 +176,8 @@ Expr = (
 )
 
 
-_OTHER_DATABASES = re.compile(r"sqlite|mysql|mariadb|mssql|oracle|duckdb", re.IGNORECASE)
-_POSTGRESQL = re.compile(r"postgres|asyncpg|pgsql", re.IGNORECASE)
-
+_OTHER_DATABASES = ("sqlite", "mysql", "mariadb", "mssql", "oracle", "duckdb")
+_POSTGRESQL = ("postgres", "asyncpg", "pgsql")
 
 _DOTTED = re.compile(r"[^\W\d][\w.]*")
 _NAMES_AND_ATTRIBUTES = re.compile(r"[\w.\s]+|[\w.\s]+[!=]=\s*[\"'\w.]+")
@@ -186,12 +185,14 @@ _NAMES_AND_ATTRIBUTES = re.compile(r"[\w.\s]+|[\w.\s]+[!=]=\s*[\"'\w.]+")
 
 def mentions_another_database(text: str) -> bool:
     """Return whether a text has the name of another database than PostgreSQL in it."""
-    return _OTHER_DATABASES.search(text) is not None
+    lowered = text.lower()
+    return any(name in lowered for name in _OTHER_DATABASES)
 
 
 def mentions_postgresql(text: str) -> bool:
     """Return whether a text has PostgreSQL's name in it."""
-    return _POSTGRESQL.search(text) is not None
+    lowered = text.lower()
+    return any(name in lowered for name in _POSTGRESQL)
 
 
 def tells_of_another_database(text: str) -> bool:
