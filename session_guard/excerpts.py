@@ -78,7 +78,8 @@ def concealed(module: Module, text: str) -> str:
     """Return a message about a file with the strings masked that it quotes from the file."""
 
     def shown(quoted: re.Match[str]) -> str:
-        return _masked(quoted[0]) if quoted[0] in module.text else quoted[0]
+        masked = _masked(quoted[0])
+        return masked if masked != quoted[0] and quoted[0] in module.text else quoted[0]
 
     return _QUOTED.sub(shown, text)
 
@@ -87,7 +88,7 @@ def repeats_a_value(module: Module, text: str) -> bool:
     """Return whether what a fix writes has a string in it that the file has, and that is masked."""
     for quoted in _QUOTED.finditer(text):
         is_key = text[quoted.end() :].lstrip().startswith((":", "]"))
-        if quoted[0] in module.text and _masked(quoted[0]) != quoted[0] and not is_key:
+        if not is_key and _masked(quoted[0]) != quoted[0] and quoted[0] in module.text:
             return True
     return False
 

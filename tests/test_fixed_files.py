@@ -376,10 +376,13 @@ class Laboratory:
         (folder / "app" / "__init__.py").touch()
         self.settings = Settings(root=folder, handler=("app.db",), sqlalchemy_version="2.0.40")
         self.source = Source(str(self.path), "app/jobs.py", "app/jobs.py", self.settings)
+        self.laid: tuple[bytes, Project] | None = None
 
     def lay(self, data: bytes) -> Project:
-        self.path.write_bytes(data)
-        return Project(self.settings)
+        if self.laid is None or self.laid[0] != data:
+            self.path.write_bytes(data)
+            self.laid = (data, Project(self.settings))
+        return self.laid[1]
 
     def check(self, data: bytes) -> list[Finding]:
         return check_file(self.source, data, self.lay(data), RULES)
@@ -426,21 +429,23 @@ def assert_nothing_else_changed(before: bytes, after: bytes, noise: list[str]) -
 
 def hold(laboratory: Laboratory, data: bytes, noise: list[str]) -> dict[bool, Fixed]:
     """See that all is as it should be, and return what became of a file without and with unsafe."""
-    results = {unsafe: laboratory.fix(data, unsafe=unsafe) for unsafe in (True, False)}
     found = kinds(laboratory.check(data))
+    results = {unsafe: laboratory.fix(data, unsafe=unsafe) for unsafe in (True, False)}
     for unsafe, result in results.items():
         assert not [item for item in result.remaining if "please report" in item.help]
         assert bool(result.applied) == (result.after != data)
-        if result.after in (data, results[not unsafe].after) and not unsafe:
+        if result.after == data:
             continue
         assert parses(result.after)
         again = laboratory.fix(result.after, unsafe=unsafe)
         assert again.after == result.after
         assert again.remaining == result.remaining
         mended, now = kinds(result.applied), kinds(again.remaining)
+        opened_anew = {code for code, _ in mended} & {"SG101", "SG103"}
         for kind, count in mended.items():
-            # Where a closing commit went, the one before it may be the closing one.
-            assert kind[0] == "SG303" or now[kind] <= max(0, found[kind] - count), kind
+            # In a block that gets the handler's session its own `commit()` is found then.
+            if kind[0] != "SG303" or not opened_anew:
+                assert now[kind] <= max(0, found[kind] - count), kind
         assert_nothing_else_changed(data, result.after, noise)
     return results
 

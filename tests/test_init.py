@@ -544,6 +544,37 @@ def test_an_engine_that_may_give_other_rows_is_not_named(argument: str, reason: 
     assert table() == {"handler": "app.async_session"}
 
 
+KEPT_AS = {
+    "a name": (
+        "engine = create_async_engine(url, isolation_level='AUTOCOMMIT')",
+        "app.db.engine",
+    ),
+    "an object": (
+        "class Database:\n    def start(self):\n        self.one = create_async_engine(url)",
+        "app.db.Database.one",
+    ),
+    "a function": (
+        "def get_engine(echo=False):\n    return create_async_engine(url, echo=echo)",
+        "app.db.get_engine",
+    ),
+    "a function for any": (
+        "def get_engine(name):\n    return create_async_engine(url + name)",
+        "package.module.name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("engine", "name"), KEPT_AS.values(), ids=KEPT_AS.keys())
+def test_what_keeps_an_engine_that_is_not_known_to_be_the_same_is_told(
+    engine: str, name: str
+) -> None:
+    url = "def url_of(x): ...\nurl = url_of(1)\n"
+    lay(FLAT | {"app/db.py": HEAD + url + engine})
+    done = run("init")
+    assert f'if it is on the same, say so with `engines = ["{name}"]`' in done.stdout
+    assert table() == {"handler": "app.async_session"}
+
+
 def test_an_engine_whose_connections_are_changed_is_not_named() -> None:
     listening = '@event.listens_for(engine.sync_engine, "connect")\ndef set_path(c, r): ...\n'
     lay(FLAT | {"app/events.py": listening})

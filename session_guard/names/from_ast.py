@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import functools
 import re
 import warnings
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 # What fields of expressions hold that are no expressions.
 _NO_EXPRESSIONS = frozenset({"attr", "conversion", "ctx", "id", "kind", "op", "ops"})
+_field_names: dict[type, tuple[str, ...]] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -398,7 +398,7 @@ class _AstBuilder(TableBuilder):
                         self.expressions(key)
                     self.expressions(value)
             case _:
-                for name in _fields(type(node)):
+                for name in _fields(node):
                     value = getattr(node, name)
                     for part in value if isinstance(value, list) else (value,):
                         if isinstance(part, ast.expr):
@@ -481,10 +481,12 @@ class _AstBuilder(TableBuilder):
         return self.expr(node.value) if isinstance(node, ast.FormattedValue) else Opaque()
 
 
-@functools.cache
-def _fields(of: type[ast.expr]) -> tuple[str, ...]:
-    """Return the fields of a class of expressions that may hold others."""
-    return tuple(name for name in of._fields if name not in _NO_EXPRESSIONS)
+def _fields(node: ast.expr) -> tuple[str, ...]:
+    """Return the fields of an expression that may hold others."""
+    of = type(node)
+    if of not in _field_names:
+        _field_names[of] = tuple(name for name in of._fields if name not in _NO_EXPRESSIONS)
+    return _field_names[of]
 
 
 def _spot(node: ast.expr | ast.stmt) -> Spot:

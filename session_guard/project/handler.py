@@ -90,10 +90,11 @@ class Handler:
     def binds(self, engine: Value) -> bool:
         """Return whether `engine` is the very engine that the handler's sessions use."""
         own = self.engines()
-        return bool(own) and all(_same_engine(value, engine) for value in own)
+        return bool(own) and all(is_same_engine(value, engine) for value in own)
 
 
-def _same_engine(one: Value, other: Value) -> bool:
+def is_same_engine(one: Value, other: Value) -> bool:
+    """Return whether both are what one call builds, or one name of what is not followed."""
     if isinstance(one, values.Result) and isinstance(other, values.Result):
         return openings.is_engine(one) and one.is_of_the_same_call(other)
     return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted

@@ -13,7 +13,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -30,15 +30,14 @@ from session_guard.project.handler import (
 )
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
-from session_guard.project.takers import taken_in
+from session_guard.project.takers import Taken, taken_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Call, Class, Place
-    from session_guard.names.values import Result
-    from session_guard.project.takers import Taken
+    from session_guard.names.bindings import Class, Place
+    from session_guard.names.values import Result, Value
 
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
@@ -73,6 +72,8 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+# What sets a name of another module has one of these in it.
+_REPLACING = (b"patch", b"setattr")
 
 
 class Project:
@@ -332,6 +333,26 @@ class Project:
     def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the module that a dotted name of the configuration means, and what is left."""
         return self._find_module(dotted, self.settings.root / "pyproject.toml")
+
+    @cached_property
+    def named_engines(self) -> tuple[Value, ...]:
+        """What the engines that the configuration names are, where they could be followed."""
+        return tuple(value for name in self.settings.engines for value in self.engines_of(name))
+
+    def engines_of(self, dotted: str) -> Iterator[Value]:
+        """Yield what a dotted name of the configuration stands for.
+
+        Of a function or a method that is what it returns when it is called without arguments.
+        """
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or not rest:
+            return
+        place = end_of(namespace.scope)
+        for value in namespace.evaluate(Ref(rest), place):
+            if isinstance(value, (values.LocalFunction, values.Method)):
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -602,6 +623,31 @@ class Project:
 
         Such a name is part of what the module offers, though it may only import it.
         """
+        return any(
+            taken is None or taken.takes(name, is_module)
+            for _, taken, is_module in self._that_may_take(path, name)
+        )
+
+    def replaced_by(self, path: Path, name: str) -> Path | None:
+        """Return a file that may set `name` of the module at `path` by a string, or None.
+
+        Tests do, to have the module work with another (`patch("app.jobs.engine")`).
+        """
+        return next(
+            (
+                other
+                for other, taken, is_module in self._that_may_take(path, name)
+                if taken is not None
+                and taken.names(name, is_module)
+                and any(word in _data(other) for word in _REPLACING)
+            ),
+            None,
+        )
+
+    def _that_may_take(
+        self, path: Path, name: str
+    ) -> Iterator[tuple[Path, Taken | None, Callable[[str], bool]]]:
+        """Yield the other files that have a name in them, and what they take, if it is known."""
         wanted = name.encode()
         for other in self.modules.files:
             data = _data(other) if other != path else b""
@@ -610,13 +656,11 @@ class Project:
             if other not in self._taken:
                 text = _text(other)
                 self._taken[other] = taken_in(text) if text is not None else None
-            taken, names = self._taken[other], self.names_of(other)
-            if taken is None or names is None:
-                if wanted in data:
-                    return True
-            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
-                return True
-        return False
+            names = self.names_of(other)
+            if self._taken[other] is not None and names is not None:
+                yield other, self._taken[other], functools.partial(self._leads_to, path, names)
+            elif wanted in data:
+                yield other, None, lambda _: False
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""

@@ -42,15 +42,31 @@ class Taken:
         }
         if any(taken == name and is_module(module) for module, taken in followed):
             return True
+        if self.names(name, is_module):
+            return True
+        # Where it has the module as an object, `copy.name` does.
+        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
+        return self._has(is_module) and any(parts[-1] == name for parts in unknown)
+
+    def names(self, name: str, is_module: Callable[[str], bool]) -> bool:
+        """Return whether the file has `name` of a module in a string.
+
+        `patch("app.jobs.engine")` does, and `monkeypatch.setattr(jobs, "engine", ...)`.
+        """
         ends = re.compile(rf"(?:(.*)[.:])?{re.escape(name)}")
         named = [match for text in self.strings if (match := ends.fullmatch(text))]
         if any(match[1] is not None and is_module(match[1]) for match in named):
             return True
-        # Where it has the module as an object, `setattr(module, "name", …)` and `copy.name` do.
-        objects = {*self.modules.values(), *self.strings, *(_join(*names) for names in followed)}
-        has_module = any(map(is_module, objects))
-        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
-        return has_module and (bool(named) or any(parts[-1] == name for parts in unknown))
+        return bool(named) and self._has(is_module)
+
+    def _has(self, is_module: Callable[[str], bool]) -> bool:
+        """Return whether the file has the module as an object."""
+        followed = (
+            _join(self.modules[first], *rest)
+            for first, *rest in self.attributes
+            if first in self.modules
+        )
+        return any(map(is_module, {*self.modules.values(), *self.strings, *followed}))
 
 
 def taken_in(text: str) -> Taken | None:

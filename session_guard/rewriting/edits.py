@@ -14,6 +14,7 @@ from session_guard.rewriting.imports import import_changes, without_line
 from session_guard.rewriting.rendering import comments, rendered
 from session_guard.rewriting.spans import Change
 from session_guard.rewriting.suites import Relaid
+from session_guard.rewriting.unused_locals import without_unused_locals
 from session_guard.rule import Appended, Edit
 
 if TYPE_CHECKING:
@@ -100,9 +101,21 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
 
 
 def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
-    """Return the edits that carry out `plans` together, their imports included, in order."""
+    """Return the edits that carry out `plans` together, in order.
+
+    Imports are added with them, and names that nothing uses any more taken out.
+    """
+    rewrites = [item.rewrite for item in plans]
     changes = [change for item in plans for change in item.changes]
-    changes.extend(import_changes(module, [item.rewrite for item in plans], module.lines))
+    for rewrite in without_unused_locals(module, rewrites):
+        try:
+            leftover = plan(module, rewrite)
+        except NotFixableError:  # for its comment, which stays with its line
+            continue
+        if not any(leftover.meets(item) for item in plans):
+            changes.extend(leftover.changes)
+            rewrites.append(rewrite)
+    changes.extend(import_changes(module, rewrites, module.lines))
     return tuple(_in_bytes(_tidied(dict.fromkeys(changes), module.lines), module.decoded))
 
 

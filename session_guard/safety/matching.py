@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
-from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
+from session_guard.names.bindings import Attribute, Await, Call, Constant, Ref, end_of, lookup
+from session_guard.project.handler import is_same_engine
 from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.bindings import Binding, Expr, Place
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located
     from session_guard.project.handler import Handler
@@ -31,6 +32,7 @@ _DEFAULTS: dict[str, object] = {
     "info": None,
     "enable_baked_queries": True,
 }
+_NAME_IT = 'name it in [tool.session-guard]: engines = ["package.module.name"]'
 
 
 # -- what it opens --------------------------------------------------------------------------------
@@ -91,7 +93,7 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
         if session.scoped:
             raise NotFixableError(f"{whose} session is shared within its scope")
     changed = module.project.reconfigured_factory
-    if changed is None and openings.reconfigures_factories(module.names):
+    if changed is None and module.reconfigures_factories:
         changed = "this file"
     if changed is not None:
         raise NotFixableError(f"{changed} configures a session factory anew")
@@ -106,17 +108,19 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     found = [value for value in bind.values() if value != values.Literal(None)]
     if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
         raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
-    if found and all(handler.binds(value) for value in found):
-        return
-    if any(
-        isinstance(value, (values.Result, values.Method)) and not handler.binds(value)
+    named = module.project.named_engines
+    others = [
+        value
         for value in found
-    ):
-        raise NotFixableError("its engine is another than the handler's")
-    raise NotFixableError(
-        "its engine is not known to be the handler's; if it is, name it in [tool.session-guard]: "
-        'engines = ["package.module.name"]'
-    )
+        if not handler.binds(value) and not any(is_same_engine(own, value) for own in named)
+    ]
+    if found and not others:
+        return
+    if any(isinstance(value, (values.Result, values.Method)) for value in others):
+        raise NotFixableError(
+            "its engine is another than the handler's; if both lead to one database, " + _NAME_IT
+        )
+    raise NotFixableError(f"its engine is not known to be the handler's; if it is, {_NAME_IT}")
 
 
 def _last_names(*engines: Located | None) -> set[str]:
@@ -129,25 +133,44 @@ def _last_names(*engines: Located | None) -> set[str]:
 
 
 def _is_named_in_settings(bind: Located, module: Module) -> bool:
-    """Return whether the configuration names this engine as the handler's."""
-    names = module.project.settings.engines
-    if not names or not isinstance(bind.expr, Ref):
-        return False
-    first, *rest = bind.expr.parts
-    bindings = lookup(first, bind.place)
-    if not bindings:
-        return False
-    for binding in bindings:
-        if binding.kind == "import":
-            dotted = bind.home.absolute(binding.target)
-        elif binding.place.scope.kind == "module":
-            dotted = f"{module.project.module_name(bind.home.path)}.{first}"
-        else:
-            return False
-        dotted = ".".join((dotted, *rest))
-        if not any(_is_one_name(dotted, name, module) for name in names):
-            return False
-    return True
+    """Return whether the configuration names this engine, or the function that gives it."""
+    return bool(module.project.settings.engines) and _is_named(bind.expr, bind.place, bind, module)
+
+
+def _is_named(expr: Expr, place: Place, bind: Located, module: Module, depth: int = 0) -> bool:
+    match expr:
+        case Await(value) if depth < _DEEPEST:
+            return _is_named(value, place, bind, module, depth + 1)
+        case Call(function, (), ()) if depth < _DEEPEST:
+            return _is_named(function, place, bind, module, depth + 1)
+        case Ref((first, *rest)):
+            bindings = lookup(first, place) or ()
+            return len(bindings) > 0 and all(
+                _leads_to_named(binding, first, tuple(rest), bind, module, depth)
+                for binding in bindings
+            )
+    return False
+
+
+def _leads_to_named(
+    binding: Binding, name: str, rest: tuple[str, ...], bind: Located, module: Module, depth: int
+) -> bool:
+    if binding.kind == "import":
+        dotted = bind.home.absolute(binding.target)
+    elif binding.place.scope.kind == "module":
+        dotted = f"{module.project.module_name(bind.home.path)}.{name}"
+    else:
+        value = binding.value
+        return (
+            binding.kind == "assign"
+            and not rest
+            and isinstance(value, (Await, Call, Ref))
+            and not (binding.entered or binding.deferred)
+            and depth < _DEEPEST
+            and _is_named(value, binding.place, bind, module, depth + 1)
+        )
+    dotted = ".".join((dotted, *rest))
+    return any(_is_one_name(dotted, name, module) for name in module.project.settings.engines)
 
 
 def _is_one_name(dotted: str, configured: str, module: Module) -> bool:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from session_guard import sources, standard
 from session_guard.engine.facts import Engine
 from session_guard.names import values
-from session_guard.names.bindings import Constant, Ref, end_of, lookup
+from session_guard.names.bindings import Constant, Function, Ref, end_of, lookup
 from session_guard.names.from_ast import FunctionText, Spot
 
 if TYPE_CHECKING:
@@ -87,6 +87,33 @@ def name_of(engine: Result, project: Project) -> str | None:
             for value in found
         ):
             return f"{project.modules.likeliest_name(home.path)}.{name}"
+    return None
+
+
+def kept_as(engine: Result, project: Project) -> str | None:
+    """Return the dotted name of the name or attribute that keeps an engine, or of what gives it.
+
+    That is what `engines` of the configuration may name. None where there is none.
+    """
+    home = engine.home
+    top = name_of(engine, project)
+    if top is not None:
+        return top
+    attributes = (
+        f"{owner.name}.{name}" for owner in home.scope.classes for name in owner.scope.attributes
+    )
+    functions = (
+        name
+        for name, found in home.scope.bindings.items()
+        if isinstance(function := found[-1].value, Function) and not function.required_parameters
+    )
+    for name in (*attributes, *functions):
+        dotted = f"{project.modules.likeliest_name(home.path)}.{name}"
+        if any(
+            isinstance(value, values.Result) and value.is_of_the_same_call(engine)
+            for value in project.engines_of(dotted)
+        ):
+            return dotted
     return None
 
 

@@ -6,6 +6,9 @@ was, byte for byte. Nothing of a project is imported or run.
 
     python tests/field/fix.py ~/field/*                     folders, each a project
     python tests/field/fix.py --unsafe-fixes ~/field/*      with what may change behaviour too
+    python tests/field/fix.py --init ~/field/*              after `session-guard init`
+
+`engines.txt` names the engines that a maintainer would, once `init` has written a handler.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
+import math
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -34,8 +40,8 @@ if TYPE_CHECKING:
 # What a project's findings are drawn from.
 _KEPT = (".py", ".toml", ".txt", ".cfg", ".lock")
 _COMMENT = re.compile(rb"#[^\r\n]*")
-# Statements that a fix takes out because the handler does the same.
-_HANDLERS = re.compile(rb"(await )?[\w.]+\.(commit|rollback|close|flush)\(\)|(try|finally):|raise")
+# What a fix takes out of a mended block because the handler does the same.
+_HANDLERS = ("begin", "close", "commit", "rollback")
 
 
 @dataclass
@@ -48,6 +54,14 @@ class Report:
     remaining: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
 
+    def add(self, other: Report) -> None:
+        """Count what was seen of another project too."""
+        self.files += other.files
+        self.changed += other.changed
+        self.applied.update(other.applied)
+        self.remaining.update(other.remaining)
+        self.broken.extend(other.broken)
+
     def __str__(self) -> str:
         def listed(counts: Counter[str]) -> str:
             return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
@@ -58,12 +72,15 @@ class Report:
         )
 
 
-def fix(project: Path, report: Report, *, unsafe: bool) -> None:
+def fix(project: Path, report: Report, *, unsafe: bool, init: bool = False) -> None:
     """Fix a copy of the project, and add what was seen to the report."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary).resolve() / project.name
         shutil.copytree(project, copy, ignore=_others, symlinks=True)
         (copy / "pyproject.toml").touch()
+        if init:
+            _write_handler(copy)
+        known = _found_by_ruff(copy)
         first = Run(Options((str(copy),)))
         changed: dict[str, Fixed] = {}
         for result in first.fix(unsafe=unsafe, write=True):
@@ -77,6 +94,8 @@ def fix(project: Path, report: Report, *, unsafe: bool) -> None:
                 changed[result.shown] = result
                 for broken in broken_promises(result):
                     report.broken.append(f"{project.name}/{path}: {broken}")
+        for (name, code), count in (_found_by_ruff(copy) - known).items():
+            report.broken.append(f"{project.name}/{name}: ruff finds {count} more {code}")
         report.files += first.checked
         report.changed += len(changed)
         report.broken.extend(f"{project.name}: {failure}" for failure in first.failures)
@@ -88,6 +107,32 @@ def fix(project: Path, report: Report, *, unsafe: bool) -> None:
                 # Another file's fix may have changed what is known of this one.
                 elif _kinds(again.remaining) - _kinds(changed[again.shown].remaining):
                     report.broken.append(f"{project.name}/{path}: something new is found in it")
+
+
+def _write_handler(project: Path) -> None:
+    """Write a handler where there is none, and name the engines that lead to its database."""
+    command = [sys.executable, "-P", "-m", "session_guard", "init"]
+    if subprocess.run(command, cwd=project, capture_output=True, check=False).returncode:
+        return
+    engines = [
+        dotted
+        for name, dotted in map(str.split, (Path(__file__).parent / "engines.txt").open())
+        if name == project.name.partition("==")[0]
+    ]
+    if engines:
+        with (project / "pyproject.toml").open("a") as file:
+            file.write(f"engines = {json.dumps(engines)}\n")
+
+
+def _found_by_ruff(project: Path) -> Counter[tuple[str, str]]:
+    """Return how often ruff's rules F and I find something in each file: no fix adds to that."""
+    command = [sys.executable, "-P", "-m", "ruff", "check", "--isolated", "--no-cache"]
+    arguments = ["--select", "F,I", "--exit-zero", "--output-format", "json", "."]
+    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, check=True)
+    return Counter(
+        (str(Path(item["filename"]).relative_to(project)), str(item["code"]))
+        for item in json.loads(done.stdout)
+    )
 
 
 def _others(folder: str, names: list[str]) -> Iterator[str]:
@@ -116,7 +161,7 @@ def broken_promises(result: Fixed) -> Iterator[str]:
     concerned = set(_concerned_lines(tree, result))
     for line, moved in _lost(before, after):
         text = before[line - 1].strip()
-        if line in concerned or not text or moved or _HANDLERS.match(text):
+        if line in concerned or not text or moved:
             continue
         yield f"line {line} is changed, and nothing was to be fixed in it: {text.decode('latin-1')}"
     imports = set(_import_lines(tree))
@@ -144,29 +189,99 @@ def _lost(before: list[bytes], after: list[bytes]) -> Iterator[tuple[int, bool]]
 
 
 def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
-    """Yield the lines of imports, and of the statements that had a finding."""
+    """Yield the lines of imports, of the statements that had a finding, and what ends these."""
     found = [range(item.line, item.end_line + 1) for item in result.applied]
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             lines = _header(node)
-            if isinstance(node, ast.Import | ast.ImportFrom) or any(
-                set(lines) & set(at) for at in found
-            ):
+            if isinstance(node, ast.Import | ast.ImportFrom):
                 yield from lines
+            elif any(set(lines) & set(at) for at in found):
+                yield from lines
+                yield from _handlers_lines(tree, node)
     for at in found:
         yield from at
 
 
+def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
+    """Yield the lines that end a session's transaction, in the function that opens it.
+
+    And those that made what it is opened with.
+    """
+    names = set(_bound(opening))
+    given = _loaded(opening.items if isinstance(opening, ast.AsyncWith) else [opening])
+    within = min(
+        (
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module)
+            and (isinstance(node, ast.Module) or opening.lineno in _lines(node))
+        ),
+        key=lambda node: math.inf if isinstance(node, ast.Module) else len(_lines(node)),
+    )
+    for node in ast.walk(within):
+        if isinstance(node, ast.Expr) and _ends(node, names):
+            yield from _lines(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and given.intersection(_bound(node)):
+            given |= _loaded([node])
+            yield from _lines(node)
+        elif isinstance(node, ast.Try) and any(
+            _ends(last, names)
+            for suite in (node.finalbody, *(handler.body for handler in node.handlers))
+            for last in ast.walk(ast.Module(suite, []))
+        ):
+            yield node.lineno
+            if node.finalbody:
+                yield from range(_end(node.body), node.finalbody[0].lineno)
+            for handler in node.handlers:
+                yield handler.lineno
+                if isinstance(handler.body[-1], ast.Raise) and not handler.body[-1].exc:
+                    yield from _lines(handler.body[-1])
+
+
+def _loaded(nodes: Iterable[ast.AST]) -> set[str]:
+    parts = (part for node in nodes for part in ast.walk(node))
+    return {part.id for part in parts if isinstance(part, ast.Name) and part.id != "self"}
+
+
+def _bound(opening: ast.stmt) -> Iterator[str]:
+    if isinstance(opening, ast.AsyncWith | ast.With):
+        yield from (ast.unparse(item.optional_vars) for item in opening.items if item.optional_vars)
+    elif isinstance(opening, ast.Assign):
+        yield from map(ast.unparse, opening.targets)
+    elif isinstance(opening, ast.AnnAssign):
+        yield ast.unparse(opening.target)
+
+
+def _ends(node: ast.AST, names: set[str]) -> bool:
+    """Return whether a statement ends the transaction of one of the sessions."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    call = value.value if isinstance(value, ast.Await) else value
+    return (
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in _HANDLERS
+        and ast.unparse(call.func.value) in names
+    )
+
+
+def _end(body: list[ast.stmt]) -> int:
+    return (body[-1].end_lineno or body[-1].lineno) + 1
+
+
+def _lines(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
 def _header(node: ast.stmt) -> range:
     body = getattr(node, "body", None)
-    end = body[0].lineno - 1 if body else node.end_lineno or node.lineno
-    return range(node.lineno, max(end, node.lineno) + 1)
+    return range(node.lineno, max(body[0].lineno, node.lineno + 1)) if body else _lines(node)
 
 
 def _import_lines(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            yield from _lines(node)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
@@ -174,14 +289,22 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("projects", nargs="+", type=Path, help="folders, each a project")
     parser.add_argument("--unsafe-fixes", action="store_true")
+    parser.add_argument("--init", action="store_true", help="write a handler where there is none")
     options = parser.parse_args(None if arguments is None else list(arguments))
     sys.setrecursionlimit(5000)
     report = Report()
     for project in options.projects:
-        known = len(report.broken)
-        fix(project.resolve(), report, unsafe=options.unsafe_fixes)
-        for broken in report.broken[known:]:
-            print(broken, flush=True)
+        of_project = Report()
+        fix(project.resolve(), of_project, unsafe=options.unsafe_fixes, init=options.init)
+        for broken in of_project.broken:
+            print(broken)
+        fixed, left = of_project.applied.total(), of_project.remaining.total()
+        print(
+            f"{project.name}: {of_project.files} files, {fixed} fixed in {of_project.changed}, "
+            f"{left} not fixed",
+            flush=True,
+        )
+        report.add(of_project)
     print(report)
     return 1 if report.broken else 0
 
