@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
+from session_guard.names.from_ast import FunctionText
 from session_guard.names.values import External, LocalFunction
 from session_guard.project.contract import passed_on, shortfall
 
@@ -206,7 +207,9 @@ def shortfall_of(function: Function) -> str | None:
 def _syntax_of(function: Function) -> ast.AsyncFunctionDef | None:
     """Return a function as `ast` has it, or None where this Python does not know its syntax."""
     node = function.node
-    if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
+    if isinstance(node, FunctionText):
+        node = node.parsed()
+    else:  # LibCST's, where the module's syntax is too new for `ast`
         import libcst as cst
 
         assert isinstance(node, cst.FunctionDef)

@@ -283,7 +283,7 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        find = functools.partial(self._find_module, importer=path)
+        find = functools.cache(functools.partial(self._find_module, importer=path))
         return Namespace(scope, package, path, find, self._elsewhere)
 
     @cached_property

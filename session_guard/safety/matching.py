@@ -93,7 +93,7 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
         if session.scoped:
             raise NotFixableError(f"{whose} session is shared within its scope")
     changed = module.project.reconfigured_factory
-    if changed is None and openings.reconfigures_factories(module.names):
+    if changed is None and module.reconfigures_factories:
         changed = "this file"
     if changed is not None:
         raise NotFixableError(f"{changed} configures a session factory anew")

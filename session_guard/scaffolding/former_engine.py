@@ -17,6 +17,7 @@ from session_guard import sources, standard
 from session_guard.engine.facts import Engine
 from session_guard.names import values
 from session_guard.names.bindings import Constant, Function, Ref, end_of, lookup
+from session_guard.names.from_ast import FunctionText, Spot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,15 +125,16 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
 
     Raises NotToldError.
     """
-    call = engine.call.node
-    if not isinstance(call, ast.Call):
+    spot = engine.call.node
+    if not isinstance(spot, Spot):
         raise NotToldError("its module is in syntax that this Python does not know")
+    writer = _Writer(engine.home, target, project)
+    call = writer.call_at(spot)
     given = call.args[0] if call.args else None
     if given is None:
         given = next((k.value for k in call.keywords if k.arg == "url"), None)
     if given is None or isinstance(given, ast.Starred):
         raise NotToldError("its URL is not an argument of its own")
-    writer = _Writer(engine.home, target, project)
     if writer.reads_database_url(given, engine.place):
         return Source((), DATABASE_URL)
     expression = ast.unparse(writer.written(given, engine.place))
@@ -150,6 +152,16 @@ class _Writer:
         self._modules: set[str] = set()
         self._names: dict[str, set[str]] = {}
         """By module, what is imported from it: `name`, or `name as alias`."""
+
+    def call_at(self, spot: Spot) -> ast.Call:
+        """Return the call that stands where the table of names has it."""
+        return next(
+            node
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.Call)
+            and (node.lineno, node.col_offset) == (spot.line, spot.column)
+            and (node.end_lineno, node.end_col_offset) == (spot.end_line, spot.end_column)
+        )
 
     def reads_database_url(self, node: ast.expr, place: Place) -> bool:
         """Return whether an expression, or the name of one, is what the handler reads anyway."""
@@ -189,7 +201,8 @@ class _Writer:
             return node
         function = one.place.scope.function if one is not None else None
         if one is not None and function is not None and one.kind == "assign" and depth < _DEEPEST:
-            assigned = _assigned(function.node, node.id)
+            inside = function.node.parsed() if isinstance(function.node, FunctionText) else None
+            assigned = _assigned(inside, node.id)
             if assigned is not None and one.place.branches == ():
                 return self.written(assigned, one.place, depth + 1)
         raise NotToldError(f"its URL depends on `{node.id}`, which its function alone knows")
@@ -280,11 +293,11 @@ class _Names(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _assigned(within: object, name: str) -> ast.expr | None:
+def _assigned(within: ast.AST | None, name: str) -> ast.expr | None:
     """Return what a name is assigned, where that is done once in a module or function."""
     found = [
         statement.value
-        for statement in (ast.walk(within) if isinstance(within, ast.AST) else ())
+        for statement in (ast.walk(within) if within is not None else ())
         if (
             isinstance(statement, ast.Assign)
             and [ast.unparse(target) for target in statement.targets] == [name]
