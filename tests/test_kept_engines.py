@@ -204,13 +204,36 @@ def test_a_call_that_may_do_more_stays_without_its_name(before: str, tmp_path: P
         ("maker = get_maker()", "print(locals())"),
         ("maker = get_maker()", "maker += 1"),
         ("maker = get_maker()", "del maker"),
-        ("if n:\n    maker = get_maker()\nelse:\n    maker = get_maker()", "pass"),
+        ("for maker in (get_maker(),): pass\nmaker = get_maker()", "pass"),
         ("a = maker = get_maker()", "print(a)"),
         ("global maker\nmaker = get_maker()", "pass"),
     ],
 )
 def test_a_local_with_another_use_stays(before: str, after: str, tmp_path: Path) -> None:
     assert body(tmp_path, before, after=after) == before + "\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        (
+            "if n:\n    maker = get_maker()\nelse:\n    maker = get_maker()",
+            "if n:\n    get_maker()\nelse:\n    get_maker()",
+        ),
+        (
+            "try:\n    maker = get_maker()\nexcept RuntimeError:\n    return None",
+            "try:\n    get_maker()\nexcept RuntimeError:\n    return None",
+        ),
+        (
+            "made = get_maker()\nif n:\n    one = made\n    maker = one\nelse:\n    return",
+            "if n:\n    pass\nelse:\n    return",
+        ),
+        ("maker = get_maker(); print(n)", "get_maker(); print(n)"),
+        ("if (maker := get_maker()) is None: return", "if (get_maker()) is None: return"),
+    ],
+)
+def test_a_local_goes_wherever_it_was_assigned(before: str, left: str, tmp_path: Path) -> None:
+    assert body(tmp_path, before) == left + "\n"
 
 
 def test_what_two_sessions_were_opened_with_goes_with_the_last(tmp_path: Path) -> None:
