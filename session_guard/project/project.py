@@ -264,7 +264,7 @@ class Project:
         function = context_manager(names)
         if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        shortfall = shortfall_of(function.definition)
+        shortfall = shortfall_of(function)
         return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
