@@ -352,3 +352,105 @@ def test_what_gives_a_local_is_replaced_too(tmp_path: Path) -> None:
     result = fixed(tmp_path, JOB.format(before="maker = get_maker()", opened="maker()", after=""))
     assert result.applied == []
     assert "test_jobs.py replaces `get_maker` of this file by another" in result.remaining[0].help
+
+
+METHODS = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from app.db import background_task_session_factory, engine
+
+
+class Report:
+    {decorator}def get_engine({first}):
+        return engine
+
+    {decorator}def get_maker({first}):
+        return background_task_session_factory
+
+    async def run(self, n):
+        {before}
+        async with {opened} as session:
+            return await session.scalar(select(1))
+"""
+OVERRIDES = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from app import jobs
+
+
+class Archive(jobs.Report):
+    def {name}(self):
+        return async_sessionmaker(create_async_engine("postgresql+asyncpg://archive/db"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "before"),
+    [
+        ("AsyncSession(self.get_engine())", ""),
+        ("self.get_maker()()", ""),
+        ("maker()", "maker = self.get_maker()"),
+        ("AsyncSession(bind)", "bind = self.get_engine()"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("decorator", "first"),
+    [("", "self"), ("@staticmethod\n    ", ""), ("@classmethod\n    ", "cls")],
+)
+@pytest.mark.parametrize("is_overridden", [True, False])
+def test_a_method_that_is_overridden_may_give_another(
+    opened: str, before: str, decorator: str, first: str, is_overridden: bool, tmp_path: Path
+) -> None:
+    if is_overridden:
+        name = "get_maker" if "maker" in opened else "get_engine"
+        (tmp_path / "archive.py").write_text(OVERRIDES.format(name=name))
+    code = METHODS.format(opened=opened, before=before, decorator=decorator, first=first)
+    result = fixed(tmp_path, code)
+    if is_overridden:
+        assert result.applied == []
+        assert "is overridden, and may give another" in result.remaining[0].help
+    else:
+        assert len(result.applied) == 1
+
+
+ASSIGNED = """\
+from sqlalchemy import select
+from app import db, kept
+from app.db import background_task_session_factory as Sessions
+from app.kept import get_maker
+
+
+async def job(n):
+    async with {opened} as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "assignment"),
+    [
+        ("db.background_task_session_factory()", "db.background_task_session_factory = other"),
+        ("Sessions()", "db.background_task_session_factory = other"),
+        ("Sessions()", "setattr(db, 'background_task_session_factory', other)"),
+        ("Sessions()", "vars(db)['background_task_session_factory'] = other"),
+        ("kept.get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.maker = other"),
+        ("get_maker()()", "vars(kept)['maker'] = other"),
+    ],
+)
+def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
+    opened: str, assignment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{assignment}\n")
+    result = fixed(tmp_path, ASSIGNED.format(opened=opened))
+    assert result.applied == []
+    assert "cli.py assigns another value to `" in result.remaining[0].help
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["print(vars(db)['background_task_session_factory'])", "x = globals()['engine'].sync_engine"],
+)
+def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")
+    assert len(fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied) == 1

@@ -473,9 +473,9 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
             rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted, wanted)
+            % (wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -514,6 +514,29 @@ class Project:
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
         return count > 1 or self._are_set_by_name(owners)
+
+    def is_overridden(self, method: values.LocalFunction) -> bool:
+        """Return whether a class of the project has, or is given, another in a method's place."""
+        name = method.definition.name
+        # By name: a file's own table has other objects than the project's.
+        owners = {
+            (method.home.path, definition.name)
+            for definition in method.home.scope.classes
+            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
+        }
+        if not owners:
+            return False
+        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+            if any(parts[-1] == name for parts in names.scope.assigned_attributes):
+                return True
+            for definition in names.scope.classes:
+                if (names.path, definition.name) not in owners and name in (
+                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
+                ):
+                    line = openings.lineage(values.LocalClass(definition, names))
+                    if any((one.home.path, one.definition.name) in owners for one in line):
+                        return True
+        return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
