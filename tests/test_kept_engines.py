@@ -76,7 +76,7 @@ async def job(n, m=None):
 
 def fixed(tmp_path: Path, code: str, engine: str = "app.kept.Database.engine") -> FixResult:
     app = tmp_path / "app"
-    app.mkdir()
+    app.mkdir(exist_ok=True)
     for name, text in {"db": HANDLER, "kept": KEPT, "jobs": code, "__init__": ""}.items():
         (app / f"{name}.py").write_text(text)
     project = Project(Settings(root=tmp_path, handler=("app.db",), engines=(engine,)))
@@ -454,3 +454,39 @@ def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
 def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
     (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")
     assert len(fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied) == 1
+
+
+OBJECTS = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    def __init__(self, url):
+        self.url = url
+
+    def get_engine(self):
+        return create_async_engine(self.url)
+
+
+main = Database("postgresql+asyncpg://main/db")
+archive = Database("postgresql+asyncpg://archive/db")
+"""
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
+def test_a_method_that_is_named_is_that_of_its_object(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
+    code = f"""\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.objects import {name}
+
+
+async def job(n):
+    async with AsyncSession({name}.get_engine()) as session:
+        return await session.scalar(select(1))
+"""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named

@@ -370,17 +370,23 @@ class Project:
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
 
-        Of a function or a method that is what it returns when it is called without arguments.
+        Of a function or a method that is what it returns when it is called without arguments. Of
+        an object that was made with arguments a method may give what no other object's gives.
         """
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or not rest:
             return
         place = end_of(namespace.scope)
+        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
+        is_of_one = any(
+            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
+            for owner in owners
+        )
         for value in namespace.evaluate(Ref(rest), place):
-            if isinstance(value, (values.LocalFunction, values.Method)):
-                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
-            else:
+            if not isinstance(value, (values.LocalFunction, values.Method)):
                 yield value
+            elif not is_of_one:
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
 
     @cached_property
     def exported_names(self) -> ProjectNames:
