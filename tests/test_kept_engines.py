@@ -74,10 +74,12 @@ async def job(n, m=None):
 """
 
 
-def fixed(tmp_path: Path, code: str, engine: str = "app.kept.Database.engine") -> FixResult:
+def fixed(
+    tmp_path: Path, code: str, engine: str = "app.kept.Database.engine", handler: str = HANDLER
+) -> FixResult:
     app = tmp_path / "app"
     app.mkdir(exist_ok=True)
-    for name, text in {"db": HANDLER, "kept": KEPT, "jobs": code, "__init__": ""}.items():
+    for name, text in {"db": handler, "kept": KEPT, "jobs": code, "__init__": ""}.items():
         (app / f"{name}.py").write_text(text)
     project = Project(Settings(root=tmp_path, handler=("app.db",), engines=(engine,)))
     return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
@@ -490,3 +492,51 @@ async def job(n):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "objects.py").write_text(OBJECTS)
     assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
+
+
+LISTENERS = {
+    "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
+    "a call": "event.listen(\n    Session, 'after_commit', print)\n",
+    "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
+}
+COMMITS = {
+    "at the end": "await session.get(n, 1)\n        await session.commit()",
+    "in begin": "async with session.begin():\n            session.add(n)",
+}
+
+
+@pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS.keys())
+def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
+    assert result.applied == []
+    assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("block", COMMITS.values(), ids=COMMITS.keys())
+def test_a_commit_that_was_made_anyway_is_the_same(block: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{LISTENERS['a call']}")
+    code = ASSIGNED.replace("return await session.scalar(select(1))", block)
+    assert fixed(tmp_path, code.format(opened="Sessions()")).applied != []
+
+
+def test_what_listens_to_something_else_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        "event.listen(Session, 'do_orm_execute', print)\ncommit = 1\n"
+    )
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
+
+
+@pytest.mark.parametrize(("method", "is_safe"), [("commit", False), ("find", True)])
+def test_a_session_class_with_a_commit_of_its_own_does_more(
+    method: str, is_safe: bool, tmp_path: Path
+) -> None:
+    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    assert "class_=Own" in handler
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"), handler=handler)
+    assert bool(result.applied) == is_safe
+    if not is_safe:
+        assert "`Own` has a way of its own to end a session" in result.remaining[0].help

@@ -72,6 +72,7 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+_LISTENS_TO_COMMITS = re.compile(rb"\blisten(s_for)?\([^)]*[\"'](before_|after_)?commit[\"']")
 # What sets a name of another module has one of these in it.
 _REPLACING = (b"patch", b"setattr")
 
@@ -559,6 +560,13 @@ class Project:
         paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
         return tuple(
             c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
+        )
+
+    @cached_property
+    def listener_to_commits(self) -> Path | None:
+        """A file that has something run at each commit: of sessions, or of an engine."""
+        return next(
+            self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None), None
         )
 
     @cached_property
