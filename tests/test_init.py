@@ -495,6 +495,16 @@ NOT_TAKEN_OVER = {
         "engine = create_async_engine(**options)\n",
         "its URL is not an argument of its own",
     ),
+    "a query that the handler refuses": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(f'{settings.A}?ssl=disable')\n",
+        "its URL has `ssl` in its query, and the handler's has settings",
+    ),
+    "another driver": (
+        "import os\nengine = create_async_engine(\n"
+        "    os.environ['A'].replace('postgresql://', 'postgresql+psycopg://'))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
     "a name that is set anew": (
         "from app.core.config import settings\nurl = settings.A\n"
         "engine = create_async_engine(url)\nurl = settings.B\n",

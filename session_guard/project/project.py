@@ -72,7 +72,9 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
-_LISTENS_TO_COMMITS = re.compile(rb"\blisten(s_for)?\([^)]*[\"'](before_|after_)?commit[\"']")
+_LISTENS_TO_COMMITS = re.compile(
+    rb"\blisten(s_for)?\([^)]*[\"'](?P<session>before_|after_)?commit[\"']"
+)
 # What sets a name of another module has one of these in it.
 _REPLACING = (b"patch", b"setattr")
 
@@ -564,10 +566,16 @@ class Project:
 
     @cached_property
     def listener_to_commits(self) -> Path | None:
-        """A file that has something run at each commit: of sessions, or of an engine."""
-        return next(
-            self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None), None
-        )
+        """A file that has something run at each commit: of sessions, or of an engine.
+
+        What the handler itself sees of its engine's commits is its own bookkeeping.
+        """
+        own = self.handler.path if self.handler is not None else None
+        for path in self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None):
+            found = _LISTENS_TO_COMMITS.finditer(self._data(path))
+            if path != own or any(listening["session"] for listening in found):
+                return path
+        return None
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:

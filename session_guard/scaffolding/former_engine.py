@@ -61,6 +61,9 @@ _FIELDS = {
 }
 # Arguments that are no settings, or of which the handler has the like.
 _THE_HANDLERS_TOO = frozenset({"url", "future", "connect_args", "isolation_level"})
+_OTHER_DRIVER = re.compile(r"\bpostgres(ql)?\+(?!asyncpg)\w+")
+# What the handler takes in the query of a URL.
+_IN_QUERIES = frozenset({"host", "port"})
 _DEEPEST = 8
 
 
@@ -135,9 +138,18 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
         given = next((k.value for k in call.keywords if k.arg == "url"), None)
     if given is None or isinstance(given, ast.Starred):
         raise NotToldError("its URL is not an argument of its own")
+    url = facts(engine, project).url
+    refused = url.query.keys() - _IN_QUERIES
+    if refused:
+        raise NotToldError(
+            f"its URL has {_listed(sorted(refused))} in its query, and the handler's has settings"
+        )
     if writer.reads_database_url(given, engine.place):
         return Source((), DATABASE_URL)
     expression = ast.unparse(writer.written(given, engine.place))
+    other = _OTHER_DRIVER.search(expression)
+    if other is not None:
+        raise NotToldError(f"its driver is not asyncpg: {other[0]}")
     return Source(tuple(writer.import_lines()), expression)
 
 
