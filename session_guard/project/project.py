@@ -29,6 +29,7 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.modules import ModuleIndex
+from session_guard.project.replacing import replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
 from session_guard.project.takers import Taken, taken_in
 
@@ -72,8 +73,8 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
-# What sets a name of another module has one of these in it.
-_REPLACING = (b"patch", b"setattr")
+# What sets a name of another module or object by a string has one of these in it.
+_REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
 
 class Project:
@@ -628,21 +629,39 @@ class Project:
             for _, taken, is_module in self._that_may_take(path, name)
         )
 
-    def replaced_by(self, path: Path, name: str) -> Path | None:
-        """Return a file that may set `name` of the module at `path` by a string, or None.
+    def replaced_by(self, owner: Path | values.LocalClass, name: str) -> Path | None:
+        """Return a file that may replace what a module or a class has under a name, or None.
 
-        Tests do, to have the module work with another (`patch("app.jobs.engine")`).
+        Tests do, to have the code work with another (`patch("app.jobs.engine")`).
         """
+        home = owner.home.path if isinstance(owner, values.LocalClass) else owner
         return next(
             (
-                other
-                for other, taken, is_module in self._that_may_take(path, name)
-                if taken is not None
-                and taken.names(name, is_module)
-                and any(word in _data(other) for word in _REPLACING)
+                path
+                for path in self._mentioning(name)
+                if path != home and self._may_replace(path, owner, name)
             ),
             None,
         )
+
+    def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
+        taken, names = self._taken_by(path), self.names_of(path)
+        if taken is None or names is None:
+            return False
+        by_string = any(word in _data(path) for word in _REPLACING)
+        is_test = taken.is_test or self.settings.is_outside_the_standard(self.shown(path))
+        for replaced in taken.replaced:
+            if replaced.name != name or not (by_string if replaced.by_string else is_test):
+                continue
+            if replaced.owner is not None:
+                if replaces(replaced.owner, owner, names):
+                    return True
+            elif isinstance(owner, values.LocalClass):
+                if is_test:
+                    return True
+            elif taken.has(functools.partial(self._leads_to, owner, names)):
+                return True
+        return False
 
     def _that_may_take(
         self, path: Path, name: str
@@ -653,14 +672,18 @@ class Project:
             data = _data(other) if other != path else b""
             if wanted not in data and b"*" not in data:
                 continue
-            if other not in self._taken:
-                text = _text(other)
-                self._taken[other] = taken_in(text) if text is not None else None
-            names = self.names_of(other)
-            if self._taken[other] is not None and names is not None:
-                yield other, self._taken[other], functools.partial(self._leads_to, path, names)
+            taken, names = self._taken_by(other), self.names_of(other)
+            if taken is not None and names is not None:
+                yield other, taken, functools.partial(self._leads_to, path, names)
             elif wanted in data:
                 yield other, None, lambda _: False
+
+    def _taken_by(self, path: Path) -> Taken | None:
+        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        if path not in self._taken:
+            text = _text(path)
+            self._taken[path] = taken_in(text) if text is not None else None
+        return self._taken[path]
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""

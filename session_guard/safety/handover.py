@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import openings
-from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
@@ -25,17 +24,14 @@ from session_guard.safety.matching import (
     option,
 )
 from session_guard.safety.reference import reference
+from session_guard.safety.replaced import replaced_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding, Expr, Place
+    from session_guard.names.bindings import Binding
     from session_guard.names.openings import Opening
     from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
-
-_DEEPEST = 8
 
 
 def report_opening(call: cst.Call, opening: Opening, module: Module, message: str) -> Violation:
@@ -103,7 +99,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *_manager_reasons(manager, is_endpoint=is_endpoint),
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
-        *dict.fromkeys(_replaced_names(module.expr(call), module.place(call), module)),
+        *dict.fromkeys(replaced_names(module.expr(call), module.place(call), module)),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -181,31 +177,6 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
     if form.name is not None and _is_used_elsewhere(form.name, form, module):
         reasons.append(f"`{form.name}` is used outside the block too")
     return reasons
-
-
-def _replaced_names(expr: Expr, place: Place, module: Module, depth: int = 0) -> Iterator[str]:
-    """Yield that a test replaces what a session is opened with: the handler would go by it."""
-    match expr:
-        case Call():
-            given = (*expr.arguments, *(value for _, value in expr.keywords))
-            parts: tuple[Expr, ...] = (expr.function, *given)
-        case Attribute(value) | Await(value):
-            parts = (value,)
-        case _:
-            parts = ()
-    for part in parts:
-        yield from _replaced_names(part, place, module, depth)
-    bindings = (lookup(expr.parts[0], place) or ()) if isinstance(expr, Ref) else ()
-    for binding in bindings:
-        assert isinstance(expr, Ref)
-        name, source = expr.parts[0], binding.value
-        if binding.place.scope.kind == "module":
-            by = module.project.replaced_by(module.path, name)
-            if by is not None:
-                yield f"{module.project.shown(by)} replaces `{name}` of this file by another"
-                return
-        elif isinstance(source, (Attribute, Await, Call, Ref)) and depth < _DEEPEST:
-            yield from _replaced_names(source, binding.place, module, depth + 1)
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:
