@@ -61,12 +61,17 @@ class Service{bases}:
 
 
 def fixed(
-    tmp_path: Path, opened: str, test: str, bases: str = "", name: str = "conftest"
+    tmp_path: Path,
+    opened: str,
+    test: str,
+    *,
+    bases: str = "",
+    imports: str = "from app import db, x",
+    exclude: tuple[str, ...] = (),
 ) -> FixResult:
     app, tests = tmp_path / "app", tmp_path / "tests"
     app.mkdir()
     tests.mkdir()
-    imports = "from app import db, x"
     if opened == "get_maker()()":
         imports += "\nfrom app.x import get_maker"
     code = JOB.format(opened=opened, bases=bases, imports=imports)
@@ -79,7 +84,7 @@ def fixed(
     }.items():
         (app / f"{module}.py").write_text(text)
     (tests / "conftest.py").write_text(test)
-    project = Project(Settings(root=tmp_path, handler=("app.db",), engines=("app.db.engine",)))
+    project = Project(Settings(root=tmp_path, handler=("app.db",), exclude=exclude))
     return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
 
 
@@ -114,6 +119,18 @@ IN_MODULES = {
         "importlib.import_module('app.db').engine = 1",
     ),
     "a class, assigned": ("AsyncSession(db.engine)", "jobs.AsyncSession = object"),
+    "an item, by a function": (
+        "AsyncSession(db.engine)",
+        "def test(m): m.setitem(db.__dict__, 'engine', 1)",
+    ),
+    "by keywords of patch": (
+        "AsyncSession(db.engine)",
+        "patch.object(target=db, attribute='engine', new=1)",
+    ),
+    "by a string put together": (
+        "AsyncSession(db.engine)",
+        "M = 'app.db'\npatch(f'{M}.engine', 1)",
+    ),
     "through another module": ("AsyncSession(db.engine)", "jobs.db.engine = 1"),
 }
 
@@ -158,6 +175,34 @@ def test_an_attribute_of_a_class_on_the_way(opened: str, test: str, tmp_path: Pa
 def test_an_attribute_of_a_base(tmp_path: Path) -> None:
     test = f"{CLASSES}patch.object(Repo, 'mk', 1)"
     assert_unsafe(fixed(tmp_path, "self.mk()", test, bases="(x.Repo)"))
+
+
+def test_a_name_that_a_star_brought(tmp_path: Path) -> None:
+    imports, test = "from app import db\nfrom app.db import *", "patch('app.jobs.SessionLocal', 1)"
+    assert_unsafe(fixed(tmp_path, "SessionLocal()", MOCK + test, imports=imports))
+
+
+def test_a_name_that_is_imported_as_the_function_runs(tmp_path: Path) -> None:
+    code = """\
+from sqlalchemy import select
+
+
+async def job():
+    from app.db import SessionLocal
+
+    async with SessionLocal() as session:
+        print((await session.scalars(select(1))).all())
+"""
+    fixed(tmp_path, "", f"{MOCK}patch('app.db.SessionLocal', 1)")
+    jobs = tmp_path / "app" / "jobs.py"
+    jobs.write_text(code)
+    project = Project(Settings(root=tmp_path, handler=("app.db",)))
+    assert_unsafe(fix("jobs.py", jobs, code.encode(), project, RULES, unsafe=False))
+
+
+def test_a_test_that_is_not_checked_itself(tmp_path: Path) -> None:
+    test = f"{MOCK}db.SessionLocal = 1"
+    assert_unsafe(fixed(tmp_path, "db.SessionLocal()", test, exclude=("tests",)))
 
 
 def assert_unsafe(result: FixResult) -> None:

@@ -211,6 +211,10 @@ class Project:
                 yield path
 
     @cached_property
+    def _every_own_file(self) -> frozenset[Path]:
+        return frozenset(self._own_files(lambda _: True))
+
+    @cached_property
     def _standing(self) -> tuple[Path, ...]:
         """The files that the standard is meant for: no tests and no migrations."""
         outside = self.settings.is_outside_the_standard
@@ -649,9 +653,9 @@ class Project:
         if taken is None or names is None:
             return False
         by_string = any(word in _data(path) for word in _REPLACING)
-        is_test = taken.is_test or self.settings.is_outside_the_standard(self.shown(path))
-        for replaced in taken.replaced:
-            if replaced.name != name or not (by_string if replaced.by_string else is_test):
+        is_test = taken.is_test or path not in self._every_own_file
+        for replaced in taken.replaced.get(name, ()):
+            if not (by_string if replaced.by_string else is_test):
                 continue
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):

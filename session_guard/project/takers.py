@@ -42,7 +42,8 @@ class Taken:
     """Dotted names; what begins with no plain name has an empty first part."""
     strings: set[str] = field(default_factory=set)
     """The strings that may name a module or something in one."""
-    replaced: set[Replaced] = field(default_factory=set)
+    replaced: dict[str, set[Replaced]] = field(default_factory=dict)
+    """What it may replace, by the name."""
 
     @property
     def is_test(self) -> bool:
@@ -116,7 +117,8 @@ def taken_in(text: str) -> Taken | None:
                 taken.attributes.add(_parts(node))
             case ast.Constant(value=str(value)) if _DOTTED.fullmatch(value):
                 taken.strings.add(value)
-    taken.replaced.update(_replaced(tree, taken.modules))
+    for replaced in _replaced(tree, taken.modules):
+        taken.replaced.setdefault(replaced.name, set()).add(replaced)
     return taken
 
 
@@ -176,11 +178,7 @@ def _updated(call: ast.Call, modules: dict[str, str]) -> str | None:
     match of:
         case ast.Constant(value=str(name)):
             return name.removesuffix(".__dict__")
-        case ast.Attribute(value, "__dict__"):
-            return _owner(value, modules)
-        case ast.Call(func=ast.Name("vars"), args=[value]):
-            return _owner(value, modules)
-    return None if _is_namespace(of) else _owner(of, modules)
+    return _owner(of, modules)
 
 
 def _is_namespace(node: ast.expr) -> bool:
@@ -193,7 +191,10 @@ def _is_namespace(node: ast.expr) -> bool:
 
 
 def _owner(node: ast.expr, modules: dict[str, str]) -> str | None:
-    """Return the dotted name of an expression that begins with an imported name, or None."""
+    """Return the dotted name of what begins with an imported name, or whose names it holds."""
+    match node:
+        case ast.Attribute(value, "__dict__") | ast.Call(func=ast.Name("vars"), args=[value]):
+            return _owner(value, modules)
     first, *rest = _parts(node)
     return _join(modules[first], *rest) if first in modules else None
 
