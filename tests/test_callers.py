@@ -343,6 +343,16 @@ def test_a_name_that_is_taken_is_not_hidden(tmp_path: Path) -> None:
 HANDLERS = {
     "that passes on": (STANDARD + PASSED_ON, "safe", ""),
     "in full": (STANDARD + IN_FULL, "safe", ""),
+    "that a decorator replaces": (
+        STANDARD + PASSED_ON.replace("@async", "@dry_run\n@async"),
+        "unsafe",
+        "`get_session()` of app.db has a decorator that may replace what it does",
+    ),
+    "that passes on what a decorator replaces": (
+        STANDARD.replace("@async", "@dry_run\n@async") + PASSED_ON,
+        "unsafe",
+        "has a decorator that may replace what it does",
+    ),
     "that does not commit": (
         STANDARD + IN_FULL.replace("await session.commit()", "pass"),
         "unsafe",

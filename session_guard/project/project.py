@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_guard import sources
 from session_guard.config import ConfigError
-from session_guard.gate import ProjectNames, Subject
+from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
 from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
@@ -32,6 +31,7 @@ from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
 from session_guard.project.takers import Taken, taken_in
+from session_guard.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -80,8 +80,10 @@ _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 class Project:
     """One project root: its settings, its handler, and the names that its files share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, texts: Texts | None = None) -> None:
+        """Take what is known of the project's files; where nothing is, they are looked for."""
         self.settings = settings
+        self._given_texts = texts
         self.notices: list[str] = []
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
@@ -154,6 +156,8 @@ class Project:
 
         A team that only wants its pooler settings right is not told off for its database module.
         """
+        if not self._has_async_sessions:
+            return frozenset()
         if self.settings.handler or self.handlers or self.notices:
             return frozenset()
         built = list(self.built())
@@ -207,7 +211,7 @@ class Project:
         """Yield the project's own files whose bytes matter: no tests, examples or copies."""
         for path in self._standing:
             folders = path.relative_to(self.settings.root).parts[:-1]
-            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(_data(path)):
+            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(self._data(path)):
                 yield path
 
     @cached_property
@@ -265,20 +269,44 @@ class Project:
         function = context_manager(names)
         if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        shortfall = shortfall_of(function.definition)
+        shortfall = shortfall_of(function)
         return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
 
     @cached_property
+    def _has_async_sessions(self) -> bool:
+        return bool(self.settings.handler) or self._texts.have_one(ASYNC_SESSION_WORDS)
+
+    @cached_property
+    def _texts(self) -> Texts:
+        if self._given_texts is not None:
+            return self._given_texts
+        return Texts(tuple(map(str, sources.walk(self.settings.root, self.settings))))
+
+    @cached_property
     def modules(self) -> ModuleIndex:
         """The project's modules."""
-        return ModuleIndex(self.settings.root, sources.walk(self.settings.root, self.settings))
+        return ModuleIndex(self.settings.root, map(Path, self._texts.paths))
+
+    def _data(self, path: Path) -> bytes:
+        """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
+        try:
+            return self._texts.read(str(path))
+        except OSError:
+            return b""
+
+    def _text(self, path: Path) -> str | None:
+        """Return a file's text, or None where it cannot be read or is no text."""
+        try:
+            return sources.decode(self._texts.read(str(path))).text
+        except (OSError, sources.SourceError):
+            return None
 
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""
         if path not in self._namespaces:
-            text = _text(path)
+            text = self._text(path)
             scope = None if text is None else _table(text)
             self._namespaces[path] = None if scope is None else self.namespace(path, scope)
             self._read_texts[path] = hash(text)
@@ -295,7 +323,7 @@ class Project:
     def _elsewhere(self) -> ProjectElsewhere:
         return ProjectElsewhere(
             tuple(self._own_files(lambda _: True)),
-            _data,
+            self._data,
             self.names_of,
             self.is_mentioned_elsewhere,
         )
@@ -365,12 +393,14 @@ class Project:
 
         Found to a fixed point: a file that only re-exports has none of the fixed words.
         """
+        if not self._has_async_sessions:
+            return ProjectNames()
         makers: set[str] = set()
         managers: set[str] = set()
         # What tests and migrations make is nobody else's.
-        texts = [(path, _data(path)) for path in self._standing]
+        texts = [(path, self._data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == REFERENCE_FILE:
-            texts.append((REFERENCE_FILE, _data(REFERENCE_FILE)))
+            texts.append((REFERENCE_FILE, self._data(REFERENCE_FILE)))
         matters = _may_make_or_rename
         while True:
             known = makers | managers
@@ -474,7 +504,7 @@ class Project:
         owners: list[values.LocalClass] = []
         for path in self._own_files(lambda data: attribute.encode() in data):
             names = self.names_of(path)
-            if names is None or quoted.search(_data(path)):
+            if names is None or quoted.search(self._data(path)):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
             for definition in names.scope.classes:
@@ -559,7 +589,7 @@ class Project:
         """Yield the module that has a function, and those of some files that have its name."""
         wanted = name.encode()
         yield home
-        yield from self._parsed(p for p in paths if p != home.path and wanted in _data(p))
+        yield from self._parsed(p for p in paths if p != home.path and wanted in self._data(p))
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
         return (names for path in paths if (names := self.names_of(path)) is not None)
@@ -586,7 +616,7 @@ class Project:
             % (wanted, wanted)
         )
         for other in self._mentioning(name):
-            data = _data(other)
+            data = self._data(other)
             if other != path and (
                 attribute.search(data) is not None
                 or in_string.search(data) is not None
@@ -602,7 +632,7 @@ class Project:
         """The files that have a name anywhere in their text, what is excluded among them."""
         if name not in self._mentions:
             wanted = name.encode()
-            paths = tuple(path for path in self._every_file if wanted in _data(path))
+            paths = tuple(path for path in self._every_file if wanted in self._data(path))
             self._mentions[name] = paths
         return self._mentions[name]
 
@@ -611,7 +641,7 @@ class Project:
         """The project's files; what is excluded is not checked, and must not break either."""
         if not self.settings.exclude:
             return self.modules.files
-        return tuple(sources.walk(self.settings.root, replace(self.settings, exclude=())))
+        return tuple(sources.walk(self.settings.root, self.settings._replace(exclude=())))
 
     def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""
@@ -652,7 +682,7 @@ class Project:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        by_string = any(word in _data(path) for word in _REPLACING)
+        by_string = any(word in self._data(path) for word in _REPLACING)
         is_test = taken.is_test or path not in self._every_own_file
         for replaced in taken.replaced.get(name, ()):
             if not (by_string if replaced.by_string else is_test):
@@ -673,7 +703,7 @@ class Project:
         """Yield the other files that have a name in them, and what they take, if it is known."""
         wanted = name.encode()
         for other in self.modules.files:
-            data = _data(other) if other != path else b""
+            data = self._data(other) if other != path else b""
             if wanted not in data and b"*" not in data:
                 continue
             taken, names = self._taken_by(other), self.names_of(other)
@@ -685,7 +715,7 @@ class Project:
     def _taken_by(self, path: Path) -> Taken | None:
         """Return what a file takes and replaces, or None where it cannot be parsed."""
         if path not in self._taken:
-            text = _text(path)
+            text = self._text(path)
             self._taken[path] = taken_in(text) if text is not None else None
         return self._taken[path]
 
@@ -849,22 +879,6 @@ def _has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
 
 def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name
-
-
-def _data(path: Path) -> bytes:
-    """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _text(path: Path) -> str | None:
-    """Return a file's text, or None where it cannot be read or is no text."""
-    try:
-        return sources.decode(path.read_bytes()).text
-    except (OSError, sources.SourceError):
-        return None
 
 
 def _table(text: str) -> Scope | None:
