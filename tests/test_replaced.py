@@ -131,6 +131,10 @@ IN_MODULES = {
         "AsyncSession(db.engine)",
         "M = 'app.db'\npatch(f'{M}.engine', 1)",
     ),
+    "by a function of the tests": (
+        "AsyncSession(db.engine)",
+        "from tests import fakes\nswap(fakes, 'app.db.engine')",
+    ),
     "through another module": ("AsyncSession(db.engine)", "jobs.db.engine = 1"),
 }
 

@@ -28,9 +28,9 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.modules import ModuleIndex
-from session_guard.project.replacing import replaces
+from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
-from session_guard.project.takers import Taken, taken_in
+from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class Project:
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -682,16 +683,12 @@ class Project:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        by_string = any(word in self._data(path) for word in _REPLACING)
-        is_test = taken.is_test or path not in self._every_own_file
-        for replaced in taken.replaced.get(name, ()):
-            if not (by_string if replaced.by_string else is_test):
-                continue
+        for replaced in self._replaced_in(path, taken).get(name, ()):
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):
                     return True
             elif isinstance(owner, values.LocalClass):
-                if is_test:
+                if self._is_test(path, taken):
                     return True
             elif taken.has(functools.partial(self._leads_to, owner, names)):
                 return True
@@ -716,8 +713,26 @@ class Project:
         """Return what a file takes and replaces, or None where it cannot be parsed."""
         if path not in self._taken:
             text = self._text(path)
-            self._taken[path] = taken_in(text) if text is not None else None
+            tree = parsed(text) if text is not None else None
+            self._taken[path] = taken_in(tree) if tree is not None else None
         return self._taken[path]
+
+    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+        """Return by its name what a file may replace: of no test, what it names in strings."""
+        if path not in self._replaced:
+            text, data = self._text(path), self._data(path)
+            by_string = any(word in data for word in _REPLACING)
+            is_test = self._is_test(path, taken)
+            tree = parsed(text) if text is not None and (by_string or is_test) else None
+            found = replaced_in(tree, taken.modules) if tree is not None else {}
+            self._replaced[path] = {
+                name: {one for one in every if (by_string if one.by_string else is_test)}
+                for name, every in found.items()
+            }
+        return self._replaced[path]
+
+    def _is_test(self, path: Path, taken: Taken) -> bool:
+        return taken.is_test or path not in self._every_own_file
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""
