@@ -43,6 +43,10 @@ class Repo:
         return get_maker()
 
 
+class Sub(Repo):
+    pass
+
+
 repo = Repo()
 """
 JOB = """\
@@ -156,6 +160,7 @@ IN_CLASSES = {
     "assigned": ("x.repo.mk()", "Repo.mk = 1"),
     "assigned to an object": ("x.repo.mk()", "repo.mk = 1"),
     "what objects are made with": ("x.repo.mk()", "def test(m): m.setattr(Repo, 'mk', 1)"),
+    "by a class that derives": ("x.repo.mk()", "patch('app.x.Sub.mk', 1)"),
     "a property": ("x.repo.made()", "patch('app.x.Repo.made', 1)"),
     "what a property reads": ("x.repo.made()", "patch('app.x.SessionLocal', 1)"),
     "what a method calls": ("x.repo.get_mk()()", "patch('app.x.get_maker', 1)"),
@@ -179,6 +184,21 @@ def test_an_attribute_of_a_class_on_the_way(opened: str, test: str, tmp_path: Pa
 def test_an_attribute_of_a_base(tmp_path: Path) -> None:
     test = f"{CLASSES}patch.object(Repo, 'mk', 1)"
     assert_unsafe(fixed(tmp_path, "self.mk()", test, bases="(x.Repo)"))
+
+
+@pytest.mark.parametrize(
+    ("opened", "test", "replaced"),
+    [
+        ("db.SessionLocal()", "db.SessionLocal = 1", "`SessionLocal` of app.db"),
+        ("db.SessionLocal()", "jobs.db = 1", "`db` of this file"),
+        ("x.repo.mk()", "x.Repo.mk = 1", "`mk` of `Repo`"),
+    ],
+)
+def test_the_message_tells_what_is_replaced(
+    opened: str, test: str, replaced: str, tmp_path: Path
+) -> None:
+    [finding] = fixed(tmp_path, opened, MOCK + test).remaining
+    assert f"since tests/conftest.py replaces {replaced} by another" in finding.help
 
 
 def test_a_name_that_a_star_brought(tmp_path: Path) -> None:
