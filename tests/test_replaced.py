@@ -47,7 +47,12 @@ class Sub(Repo):
     pass
 
 
+def same(one):
+    return one
+
+
 repo = Repo()
+unknown = same(repo)
 """
 JOB = """\
 from sqlalchemy import select
@@ -72,6 +77,7 @@ def fixed(
     bases: str = "",
     imports: str = "from app import db, x",
     exclude: tuple[str, ...] = (),
+    db: str = DB,
 ) -> FixResult:
     app, tests = tmp_path / "app", tmp_path / "tests"
     app.mkdir()
@@ -79,8 +85,10 @@ def fixed(
     if opened == "get_maker()()":
         imports += "\nfrom app.x import get_maker"
     code = JOB.format(opened=opened, bases=bases, imports=imports)
+    if db is not DB:
+        code = code.replace("    session_factory = db.SessionLocal\n", "")
     for module, text in {
-        "db": DB,
+        "db": db,
         "x": X,
         "jobs": code,
         "__init__": "",
@@ -160,6 +168,8 @@ IN_CLASSES = {
     "assigned": ("x.repo.mk()", "Repo.mk = 1"),
     "assigned to an object": ("x.repo.mk()", "repo.mk = 1"),
     "what objects are made with": ("x.repo.mk()", "def test(m): m.setattr(Repo, 'mk', 1)"),
+    "by getattr": ("getattr(x.repo, 'mk')()", "patch('app.x.Repo.mk', 1)"),
+    "of an object that is not known": ("x.repo.mk()", "from app import x\nx.unknown.mk = 1"),
     "by a class that derives": ("x.repo.mk()", "patch('app.x.Sub.mk', 1)"),
     "a property": ("x.repo.made()", "patch('app.x.Repo.made', 1)"),
     "what a property reads": ("x.repo.made()", "patch('app.x.SessionLocal', 1)"),
@@ -184,6 +194,27 @@ def test_an_attribute_of_a_class_on_the_way(opened: str, test: str, tmp_path: Pa
 def test_an_attribute_of_a_base(tmp_path: Path) -> None:
     test = f"{CLASSES}patch.object(Repo, 'mk', 1)"
     assert_unsafe(fixed(tmp_path, "self.mk()", test, bases="(x.Repo)"))
+
+
+def test_what_a_method_sets_an_attribute_to(tmp_path: Path) -> None:
+    opened, test = "AsyncSession(self.en)", f"{CLASSES}patch('app.x.engine', 1)"
+    assert_unsafe(fixed(tmp_path, opened, test, bases="(x.Repo)"))
+
+
+def test_a_test_is_one_by_its_path(tmp_path: Path) -> None:
+    test = "from app import db\ndb.SessionLocal = 1\n"
+    assert_unsafe(fixed(tmp_path, "db.SessionLocal()", test))
+
+
+def test_what_the_handlers_engine_is_made_of(tmp_path: Path) -> None:
+    made = "@functools.cache\ndef get_engine():\n    return create_async_engine(DATABASE_URL)\n"
+    db = HANDLER.replace("async_sessionmaker(engine", "async_sessionmaker(get_engine()")
+    db = db.replace("engine = create_async_engine(", f"{made}others = dict(a=")
+    db = f"import functools\n{db}"
+    result = fixed(
+        tmp_path, "AsyncSession(db.get_engine())", f"{MOCK}patch('app.db.DATABASE_URL', 1)", db=db
+    )
+    assert [item.code for item in result.applied] == ["SG101"]
 
 
 @pytest.mark.parametrize(
