@@ -17,6 +17,7 @@ DB = f"{HANDLER}\nSessionLocal = async_sessionmaker(engine, expire_on_commit=Fal
 X = """\
 from sqlalchemy.ext.asyncio import async_sessionmaker
 
+from app import db
 from app.db import SessionLocal, engine
 
 maker = None
@@ -45,6 +46,10 @@ class Repo:
 
 class Sub(Repo):
     pass
+
+
+def by_name():
+    return getattr(db, "SessionLocal")
 
 
 def same(one):
@@ -107,6 +112,7 @@ import app.db
 from app import db, jobs, x
 """
 IN_MODULES = {
+    "by getattr": ("x.by_name()()", "patch('app.db.SessionLocal', 1)"),
     "by the module": ("db.SessionLocal()", "patch.object(db, 'SessionLocal', 1)"),
     "by its string": ("db.SessionLocal()", "patch('app.db.SessionLocal', 1)"),
     "an argument": ("AsyncSession(db.engine)", "def test(m): m.setattr(app.db, 'engine', 1)"),
@@ -168,7 +174,6 @@ IN_CLASSES = {
     "assigned": ("x.repo.mk()", "Repo.mk = 1"),
     "assigned to an object": ("x.repo.mk()", "repo.mk = 1"),
     "what objects are made with": ("x.repo.mk()", "def test(m): m.setattr(Repo, 'mk', 1)"),
-    "by getattr": ("getattr(x.repo, 'mk')()", "patch('app.x.Repo.mk', 1)"),
     "of an object that is not known": ("x.repo.mk()", "from app import x\nx.unknown.mk = 1"),
     "by a class that derives": ("x.repo.mk()", "patch('app.x.Sub.mk', 1)"),
     "a property": ("x.repo.made()", "patch('app.x.Repo.made', 1)"),
