@@ -495,6 +495,11 @@ NOT_TAKEN_OVER = {
         "engine = create_async_engine(**options)\n",
         "its URL is not an argument of its own",
     ),
+    "a name that is set anew": (
+        "from app.core.config import settings\nurl = settings.A\n"
+        "engine = create_async_engine(url)\nurl = settings.B\n",
+        "its URL depends on `url`, which is set anew afterwards",
+    ),
     "several engines": (
         "from app.core.config import settings\n"
         "engine = create_async_engine(settings.A)\nreports = create_async_engine(settings.B)\n",

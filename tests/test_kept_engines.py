@@ -74,10 +74,12 @@ async def job(n, m=None):
 """
 
 
-def fixed(tmp_path: Path, code: str, engine: str = "app.kept.Database.engine") -> FixResult:
+def fixed(
+    tmp_path: Path, code: str, engine: str = "app.kept.Database.engine", handler: str = HANDLER
+) -> FixResult:
     app = tmp_path / "app"
-    app.mkdir()
-    for name, text in {"db": HANDLER, "kept": KEPT, "jobs": code, "__init__": ""}.items():
+    app.mkdir(exist_ok=True)
+    for name, text in {"db": handler, "kept": KEPT, "jobs": code, "__init__": ""}.items():
         (app / f"{name}.py").write_text(text)
     project = Project(Settings(root=tmp_path, handler=("app.db",), engines=(engine,)))
     return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
@@ -352,3 +354,189 @@ def test_what_gives_a_local_is_replaced_too(tmp_path: Path) -> None:
     result = fixed(tmp_path, JOB.format(before="maker = get_maker()", opened="maker()", after=""))
     assert result.applied == []
     assert "test_jobs.py replaces `get_maker` of this file by another" in result.remaining[0].help
+
+
+METHODS = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from app.db import background_task_session_factory, engine
+
+
+class Report:
+    {decorator}def get_engine({first}):
+        return engine
+
+    {decorator}def get_maker({first}):
+        return background_task_session_factory
+
+    async def run(self, n):
+        {before}
+        async with {opened} as session:
+            return await session.scalar(select(1))
+"""
+OVERRIDES = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from app import jobs
+
+
+class Archive(jobs.Report):
+    def {name}(self):
+        return async_sessionmaker(create_async_engine("postgresql+asyncpg://archive/db"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "before"),
+    [
+        ("AsyncSession(self.get_engine())", ""),
+        ("self.get_maker()()", ""),
+        ("maker()", "maker = self.get_maker()"),
+        ("AsyncSession(bind)", "bind = self.get_engine()"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("decorator", "first"),
+    [("", "self"), ("@staticmethod\n    ", ""), ("@classmethod\n    ", "cls")],
+)
+@pytest.mark.parametrize("is_overridden", [True, False])
+def test_a_method_that_is_overridden_may_give_another(
+    opened: str, before: str, decorator: str, first: str, is_overridden: bool, tmp_path: Path
+) -> None:
+    if is_overridden:
+        name = "get_maker" if "maker" in opened else "get_engine"
+        (tmp_path / "archive.py").write_text(OVERRIDES.format(name=name))
+    code = METHODS.format(opened=opened, before=before, decorator=decorator, first=first)
+    result = fixed(tmp_path, code)
+    if is_overridden:
+        assert result.applied == []
+        assert "is overridden, and may give another" in result.remaining[0].help
+    else:
+        assert len(result.applied) == 1
+
+
+ASSIGNED = """\
+from sqlalchemy import select
+from app import db, kept
+from app.db import background_task_session_factory as Sessions
+from app.kept import get_maker
+
+
+async def job(n):
+    async with {opened} as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "assignment"),
+    [
+        ("db.background_task_session_factory()", "db.background_task_session_factory = other"),
+        ("Sessions()", "db.background_task_session_factory = other"),
+        ("Sessions()", "setattr(db, 'background_task_session_factory', other)"),
+        ("Sessions()", "vars(db)['background_task_session_factory'] = other"),
+        ("kept.get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.maker = other"),
+        ("get_maker()()", "vars(kept)['maker'] = other"),
+    ],
+)
+def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
+    opened: str, assignment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{assignment}\n")
+    result = fixed(tmp_path, ASSIGNED.format(opened=opened))
+    assert result.applied == []
+    assert "cli.py assigns another value to `" in result.remaining[0].help
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["print(vars(db)['background_task_session_factory'])", "x = globals()['engine'].sync_engine"],
+)
+def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")
+    assert len(fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied) == 1
+
+
+OBJECTS = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    def __init__(self, url):
+        self.url = url
+
+    def get_engine(self):
+        return create_async_engine(self.url)
+
+
+main = Database("postgresql+asyncpg://main/db")
+archive = Database("postgresql+asyncpg://archive/db")
+"""
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
+def test_a_method_that_is_named_is_that_of_its_object(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
+    code = f"""\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.objects import {name}
+
+
+async def job(n):
+    async with AsyncSession({name}.get_engine()) as session:
+        return await session.scalar(select(1))
+"""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
+
+
+LISTENERS = {
+    "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
+    "a call": "event.listen(\n    Session, 'after_commit', print)\n",
+    "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
+}
+COMMITS = {
+    "at the end": "await session.get(n, 1)\n        await session.commit()",
+    "in begin": "async with session.begin():\n            session.add(n)",
+}
+
+
+@pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS.keys())
+def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
+    assert result.applied == []
+    assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("block", COMMITS.values(), ids=COMMITS.keys())
+def test_a_commit_that_was_made_anyway_is_the_same(block: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{LISTENERS['a call']}")
+    code = ASSIGNED.replace("return await session.scalar(select(1))", block)
+    assert fixed(tmp_path, code.format(opened="Sessions()")).applied != []
+
+
+def test_what_listens_to_something_else_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        "event.listen(Session, 'do_orm_execute', print)\ncommit = 1\n"
+    )
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
+
+
+@pytest.mark.parametrize(("method", "is_safe"), [("commit", False), ("find", True)])
+def test_a_session_class_with_a_commit_of_its_own_does_more(
+    method: str, is_safe: bool, tmp_path: Path
+) -> None:
+    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    assert "class_=Own" in handler
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"), handler=handler)
+    assert bool(result.applied) == is_safe
+    if not is_safe:
+        assert "`Own` has a way of its own to end a session" in result.remaining[0].help

@@ -73,6 +73,7 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+_LISTENS_TO_COMMITS = re.compile(rb"\blisten(s_for)?\([^)]*[\"'](before_|after_)?commit[\"']")
 # What sets a name of another module or object by a string has one of these in it.
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
@@ -376,17 +377,23 @@ class Project:
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
 
-        Of a function or a method that is what it returns when it is called without arguments.
+        Of a function or a method that is what it returns when it is called without arguments. Of
+        an object that was made with arguments a method may give what no other object's gives.
         """
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or not rest:
             return
         place = end_of(namespace.scope)
+        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
+        is_of_one = any(
+            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
+            for owner in owners
+        )
         for value in namespace.evaluate(Ref(rest), place):
-            if isinstance(value, (values.LocalFunction, values.Method)):
-                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
-            else:
+            if not isinstance(value, (values.LocalFunction, values.Method)):
                 yield value
+            elif not is_of_one:
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -479,9 +486,9 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
             rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted, wanted)
+            % (wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -521,6 +528,29 @@ class Project:
                 )
         return count > 1 or self._are_set_by_name(owners)
 
+    def is_overridden(self, method: values.LocalFunction) -> bool:
+        """Return whether a class of the project has, or is given, another in a method's place."""
+        name = method.definition.name
+        # By name: a file's own table has other objects than the project's.
+        owners = {
+            (method.home.path, definition.name)
+            for definition in method.home.scope.classes
+            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
+        }
+        if not owners:
+            return False
+        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+            if any(parts[-1] == name for parts in names.scope.assigned_attributes):
+                return True
+            for definition in names.scope.classes:
+                if (names.path, definition.name) not in owners and name in (
+                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
+                ):
+                    line = openings.lineage(values.LocalClass(definition, names))
+                    if any((one.home.path, one.definition.name) in owners for one in line):
+                        return True
+        return False
+
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
         lines = [set(_definitions(owner)) for owner in owners]
@@ -536,6 +566,13 @@ class Project:
         paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
         return tuple(
             c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
+        )
+
+    @cached_property
+    def listener_to_commits(self) -> Path | None:
+        """A file that has something run at each commit: of sessions, or of an engine."""
+        return next(
+            self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None), None
         )
 
     @cached_property

@@ -59,16 +59,43 @@ def check_attribute(expr: Expr, place: Place, module: Module, depth: int = 0) ->
             # `getattr(x, "maker")()`; what another function gives is followed into it.
             if values.External("getattr") in module.names.evaluate(function, place):
                 _check_name(name, module)
+        case Call(function) | Await(Call(function)) if depth < _DEEPEST:
+            _check_function(function, place, module)
+            if not isinstance(function, Ref):
+                check_attribute(function, place, module, depth + 1)
         case Attribute(_, name):
             _check_name(name, module)
         case Ref((name,)):
             for binding in lookup(name, place) or () if depth < _DEEPEST else ():
+                if binding.kind == "import" or binding.place.scope.kind == "module":
+                    _check_assigned(binding.target.rpartition(".")[2] or name, module)
                 if isinstance(binding.value, (Attribute, Call, Ref)):
                     check_attribute(binding.value, binding.place, module, depth + 1)
         case Ref((*parts, name)):
             owners = module.names.evaluate(Ref(tuple(parts)), place)
+            _check_assigned(name, module)
             if not all(isinstance(owner, values.External) for owner in owners):
                 _check_name(name, module)
+
+
+def _check_function(function: Expr, place: Place, module: Module) -> None:
+    """Refuse what a call gives that may be another's: of a method that is overridden, say."""
+    for value in module.names.evaluate(function, place):
+        if not isinstance(value, values.LocalFunction):
+            continue
+        name = value.definition.name
+        _check_assigned(name, module)
+        if module.project.is_overridden(value):
+            raise NotFixableError(f"`{name}` is overridden, and may give another")
+        for returned, _ in value.definition.returns:
+            if isinstance(returned, Ref) and len(returned.parts) == 1:
+                _check_assigned(returned.parts[0], module)
+
+
+def _check_assigned(name: str, module: Module) -> None:
+    changed = module.project.assigned_elsewhere(name)
+    if changed is not None:
+        raise NotFixableError(f"{changed} assigns another value to `{name}`")
 
 
 def _check_name(attribute: str, module: Module) -> None:
@@ -98,9 +125,7 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     if changed is not None:
         raise NotFixableError(f"{changed} configures a session factory anew")
     for name in _last_names(bind, handler.engine):
-        changed = module.project.assigned_elsewhere(name)
-        if changed is not None:
-            raise NotFixableError(f"{changed} assigns another value to `{name}`")
+        _check_assigned(name, module)
     if bind is None:
         raise NotFixableError("no engine is given where it is opened")
     if _is_named_in_settings(bind, module):

@@ -197,6 +197,8 @@ class _Writer:
             self._import(one, node.id)
             return node
         if all(binding.place.scope.parent is None for binding in bindings):
+            if bindings != lookup(node.id, end_of(self._home.scope)):
+                raise NotToldError(f"its URL depends on `{node.id}`, which is set anew afterwards")
             self._import_from(self._own_name(), node.id)
             return node
         function = one.place.scope.function if one is not None else None
