@@ -28,8 +28,9 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.modules import ModuleIndex
+from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
-from session_guard.project.takers import Taken, taken_in
+from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _LISTENS_TO_COMMITS = re.compile(
     rb"\blisten(s_for)?\([^)]*[\"'](?P<session>before_|after_)?commit[\"']"
 )
-# What sets a name of another module has one of these in it.
-_REPLACING = (b"patch", b"setattr")
+# What sets a name of another module or object by a string has one of these in it.
+_REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
 
 class Project:
@@ -93,6 +94,7 @@ class Project:
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -215,6 +217,10 @@ class Project:
             folders = path.relative_to(self.settings.root).parts[:-1]
             if _NOT_THE_PROJECT.isdisjoint(folders) and matter(self._data(path)):
                 yield path
+
+    @cached_property
+    def _every_own_file(self) -> frozenset[Path]:
+        return frozenset(self._own_files(lambda _: True))
 
     @cached_property
     def _standing(self) -> tuple[Path, ...]:
@@ -703,21 +709,35 @@ class Project:
             for _, taken, is_module in self._that_may_take(path, name)
         )
 
-    def replaced_by(self, path: Path, name: str) -> Path | None:
-        """Return a file that may set `name` of the module at `path` by a string, or None.
+    def replaced_by(self, owner: Path | values.LocalClass, name: str) -> Path | None:
+        """Return a file that may replace what a module or a class has under a name, or None.
 
-        Tests do, to have the module work with another (`patch("app.jobs.engine")`).
+        Tests do, to have the code work with another (`patch("app.jobs.engine")`).
         """
+        home = owner.home.path if isinstance(owner, values.LocalClass) else owner
         return next(
             (
-                other
-                for other, taken, is_module in self._that_may_take(path, name)
-                if taken is not None
-                and taken.names(name, is_module)
-                and any(word in self._data(other) for word in _REPLACING)
+                path
+                for path in self._mentioning(name)
+                if path != home and self._may_replace(path, owner, name)
             ),
             None,
         )
+
+    def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
+        taken, names = self._taken_by(path), self.names_of(path)
+        if taken is None or names is None:
+            return False
+        for replaced in self._replaced_in(path, taken).get(name, ()):
+            if replaced.owner is not None:
+                if replaces(replaced.owner, owner, names):
+                    return True
+            elif isinstance(owner, values.LocalClass):
+                if self._is_test(path, taken):
+                    return True
+            elif taken.has(functools.partial(self._leads_to, owner, names)):
+                return True
+        return False
 
     def _that_may_take(
         self, path: Path, name: str
@@ -728,14 +748,36 @@ class Project:
             data = self._data(other) if other != path else b""
             if wanted not in data and b"*" not in data:
                 continue
-            if other not in self._taken:
-                text = self._text(other)
-                self._taken[other] = taken_in(text) if text is not None else None
-            names = self.names_of(other)
-            if self._taken[other] is not None and names is not None:
-                yield other, self._taken[other], functools.partial(self._leads_to, path, names)
+            taken, names = self._taken_by(other), self.names_of(other)
+            if taken is not None and names is not None:
+                yield other, taken, functools.partial(self._leads_to, path, names)
             elif wanted in data:
                 yield other, None, lambda _: False
+
+    def _taken_by(self, path: Path) -> Taken | None:
+        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        if path not in self._taken:
+            text = self._text(path)
+            tree = parsed(text) if text is not None else None
+            self._taken[path] = taken_in(tree) if tree is not None else None
+        return self._taken[path]
+
+    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+        """Return by its name what a file may replace: of no test, what it names in strings."""
+        if path not in self._replaced:
+            text, data = self._text(path), self._data(path)
+            by_string = any(word in data for word in _REPLACING)
+            is_test = self._is_test(path, taken)
+            tree = parsed(text) if text is not None and (by_string or is_test) else None
+            found = replaced_in(tree, taken.modules) if tree is not None else {}
+            self._replaced[path] = {
+                name: {one for one in every if (by_string if one.by_string else is_test)}
+                for name, every in found.items()
+            }
+        return self._replaced[path]
+
+    def _is_test(self, path: Path, taken: Taken) -> bool:
+        return taken.is_test or path not in self._every_own_file
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""

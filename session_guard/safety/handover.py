@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import openings
-from session_guard.names.bindings import Attribute, Await, Call, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
@@ -26,17 +25,17 @@ from session_guard.safety.matching import (
     option,
 )
 from session_guard.safety.reference import reference
+from session_guard.safety.replaced import replaced_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding, Expr, Place
+    from session_guard.names.bindings import Binding
     from session_guard.names.openings import Opening
     from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
 
-_DEEPEST = 8
 _ENDING = frozenset({"__aexit__", "close", "commit", "rollback"})
 
 
@@ -106,7 +105,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
-        *dict.fromkeys(_replaced_names(module.expr(call), module.place(call), module)),
+        *dict.fromkeys(replaced_names(module.expr(call), module.place(call), module)),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -219,31 +218,6 @@ def _calls(node: cst.BaseExpression, name: str | None, method: str) -> bool:
         case cst.Call(cst.Attribute(cst.Name(owner), cst.Name(called))):
             return owner == name and called == method
     return False
-
-
-def _replaced_names(expr: Expr, place: Place, module: Module, depth: int = 0) -> Iterator[str]:
-    """Yield that a test replaces what a session is opened with: the handler would go by it."""
-    match expr:
-        case Call():
-            given = (*expr.arguments, *(value for _, value in expr.keywords))
-            parts: tuple[Expr, ...] = (expr.function, *given)
-        case Attribute(value) | Await(value):
-            parts = (value,)
-        case _:
-            parts = ()
-    for part in parts:
-        yield from _replaced_names(part, place, module, depth)
-    bindings = (lookup(expr.parts[0], place) or ()) if isinstance(expr, Ref) else ()
-    for binding in bindings:
-        assert isinstance(expr, Ref)
-        name, source = expr.parts[0], binding.value
-        if binding.place.scope.kind == "module":
-            by = module.project.replaced_by(module.path, name)
-            if by is not None:
-                yield f"{module.project.shown(by)} replaces `{name}` of this file by another"
-                return
-        elif isinstance(source, (Attribute, Await, Call, Ref)) and depth < _DEEPEST:
-            yield from _replaced_names(source, binding.place, module, depth + 1)
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:
