@@ -497,6 +497,8 @@ async def job(n):
 LISTENERS = {
     "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
     "a call": "event.listen(\n    Session, 'after_commit', print)\n",
+    "of what a call gives": "@event.listens_for(get_factory(), 'before_commit')\ndef f(s): ...\n",
+    "by another name": "from sqlalchemy.event import listens_for as on\non(S, 'after_commit')(f)\n",
     "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
 }
 COMMITS = {
@@ -511,6 +513,20 @@ def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path:
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
     assert result.applied == []
     assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+def test_a_class_with_a_commit_of_its_own_is_another_for_a_block_that_had_not_got_it(
+    tmp_path: Path,
+) -> None:
+    own = "class Own(AsyncSession):\n    async def commit(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    code = ASSIGNED.replace("return await session.scalar(select(1))", COMMITS["at the end"])
+    head = "from sqlalchemy.ext.asyncio import AsyncSession\nfrom app.db import engine\n"
+    plain = head + code.format(opened="AsyncSession(engine)")
+    assert fixed(tmp_path, code.format(opened="Sessions()"), handler=handler).applied != []
+    assert "SG101" not in [item.code for item in fixed(tmp_path, plain, handler=handler).applied]
 
 
 @pytest.mark.parametrize("block", COMMITS.values(), ids=COMMITS.keys())

@@ -74,7 +74,7 @@ _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _LISTENS_TO_COMMITS = re.compile(
-    rb"\blisten(s_for)?\([^)]*[\"'](?P<session>before_|after_)?commit[\"']"
+    rb"(?s)\blisten(s_for)?\b.{0,200}?[\"'](?P<session>before_|after_)?commit[\"']"
 )
 # What sets a name of another module or object by a string has one of these in it.
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")

@@ -187,18 +187,22 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
 
 def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module) -> Iterator[str]:
     """Yield what the handler's commit sets off, where the block may have made none."""
-    if opening.begins or _commits_last(form):
-        return
-    listener = module.project.listener_to_commits
-    if listener is not None:
-        shown = module.project.shown(listener)
-        yield f"{shown} listens to commits, and a block that only reads makes none"
     assert handler.opening is not None
     made = handler.opening.session_class
-    if isinstance(made, LocalClass) and any(
-        _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
+    is_others = not openings.is_same_or_subclass(opening.session_class, made)
+    commits = opening.begins or _commits_last(form)
+    if (
+        isinstance(made, LocalClass)
+        and (is_others or not commits)
+        and any(
+            _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
+        )
     ):
         yield f"`{made.definition.name}` has a way of its own to end a session"
+    listener = module.project.listener_to_commits
+    if listener is not None and not commits:
+        shown = module.project.shown(listener)
+        yield f"{shown} listens to commits, and a block that only reads makes none"
 
 
 def _commits_last(form: Form) -> bool:
