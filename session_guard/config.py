@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from session_guard import patterns
 
@@ -76,14 +75,14 @@ DEFAULT_PER_FILE_IGNORES: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
 )
 """Tests and Alembic's environments make engines and sessions of their own, and are not behind a
 pooler; tests provoke errors."""
+_OF_NO_STANDARD = tuple(pattern for pattern, _ in DEFAULT_PER_FILE_IGNORES)
 
 
 class ConfigError(Exception):
     """The configuration is wrong; the message names the file and the key."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of one project.
 
     `root` is absolute; patterns and file paths are relative to it. `exclude` comes on top of
@@ -113,7 +112,7 @@ class Settings:
         return tuple(
             prefix
             for pattern, prefixes in self.per_file_ignores
-            if patterns.covers(pattern, path)
+            if patterns.covers((pattern,), path)
             for prefix in prefixes
         )
 
@@ -123,7 +122,7 @@ class Settings:
 
     def is_outside_the_standard(self, path: str) -> bool:
         """Return whether a file is a test or of a migration, by where and what it is called."""
-        return any(patterns.covers(pattern, path) for pattern, _ in DEFAULT_PER_FILE_IGNORES)
+        return patterns.covers(_OF_NO_STANDARD, path)
 
     def excludes(self, path: str) -> bool:
         """Return whether `exclude` names `path` itself, relative and with `/`.

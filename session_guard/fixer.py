@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from session_guard.linter import asking, finding, lint, parse, unfixable, violations
@@ -136,8 +136,7 @@ def _chosen(
 def _given_up(data: bytes, found: Sequence[Finding], what: str) -> FixResult:
     """Return the file as it came, its findings without the fixes that did not work."""
     remaining = [
-        replace(
-            item,
+        item._replace(
             fix=None,
             help=f"{item.help}; not fixed: the fixed file would not {what}; please report this",
         )

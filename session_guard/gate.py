@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectNames:
+class ProjectNames(NamedTuple):
     """The names of its own by which a project's files reach sessions, as bytes of their text."""
 
     makers: frozenset[bytes] = frozenset()
@@ -15,6 +14,18 @@ class ProjectNames:
 
     managers: frozenset[bytes] = frozenset()
     """Other names of the handler's functions."""
+
+
+ASYNC_SESSION_WORDS = (
+    *(b"AsyncSession", b"async_sessionmaker", b"async_scoped_session", b"create_async_engine"),
+    *(b"async_engine_from_config", b"get_background_session", b"session_guard"),
+    b"nonebot_plugin_orm",
+)
+"""A project in none of whose files one of these is written has no async session, no factory or
+engine of one, and no handler: each begins with a class or function of such a name."""
+
+SQL_WORDS = (b"sqlalchemy", b"sqlmodel", b"driver_connection", *ASYNC_SESSION_WORDS)
+"""Likewise, a project without one of these executes no SQL by way of SQLAlchemy."""
 
 
 class Subject(enum.Enum):

@@ -24,10 +24,21 @@ def verdict(patterns: tuple[str, ...], path: str) -> bool | None:
     return None
 
 
-def covers(pattern: str, path: str) -> bool:
-    """Return whether `pattern` names the file `path` or a folder above it."""
-    ends = [match.end() for match in re.finditer("/", path)]
-    return any(verdict((pattern,), path[:end]) for end in (*ends, len(path)))
+def covers(patterns: tuple[str, ...], path: str) -> bool:
+    """Return whether one of `patterns`, none with a `!`, names the file `path` or a folder above.
+
+    `path` is relative to the patterns' folder, with `/` between its parts.
+    """
+    return _covers_folder(patterns, path[: path.rfind("/") + 1]) or bool(verdict(patterns, path))
+
+
+@cache
+def _covers_folder(patterns: tuple[str, ...], folder: str) -> bool:
+    """Return whether one of `patterns` names a folder, which ends in `/`, or one above it."""
+    if not folder:
+        return False
+    above = folder[: folder.rfind("/", 0, -1) + 1]
+    return _covers_folder(patterns, above) or bool(verdict(patterns, folder))
 
 
 class _Group(NamedTuple):
@@ -68,18 +79,16 @@ def _without_trailing_spaces(pattern: str) -> str:
     return pattern[: len(stripped) + 1] if escapes % 2 else stripped
 
 
-_TOKEN = re.compile(
-    r"""(?P<deep> (?:(?<=/)|\A) \*\*+ (?:/|\Z) )
+_PIECE = r"""(?xs)
+        (?P<deep> (?:(?<=/)|\A) \*\*+ (?:/|\Z) )
       | (?P<stars> \*+ )
       | (?P<one> \? )
       | \[ (?P<not> [!^]? )
         (?P<members> (?:\\.|\[:[a-z]+:\]|[^\\]) (?:\\.|\[:[a-z]+:\]|[^\]\\])* ) \]
       | \\ (?P<escaped> . )
       | (?P<literal> [^\\\[] )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_MEMBER = re.compile(r"\[:(?P<kind>[a-z]+):\]|(?P<low>\\.|.)(?:-(?P<high>\\.|[^\]]))?", re.DOTALL)
+    """
+_MEMBER = r"(?s)\[:(?P<kind>[a-z]+):\]|(?P<low>\\.|.)(?:-(?P<high>\\.|[^\]]))?"
 _KINDS = {
     "alnum": "0-9A-Za-z",
     "alpha": "A-Za-z",
@@ -97,9 +106,11 @@ def _expression(pattern: str) -> str | None:
     """Translate a pattern without the slashes at its ends; None where it can match nothing."""
     if not pattern:
         return None
+    # Compiled here: most projects have no patterns but the default ones.
+    next_token = re.compile(_PIECE).match
     parts, position = [], 0
     while position < len(pattern):
-        token = _TOKEN.match(pattern, position)
+        token = next_token(pattern, position)
         if token is None:
             return None
         position = token.end()
@@ -118,7 +129,7 @@ def _expression(pattern: str) -> str | None:
 
 def _set(negation: str, members: str) -> str:
     inside = ""
-    for member in _MEMBER.finditer(members):
+    for member in re.finditer(_MEMBER, members):
         if member["kind"]:
             inside += _KINDS.get(member["kind"], "")
             continue

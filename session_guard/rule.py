@@ -7,9 +7,9 @@ without paying for a parser.
 from __future__ import annotations
 
 import enum
+import functools
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 # Rules take them from here.
 from session_guard.gate import ProjectNames as ProjectNames  # noqa: TC001
@@ -33,8 +33,7 @@ class Applicability(enum.Enum):
     """The fix may change behaviour, and its message says what; needs `--unsafe-fixes`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Replace the bytes from `start` to `end` of the file as it was read by `text`."""
 
     start: int
@@ -42,8 +41,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(NamedTuple):
     """What mends one finding, as edits that can be applied without any other finding's."""
 
     applicability: Applicability
@@ -52,8 +50,7 @@ class Fix:
     """None where they would write again a string of the file that may be a secret."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One breach of the standard, as plain data: it can be printed, cached and sent elsewhere.
 
     Lines and columns count from 1, columns in characters; the end column is exclusive.
@@ -78,8 +75,7 @@ class Finding:
     """A hash of the statement it is in, where that was asked for; empty where it is in none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
+class Import(NamedTuple):
     """`from module import name`, to be added where the file has no such import yet."""
 
     module: str
@@ -90,8 +86,7 @@ class Import:
     """A function to put it at the beginning of, since at the top it would close a cycle."""
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """An argument or an item that a call or a dictionary display is to have behind the others."""
 
     item: cst.Arg | cst.BaseDictElement
@@ -109,8 +104,7 @@ one holds keep their text, and are indented by more where they stand deeper.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Rewrite:
+class Rewrite(NamedTuple):
     """A fix as a rule describes it: in nodes. The core turns it into edits of bytes.
 
     Where a comment would be lost, doubled or left beside something else, there is no fix: the core
@@ -123,8 +117,7 @@ class Rewrite:
     imports: tuple[Import, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(NamedTuple):
     """What a rule yields: the node at fault, what is wrong, what to do, and the fix if any."""
 
     node: cst.CSTNode
@@ -133,8 +126,7 @@ class Violation:
     rewrite: Rewrite | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Valid:
+class Valid(NamedTuple):
     """An example that the rule must not report, in a project whose handler is `app/db.py`."""
 
     code: str
@@ -144,20 +136,25 @@ class Valid:
     """Further lines of the `[tool.session-guard]` table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invalid:
+class Invalid(NamedTuple):
     """An example that the rule must report, with the text after the fix where it has one."""
 
     code: str
     fixed: str | None = None
     """The text after `fix`, or after `fix --unsafe-fixes` where `unsafe` is true."""
     unsafe: bool = False
-    count: int = 1
+    count: int = 1  # type: ignore[assignment]  # a tuple has a method of that name
     """How many findings of this rule the example has."""
     because: str = ""
     """A part of the finding's message, help or fix message that must be there."""
     handler: str | None = None
     config: str = ""
+
+
+@functools.lru_cache(maxsize=1)
+def _has_maker(source: bytes, makers: frozenset[bytes]) -> bool:
+    """Return whether a file has one of some names; most rules ask it of one file after another."""
+    return any(name in source for name in makers)
 
 
 class Rule(ABC):
@@ -191,6 +188,9 @@ class Rule(ABC):
     subject: ClassVar[Subject | None] = None
     """What every finding is about; in a file in which `ast` sees none of it the rule is not asked,
     so that LibCST need not parse it."""
+    project_words: ClassVar[tuple[bytes, ...]] = ()
+    """A project in none of whose files one of these bytes is has no finding of this rule; where
+    there are none, it is asked in every project."""
     judges_suppressions: ClassVar[bool] = False
     """Whether it stands for suppressions that suppress nothing: every other rule is then asked,
     whatever its gate says, and the core finds what this one reports."""
@@ -203,7 +203,7 @@ class Rule(ABC):
         """Return whether `source` may hold a finding; it may say yes too often, never no."""
         if any(token in source for token in self.tokens):
             return True
-        return self.project_names and any(name in source for name in names.makers)
+        return self.project_names and _has_maker(source, names.makers)
 
     def subject_in(self, source: bytes) -> Subject | None:
         """Return what every finding in `source` is about, or None where that may be anything."""

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from session_guard import registry
-from session_guard.baseline import Baseline
+from session_guard import registry, sources
 from session_guard.config import ConfigError, Configuration
-from session_guard.linter import RuleError, lint, unreadable
-from session_guard.project.project import Project
-from session_guard.sources import Finder, Unreadable
-from session_guard.writing import WriteError, write_atomically
+from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames
+from session_guard.sources import Finder, Source
+from session_guard.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from session_guard.baseline import Baseline
+    from session_guard.config import Settings
+    from session_guard.project.project import Project
     from session_guard.rule import Finding, Rule
-    from session_guard.sources import Source
+    from session_guard.sources import Unreadable
 
 STANDARD_INPUT = "-"
 
@@ -34,6 +36,8 @@ class FileError(Exception):
         self.shown = shown
 
     def __str__(self) -> str:
+        from session_guard.linter import RuleError
+
         error, rule = self.__cause__, ""
         if isinstance(error, RuleError):
             rule = f" in {error.code}"
@@ -42,8 +46,7 @@ class FileError(Exception):
         return f"{self.shown}: internal error{rule}: {type(error).__name__}"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What the command line says of a run."""
 
     paths: tuple[str, ...]
@@ -52,8 +55,7 @@ class Options:
     stdin_filename: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(NamedTuple):
     """What became of one file: its bytes before and after, what was fixed and what was not."""
 
     shown: str
@@ -63,14 +65,54 @@ class Fixed:
     remaining: tuple[Finding, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """A file as it was read: with its `source` where it is to be checked, or why it cannot be."""
+class _Root:
+    """One project of a run: its files, and the rules that are asked there."""
 
-    shown: str
-    data: bytes = b""
-    source: Source | None = None
-    refusal: str | None = None
+    def __init__(self, settings: Settings, rules: Sequence[Rule], paths: Sequence[str]) -> None:
+        self.texts = Texts(paths)
+        self._settings = settings
+        self._rules = tuple(rule for rule in rules if settings.is_selected(rule.code))
+
+    @cached_property
+    def project(self) -> Project:
+        """What is known of its files together."""
+        from session_guard.project.project import Project
+
+        return Project(self._settings, self.texts)
+
+    @property
+    def notices(self) -> list[str]:
+        """What there is to say of it as a whole, once its files have been looked at."""
+        return self.project.notices if "project" in vars(self) else []
+
+    def may_find(self, file: Source, data: bytes) -> bool:
+        """Return whether any rule may find something in a file of it that holds `data`."""
+        asked, names = self._asked, self._names
+        if file.path not in self._paths:
+            # It is none of the project's own files, and may be the only one to have a word.
+            asked = self._rules
+        return any(rule.gate(data, names) for rule in asked)
+
+    @cached_property
+    def _asked(self) -> tuple[Rule, ...]:
+        """The rules that may find something in the project."""
+        return tuple(
+            rule
+            for rule in self._rules
+            if not rule.project_words
+            or self._settings.handler
+            or self.texts.have_one(rule.project_words)
+        )
+
+    @cached_property
+    def _names(self) -> ProjectNames:
+        if self._settings.handler or self.texts.have_one(ASYNC_SESSION_WORDS):
+            return self.project.exported_names
+        return ProjectNames()
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        return frozenset(self.texts.paths)
 
 
 class Run:
@@ -84,8 +126,10 @@ class Run:
         self._options = options
         self._rules = registry.load_rules()
         self._configuration = Configuration(options.overrides, registry.known_codes)
-        self._projects: dict[Path, Project] = {}
-        self._baselines: dict[Path, Baseline] = {}
+        self._finder = Finder(self._configuration.settings, force_exclude=options.force_exclude)
+        self._roots: dict[Path, _Root] = {}
+        self._baselines: dict[Path, Baseline | None] = {}
+        self._notices: dict[str, None] = {}
         self._baseline_notices: list[str] = []
         self.checked = 0
         self.failures: list[FileError] = []
@@ -94,13 +138,14 @@ class Run:
     @property
     def notices(self) -> list[str]:
         """What the projects have to say about the run as a whole, each thing once."""
-        notices = (notice for project in self._projects.values() for notice in project.notices)
-        return [*dict.fromkeys(notices), *self._baseline_notices]
+        for root in self._roots.values():
+            self._notices.update(dict.fromkeys(root.notices))
+        return [*self._notices, *self._baseline_notices]
 
     @property
     def known(self) -> int:
         """How many findings were not reported, since they are in a baseline."""
-        return sum(baseline.silenced for baseline in self._baselines.values())
+        return sum(baseline.silenced for baseline in self._baselines.values() if baseline)
 
     def check(self, *, freeze: bool = False) -> Iterator[list[Finding]]:
         """Yield the findings of one file after the other that are not in its baseline.
@@ -108,60 +153,89 @@ class Run:
         Where `freeze` is true, the baselines are written at the end, and all that is found is in
         them. Raises ConfigError, PathError and FileError.
         """
-        for file in self._inputs():
-            if file.refusal is not None:
-                yield [unreadable(file.shown, file.refusal)]
-            elif file.source is not None:
-                findings: list[Finding] = []
-                with self._naming(file.shown):
-                    project = self._project(file.source)
-                    baseline = self._baseline(file.source, freeze=freeze)
-                    findings = check_file(
-                        file.source,
-                        file.data,
-                        project,
-                        self._rules,
-                        fingerprints=baseline.is_used,
-                    )
-                    findings = baseline.unknown(file.source.relative, findings)
-                yield findings
+        files, given = self._files()
+        to_come = Counter(file.settings.root for file in files if isinstance(file, Source))
+        for file in files:
+            if not isinstance(file, Source):
+                yield [_unreadable(file.shown, file.reason)]
+                continue
+            self.checked += 1
+            root = file.settings.root
+            with self._naming(file.shown):
+                baseline = self._baseline(file.settings, freeze=freeze)
+                fingerprints = baseline is not None and baseline.is_used
+                findings = self._check(file, given, fingerprints=fingerprints)
+                if baseline is not None:
+                    findings = baseline.unknown(file.relative, findings)
+                if findings:
+                    yield findings
+            to_come[root] -= 1
+            if not to_come[root]:
+                # What is known of a project takes memory.
+                self._notices.update(dict.fromkeys(self._roots.pop(root).notices))
         if freeze:
             folders = self._folders()
             for baseline in self._baselines.values():
-                self._baseline_notices.append(baseline.write(folders))
-        elif self._options.paths != (STANDARD_INPUT,):
+                if baseline is not None:
+                    self._baseline_notices.append(baseline.write(folders))
+        elif given is None:
             self._note_stale_entries()
+
+    def _check(self, file: Source, given: bytes | None, *, fingerprints: bool) -> list[Finding]:
+        root = self._root(file.settings)
+        try:
+            data = root.texts.read(file.path) if given is None else given
+        except OSError as error:
+            return [_unreadable(file.shown, error.strerror or str(error))]
+        if not root.may_find(file, data):
+            return []
+        return check_file(file, data, root.project, self._rules, fingerprints=fingerprints)
 
     def fix(self, *, unsafe: bool, write: bool) -> Iterator[Fixed]:
         """Yield what became of one file after the other, written back where `write` is true.
 
         Raises ConfigError, PathError and FileError.
         """
-        for file in self._inputs():
-            if file.refusal is not None:
-                yield Fixed(file.shown, b"", b"", (), (unreadable(file.shown, file.refusal),))
-            elif file.source is None:
-                yield Fixed(file.shown, file.data, file.data, (), ())
-            else:
-                fixed = Fixed(file.shown, file.data, file.data, (), ())
-                with self._naming(file.shown):
-                    project = self._project(file.source)
-                    baseline = self._baseline(file.source)
-                    fixed = fix_file(
-                        file.source,
-                        file.data,
-                        project,
-                        self._rules,
-                        unsafe=unsafe,
-                        fingerprints=baseline.is_used,
-                    )
-                    if write:
-                        fixed = _written(Path(file.source.path), fixed)
-                    remaining = baseline.unknown(file.source.relative, fixed.remaining)
-                    fixed = replace(fixed, remaining=tuple(remaining))
-                yield fixed
+        files, given = self._files()
+        if given is not None and not files:
+            shown = self._options.stdin_filename or "<stdin>"
+            yield Fixed(shown, given, given, (), ())
+        for file in files:
+            if not isinstance(file, Source):
+                yield Fixed(file.shown, b"", b"", (), (_unreadable(file.shown, file.reason),))
+                continue
+            self.checked += 1
+            fixed = Fixed(file.shown, given or b"", given or b"", (), ())
+            with self._naming(file.shown):
+                fixed = self._fix(file, given, unsafe=unsafe, write=write)
+            yield fixed
         if write:
             self._note_stale_entries()
+
+    def _fix(self, file: Source, given: bytes | None, *, unsafe: bool, write: bool) -> Fixed:
+        root, baseline = self._root(file.settings), self._baseline(file.settings)
+        try:
+            data = root.texts.read(file.path) if given is None else given
+        except OSError as error:
+            finding = _unreadable(file.shown, error.strerror or str(error))
+            return Fixed(file.shown, b"", b"", (), (finding,))
+        fixed = Fixed(file.shown, data, data, (), ())
+        if root.may_find(file, data):
+            fixed = fix_file(
+                file,
+                data,
+                root.project,
+                self._rules,
+                unsafe=unsafe,
+                fingerprints=baseline is not None and baseline.is_used,
+            )
+        if write:
+            fixed = _written(Path(file.path), fixed)
+            root.texts.replace(file.path, fixed.after)
+        if baseline is not None:
+            remaining = baseline.unknown(file.relative, fixed.remaining)
+            fixed = fixed._replace(remaining=tuple(remaining))
+        return fixed
 
     @contextmanager
     def _naming(self, shown: str) -> Iterator[None]:
@@ -171,43 +245,40 @@ class Run:
         except ConfigError:
             raise
         except Exception as error:
+            from session_guard.linter import RuleError
+
             failure = FileError(shown)
             failure.__cause__ = error
             if not isinstance(error, RuleError):
                 raise failure from error
             self.failures.append(failure)
 
-    def _inputs(self) -> Iterator[_Input]:
-        finder = Finder(self._configuration.settings, force_exclude=self._options.force_exclude)
+    def _files(self) -> tuple[list[Source | Unreadable], bytes | None]:
+        """Return the files to check, and what standard input says if that is the only one."""
         if self._options.paths == (STANDARD_INPUT,):
-            name = self._options.stdin_filename or "<stdin>"
-            source = finder.place(name)
-            self.checked += source is not None
-            yield _Input(source.shown if source else name, sys.stdin.buffer.read(), source)
-            return
-        for found in finder.find(self._options.paths):
-            if isinstance(found, Unreadable):
-                yield _Input(found.shown, refusal=found.reason)
-                continue
-            self.checked += 1
-            try:
-                data = Path(found.path).read_bytes()
-            except OSError as error:
-                yield _Input(found.shown, refusal=error.strerror or str(error))
-            else:
-                yield _Input(found.shown, data, found)
+            source = self._finder.place(self._options.stdin_filename or "<stdin>")
+            return [source] if source else [], sys.stdin.buffer.read()
+        return list(self._finder.find(self._options.paths)), None
 
-    def _project(self, source: Source) -> Project:
-        root = source.settings.root
-        if root not in self._projects:
-            self._projects[root] = Project(source.settings)
-        return self._projects[root]
+    def _root(self, settings: Settings) -> _Root:
+        found = self._roots.get(settings.root)
+        if found is None:
+            paths: Sequence[str] | None = self._finder.whole.get(str(settings.root))
+            if paths is None:
+                paths = tuple(map(str, sources.walk(settings.root, settings)))
+            found = self._roots[settings.root] = _Root(settings, self._rules, paths)
+        return found
 
-    def _baseline(self, source: Source, *, freeze: bool = False) -> Baseline:
-        root = source.settings.root
+    def _baseline(self, settings: Settings, *, freeze: bool = False) -> Baseline | None:
+        """Return a project's baseline; None where it has none and none is to be written."""
+        root = settings.root
         if root not in self._baselines:
-            codes = {rule.code for rule in self._rules}
-            self._baselines[root] = Baseline(source.settings, codes, freeze=freeze)
+            self._baselines[root] = None
+            if freeze or os.path.lexists(root / settings.baseline):
+                from session_guard.baseline import Baseline
+
+                codes = {rule.code for rule in self._rules}
+                self._baselines[root] = Baseline(settings, codes, freeze=freeze)
         return self._baselines[root]
 
     def _folders(self) -> list[str]:
@@ -217,7 +288,7 @@ class Run:
     def _note_stale_entries(self) -> None:
         folders = self._folders()
         for baseline in self._baselines.values():
-            notice = baseline.stale_notice(folders)
+            notice = baseline.stale_notice(folders) if baseline is not None else None
             if notice is not None:
                 self._baseline_notices.append(notice)
 
@@ -234,6 +305,8 @@ def check_file(
     passing = _passing(source, data, project, rules)
     if not passing:
         return []
+    from session_guard.linter import lint
+
     path = Path(source.path)
     return lint(source.shown, path, data, project, passing, fingerprints=fingerprints)
 
@@ -288,14 +361,22 @@ def _passing(
     return tuple(rule for rule in passing if not settings.is_ignored(rule.code, source.relative))
 
 
+def _unreadable(shown: str, reason: str) -> Finding:
+    from session_guard.linter import unreadable
+
+    return unreadable(shown, reason)
+
+
 def _written(path: Path, fixed: Fixed) -> Fixed:
     """Write the file, or turn what was to be fixed into what was not, with the reason."""
     if fixed.after == fixed.before:
         return fixed
+    from session_guard.writing import WriteError, write_atomically
+
     try:
         write_atomically(path, fixed.after, fixed.before)
     except WriteError as error:
-        left = [replace(finding, help=f"not fixed: the file {error}") for finding in fixed.applied]
+        left = [finding._replace(help=f"not fixed: the file {error}") for finding in fixed.applied]
         remaining = sorted(
             (*left, *fixed.remaining), key=lambda finding: (finding.line, finding.column)
         )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import re
 import stat
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_guard import patterns
-from session_guard.config import has_table
+from session_guard.config import DEFAULT_EXCLUDE, has_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,8 +38,7 @@ class SourceError(Exception):
 # Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file to check, as plain data.
 
     `path` is absolute, with symbolic links resolved; `shown` is how it is printed; `relative` is
@@ -51,16 +51,14 @@ class Source:
     settings: Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(NamedTuple):
     """A folder that cannot be listed, and why."""
 
     shown: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(NamedTuple):
     """What holds for the entries of one folder: its project's root and the ignore files."""
 
     path: str
@@ -109,6 +107,8 @@ class Finder:
         self._working_folder = os.getcwd()
         self._folders: dict[str, _Folder] = {}
         self._given_roots: set[str] = set()
+        self.whole: dict[str, list[str]] = {}
+        """The projects that were walked from their root down, with the files of each."""
 
     def find(self, paths: Iterable[str]) -> Iterator[Source | Unreadable]:
         """Yield each file once: in the order of `paths`, and sorted by name within a folder.
@@ -138,10 +138,10 @@ class Finder:
         """Yield the absolute paths of a project's own Python files, whatever files are checked."""
         top = self._folder(str(root))
         if top.root != top.path:
-            top = replace(top, table=top.path)
-        for folder, path in self._walk(top):
+            top = top._replace(table=top.path)
+        for folder, _, files in self._walk(top):
             if isinstance(folder, _Folder) and folder.root == top.path:
-                yield path
+                yield from files
 
     def _file(self, path: str) -> Iterator[Source]:
         if not path.endswith(".pyi"):
@@ -156,45 +156,66 @@ class Finder:
             return
         shown = self._shown(path)
         prefix = "" if shown == "." else os.path.join(shown, "")
-        for folder, found in self._walk(top):
-            name = prefix + found[len(real) :].lstrip(os.sep)
-            if isinstance(folder, _Folder):
-                yield self._source(folder, found, name)
-            else:
+        behind = len(os.path.join(real, ""))
+        entered: set[str] = set()
+        for folder, found, files in self._walk(top):
+            if not isinstance(folder, _Folder):
+                name = prefix + found[behind:]
                 yield Unreadable(name or shown, folder.strerror or str(folder))
+                continue
+            root = folder.root or folder.path
+            if root not in entered and root.startswith(top.path):
+                # The walk came in through its root, and goes through all of it.
+                entered.add(root)
+                self.whole[root] = []
+            if root in entered:
+                self.whole[root] += files
+            for path in files:
+                yield self._source(folder, path, prefix + path[behind:])
 
-    def _walk(self, top: _Folder) -> Iterator[tuple[_Folder | OSError, str]]:
-        """Yield each Python file with its folder, or a folder's path with why it is not listed."""
+    def _walk(self, top: _Folder) -> Iterator[tuple[_Folder | OSError, str, list[str]]]:
+        """Yield each folder, or why it is not listed, with its path and its Python files'."""
         todo: list[tuple[str, _Folder | None]] = [(top.path, None)]
         while todo:
             path, parent = todo.pop()
             try:
                 with os.scandir(path) as scan:
-                    entries = sorted(scan, key=lambda entry: entry.name)
+                    entries = sorted(scan, key=_name)
             except OSError as error:
-                yield error, path
+                yield error, path, []
                 continue
             folder = top
             if parent is not None:
                 marks = {entry.name for entry in entries if entry.name in _MARKS}
                 folder = self._enter(parent, path, marks)
+            passes_by = self._passing_by(folder)
             inner: list[tuple[str, _Folder | None]] = []
+            files: list[str] = []
             for entry in entries:
                 # As in git, no symbolic link is followed: what it leads to is found where it is.
                 if entry.is_dir(follow_symlinks=False):
-                    if not self._passes_by(folder, entry.path + os.sep):
+                    if not passes_by(entry.path + os.sep):
                         inner.append((entry.path, folder))
                 elif (
                     entry.name.endswith(".py")
                     and entry.is_file(follow_symlinks=False)
-                    and not self._passes_by(folder, entry.path)
+                    and not passes_by(entry.path)
                 ):
-                    yield folder, entry.path
+                    files.append(entry.path)
+            yield folder, path, files
             todo.extend(reversed(inner))
 
     def _passes_by(self, folder: _Folder, path: str) -> bool:
         """Return whether the entry `path` is left out; a folder's ends in a separator."""
         return self._excludes(folder, path) or folder.ignores(path)
+
+    def _passing_by(self, folder: _Folder) -> Callable[[str], bool]:
+        """Return what tells whether an entry of a folder is left out."""
+        root = folder.root
+        if folder.ignore_files or (root is not None and self._settings_of(root).exclude):
+            return functools.partial(self._passes_by, folder)
+        # Most folders: no pattern is about their entries.
+        return _is_passed_by_default if root is not None else _is_never_passed_by
 
     def _excludes(self, folder: _Folder, path: str) -> bool:
         root = folder.root
@@ -227,8 +248,7 @@ class Finder:
             folder = self._enter(parent, path, marks)
             entry = os.path.join(path, "")
             # Neither a project nor a repository is bound by what lies above it.
-            self._folders[path] = replace(
-                folder,
+            self._folders[path] = folder._replace(
                 is_excluded=path != folder.root
                 and (parent.is_excluded or self._excludes(parent, entry)),
                 is_ignored=path != (folder.git or folder.root)
@@ -273,6 +293,17 @@ def _is_passed_by(folder: _Folder) -> bool:
     return folder.is_excluded or folder.is_ignored
 
 
+_name = operator.attrgetter("name")
+
+
+def _is_passed_by_default(path: str) -> bool:
+    return path.endswith(os.sep) and path[path.rfind(os.sep, 0, -1) + 1 : -1] in DEFAULT_EXCLUDE
+
+
+def _is_never_passed_by(path: str) -> bool:
+    return False
+
+
 def _is_folder(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
@@ -289,6 +320,8 @@ def _relative(path: str, folder: str) -> str:
 
 def _printable(path: str) -> str:
     """Replace what is not text in a path: file names are bytes on most systems."""
+    if path.isascii():
+        return path
     return path.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -322,8 +355,7 @@ def _text(path: str) -> str:
 # Decoding
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(NamedTuple):
     """A file's text with its line ends as they are, without the byte order mark `bom`."""
 
     data: bytes
@@ -334,9 +366,10 @@ class Decoded:
 
 
 _BOM = b"\xef\xbb\xbf"
-_LINE_END = re.compile(rb"\r\n|\r|\n")
-_COOKIE = re.compile(rb"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.ASCII)
-_NO_CODE = re.compile(rb"[ \t\f]*(#|$)")
+# Compiled by `re` when they are first used: most runs decode no file.
+_LINE_END = rb"\r\n|\r|\n"
+_COOKIE = rb"(?a)[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)"
+_NO_CODE = rb"[ \t\f]*(#|$)"
 
 
 def decode(data: bytes) -> Decoded:
@@ -370,11 +403,11 @@ def encode(decoded: Decoded) -> bytes:
 
 def _cookie(body: bytes) -> tuple[str | None, int]:
     """Return the encoding that one of the first two lines names, and that line's number."""
-    for number, line in enumerate(_LINE_END.split(body, maxsplit=2)[:2], start=1):
-        found = _COOKIE.match(line)
+    for number, line in enumerate(re.split(_LINE_END, body, maxsplit=2)[:2], start=1):
+        found = re.match(_COOKIE, line)
         if found:
             return _normal(found[1].decode()), number
-        if not _NO_CODE.match(line):
+        if not re.match(_NO_CODE, line):
             break
     return None, 1
 
@@ -391,4 +424,4 @@ def _normal(encoding: str) -> str:
 
 
 def _line_of(body: bytes, offset: int) -> int:
-    return len(_LINE_END.findall(body, 0, offset)) + 1
+    return len(re.findall(_LINE_END, body[:offset])) + 1

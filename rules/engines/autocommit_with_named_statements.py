@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ A dictionary that others use as well is unpacked into a new one.
 *Absent* where the engine is built in another file, or `connect_args` comes with `**`."""
     since = "0.1.0"
     references = ("https://github.com/sqlalchemy/sqlalchemy/issues/12836",)
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"execution_options", b"create_async_engine")
     project_names = True
     in_handler = True

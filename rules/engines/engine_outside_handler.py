@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ environments are no findings."""
         "https://docs.sqlalchemy.org/en/20/core/connections.html#engine-disposal",
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"create_async_engine", b"async_engine_from_config")
     project_names = True
     subject = Subject.MAKERS

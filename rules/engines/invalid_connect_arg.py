@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ every name that some version knows passes. Engines on other drivers are no findi
   dictionary."""
     since = "0.1.0"
     references = ("https://magicstack.github.io/asyncpg/current/api/index.html#connection",)
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True

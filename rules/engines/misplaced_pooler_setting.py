@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ Options of factories and sessions themselves are SG104's."""
     references = (
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache",
     )
+    project_words = (*ASYNC_SESSION_WORDS, b"execution_options")
     tokens = (b"create_async_engine", _OPTIONS)
     project_names = True
     subject = Subject.MAKERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ stands for if nothing else of the project uses it, tests included, or unpacked i
         "https://magicstack.github.io/asyncpg/current/faq.html",
         "https://github.com/sqlalchemy/sqlalchemy/issues/6467",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True

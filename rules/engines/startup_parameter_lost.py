@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ There is no fix for settings of the server: they belong to the role or the datab
         "https://www.pgbouncer.org/config.html#ignore_startup_parameters",
         "https://www.postgresql.org/docs/current/sql-alterrole.html",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ others sign with their own; give its file to `ssl.create_default_context(cafile=
         "https://magicstack.github.io/asyncpg/current/api/index.html#connection",
         "https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-PROTECTION",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"create_async_engine",)
     project_names = True
     in_handler = True

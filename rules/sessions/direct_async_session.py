@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ request dependency get `get_session()` (see SG103).
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html",
         "https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-name-with-pgbouncer",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"AsyncSession",)
     project_names = True
     subject = Subject.MAKERS

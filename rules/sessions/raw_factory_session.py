@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ that fails there is a success for the client. Commit in the endpoint, or end the
 the response with `Depends(..., scope="function")`, which makes it a 500."""
     since = "0.1.0"
     references = ("https://docs.sqlalchemy.org/en/20/orm/session_basics.html#using-a-sessionmaker",)
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
     subject = Subject.MAKERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import (
     Appended,
     Applicability,
@@ -70,6 +71,7 @@ it."""
         "https://docs.sqlalchemy.org/en/20/orm/session_api.html#sqlalchemy.orm.Session",
         "https://docs.sqlalchemy.org/en/20/core/connections.html#setting-transaction-isolation-levels-including-dbapi-autocommit",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"execution_options", b"sessionmaker", b"AsyncSession")
     project_names = True
     in_handler = True

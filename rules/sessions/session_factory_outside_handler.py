@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rewrite, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ factory goes in the same run."""
     references = (
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html#sqlalchemy.ext.asyncio.async_sessionmaker",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"sessionmaker", b"async_scoped_session")
     project_names = True
     subject = Subject.MAKERS

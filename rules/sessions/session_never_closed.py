@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ draw."""
         "https://docs.sqlalchemy.org/en/20/orm/session_basics.html#closing",
         "https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html#using-asyncio-scoped-session",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"AsyncSession", b"sessionmaker")
     project_names = True
     in_handler = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Applicability, Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ The line is removed.
         "https://fastapi.tiangolo.com/tutorial/dependencies/dependencies-with-yield/",
     )
     needs_handler = True
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"commit", b"rollback", b"close")
     subject = Subject.HANDLER
     node_types = ("With",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ author knows which is meant."""
         "https://docs.sqlalchemy.org/en/20/orm/session_basics.html#is-the-session-thread-safe-is-asyncsession-safe-to-share-in-concurrent-tasks",
         "https://fastapi.tiangolo.com/tutorial/dependencies/dependencies-with-yield/",
     )
+    project_words = ASYNC_SESSION_WORDS
     tokens = (
         b"gather",
         b"create_task",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
+from session_guard.gate import SQL_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -16,19 +18,23 @@ if TYPE_CHECKING:
     from session_guard.rule import ProjectNames
 
 # Where a text may begin a statement that sets something, and the words that need no beginning.
-_WORDS = re.compile(
-    rb"[\"'\n]\s*set\s+(session\s+)?([\w.\"]+\s*(=|to\b)|[{%\"']|names\b|schema\b)"
+# Compiled by `re` when they are first used.
+_WORDS = (
+    rb"(?i)[\"'\n]\s*set\s+(session\s+)?([\w.\"]+\s*(=|to\b)|[{%\"']|names\b|schema\b)"
     rb"|\bset\s+(session\s+)?(time\s+zone|role|authorization|characteristics)\b"
     rb"|[\"'\n]\s*(listen\s+[\w\"{]|load\s+'|prepare\s+\w+\s*(\(|as\b))"
     rb"|set_config|advisory_lock|\btemp(orary)?\s+(table|view|sequence|recursive)\b"
     rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b"
-    rb"|\badd_listener\b|\bprefixes\s*=\s*[\[(][^\])]*temp",
-    re.IGNORECASE,
+    rb"|\badd_listener\b|\bprefixes\s*=\s*[\[(][^\])]*temp"
 )
 # Where SQL of another file may be executed.
-_EXECUTED = re.compile(
-    rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[\s\\]*\("
-)
+_EXECUTED = rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[\s\\]*\("
+
+
+@functools.lru_cache(maxsize=1)
+def _has_words(source: bytes) -> bool:
+    """Return whether SQL that leaves something may be written in a file."""
+    return re.search(_WORDS, source) is not None
 
 
 class SessionStateBehindPooler(Rule):
@@ -64,6 +70,7 @@ There is no fix: where the setting shall hold for one transaction, `SET LOCAL` a
         "https://www.postgresql.org/docs/current/sql-set.html",
         "https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS",
     )
+    project_words = SQL_WORDS
     tokens = (
         *(b"execute", b"scalar", b"stream", b".exec(", b"exec_driver_sql"),
         *(b"add_listener", b"prefixes"),
@@ -235,13 +242,12 @@ async def slow(session, seconds):
 
     def gate(self, source: bytes, names: ProjectNames) -> bool:
         return super().gate(source, names) and (
-            _WORDS.search(source) is not None
-            or (b"await" in source and _EXECUTED.search(source) is not None)
+            _has_words(source) or (b"await" in source and re.search(_EXECUTED, source) is not None)
         )
 
     def subject_in(self, source: bytes) -> Subject | None:
         # What is not written here may be written where the file imports from.
-        return None if _WORDS.search(source) is not None else Subject.FOREIGN_SQL
+        return None if _has_words(source) else Subject.FOREIGN_SQL
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from session_guard.gate import ASYNC_SESSION_WORDS
 from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ handler does not commit there are none at all."""
         "https://docs.sqlalchemy.org/en/20/orm/session_transaction.html#using-savepoint",
     )
     needs_handler = True
+    project_words = ASYNC_SESSION_WORDS
     tokens = (b"except", b"finally", b"suppress")
     subject = Subject.HANDLER
     node_types = ("With",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TRACEBACK = "SESSION_GUARD_TRACEBACK"
 _RECURSION_LIMIT = 5000
+_GARBAGE_THRESHOLD = 50_000
 _COMMANDS = ("check", "doctor", "fix", "init", "rule")
 
 
@@ -44,6 +46,8 @@ def _commands() -> None:
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    # Little of what a run makes is garbage in cycles: look for it more seldom.
+    gc.set_threshold(_GARBAGE_THRESHOLD, 20, 20)
     # Names lead through many modules, and each step takes several frames.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     for stream in (sys.stdout, sys.stderr):

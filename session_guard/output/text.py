@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -83,6 +82,8 @@ def _cell(character: str) -> tuple[str, int]:
 
 def _window(widths: list[int], start: int, end: int) -> tuple[int, int]:
     """Return the first and last index of the cells to show, so that the spot is among them."""
+    from bisect import bisect_left, bisect_right
+
     offsets = [0, *accumulate(widths)]
     first = 0
     if offsets[min(end, len(widths))] > _WIDTH:

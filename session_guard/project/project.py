@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from session_guard import sources
 from session_guard.config import ConfigError
-from session_guard.gate import ProjectNames, Subject
+from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
 from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
@@ -29,8 +28,10 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.modules import ModuleIndex
+from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
-from session_guard.project.takers import taken_in
+from session_guard.project.takers import Taken, parsed, taken_in
+from session_guard.texts import Texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from session_guard.config import Settings
     from session_guard.names.bindings import Class, Place
     from session_guard.names.values import Result, Value
-    from session_guard.project.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
@@ -73,13 +73,20 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+_LISTENS_TO_COMMITS = re.compile(
+    rb"(?s)\blisten(s_for)?\b.{0,200}?[\"'](?P<session>before_|after_)?commit[\"']"
+)
+# What sets a name of another module or object by a string has one of these in it.
+_REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
 
 class Project:
     """One project root: its settings, its handler, and the names that its files share."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, texts: Texts | None = None) -> None:
+        """Take what is known of the project's files; where nothing is, they are looked for."""
         self.settings = settings
+        self._given_texts = texts
         self.notices: list[str] = []
         """What concerns the whole run; the command line prints it once."""
         self._namespaces: dict[Path, Namespace | None] = {}
@@ -87,6 +94,7 @@ class Project:
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -152,6 +160,8 @@ class Project:
 
         A team that only wants its pooler settings right is not told off for its database module.
         """
+        if not self._has_async_sessions:
+            return frozenset()
         if self.settings.handler or self.handlers or self.notices:
             return frozenset()
         built = list(self.built())
@@ -205,8 +215,12 @@ class Project:
         """Yield the project's own files whose bytes matter: no tests, examples or copies."""
         for path in self._standing:
             folders = path.relative_to(self.settings.root).parts[:-1]
-            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(_data(path)):
+            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(self._data(path)):
                 yield path
+
+    @cached_property
+    def _every_own_file(self) -> frozenset[Path]:
+        return frozenset(self._own_files(lambda _: True))
 
     @cached_property
     def _standing(self) -> tuple[Path, ...]:
@@ -259,20 +273,44 @@ class Project:
         function = context_manager(names)
         if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        shortfall = shortfall_of(function.definition)
+        shortfall = shortfall_of(function)
         return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
 
     @cached_property
+    def _has_async_sessions(self) -> bool:
+        return bool(self.settings.handler) or self._texts.have_one(ASYNC_SESSION_WORDS)
+
+    @cached_property
+    def _texts(self) -> Texts:
+        if self._given_texts is not None:
+            return self._given_texts
+        return Texts(tuple(map(str, sources.walk(self.settings.root, self.settings))))
+
+    @cached_property
     def modules(self) -> ModuleIndex:
         """The project's modules."""
-        return ModuleIndex(self.settings.root, sources.walk(self.settings.root, self.settings))
+        return ModuleIndex(self.settings.root, map(Path, self._texts.paths))
+
+    def _data(self, path: Path) -> bytes:
+        """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
+        try:
+            return self._texts.read(str(path))
+        except OSError:
+            return b""
+
+    def _text(self, path: Path) -> str | None:
+        """Return a file's text, or None where it cannot be read or is no text."""
+        try:
+            return sources.decode(self._texts.read(str(path))).text
+        except (OSError, sources.SourceError):
+            return None
 
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""
         if path not in self._namespaces:
-            text = _text(path)
+            text = self._text(path)
             scope = None if text is None else _table(text)
             self._namespaces[path] = None if scope is None else self.namespace(path, scope)
             self._read_texts[path] = hash(text)
@@ -282,14 +320,14 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        find = functools.partial(self._find_module, importer=path)
+        find = functools.cache(functools.partial(self._find_module, importer=path))
         return Namespace(scope, package, path, find, self._elsewhere)
 
     @cached_property
     def _elsewhere(self) -> ProjectElsewhere:
         return ProjectElsewhere(
             tuple(self._own_files(lambda _: True)),
-            _data,
+            self._data,
             self.names_of,
             self.is_mentioned_elsewhere,
         )
@@ -335,19 +373,29 @@ class Project:
 
     @cached_property
     def named_engines(self) -> tuple[Value, ...]:
-        """What the engines that the configuration names are, where they could be followed.
+        """What the engines that the configuration names are, where they could be followed."""
+        return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
-        A name may be a function's or a method's: what it returns is meant.
+    def engines_of(self, dotted: str) -> Iterator[Value]:
+        """Yield what a dotted name of the configuration stands for.
+
+        Of a function or a method that is what it returns when it is called without arguments. Of
+        an object that was made with arguments a method may give what no other object's gives.
         """
-        found: list[Value] = []
-        for namespace, rest in filter(None, map(self.find_configured, self.settings.engines)):
-            place = end_of(namespace.scope)
-            for value in namespace.evaluate(Ref(rest), place) if rest else ():
-                if isinstance(value, (values.LocalFunction, values.Method)):
-                    found.extend(namespace.evaluate(Call(Ref(rest), (), (), None), place))
-                else:
-                    found.append(value)
-        return tuple(found)
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or not rest:
+            return
+        place = end_of(namespace.scope)
+        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
+        is_of_one = any(
+            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
+            for owner in owners
+        )
+        for value in namespace.evaluate(Ref(rest), place):
+            if not isinstance(value, (values.LocalFunction, values.Method)):
+                yield value
+            elif not is_of_one:
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -355,12 +403,14 @@ class Project:
 
         Found to a fixed point: a file that only re-exports has none of the fixed words.
         """
+        if not self._has_async_sessions:
+            return ProjectNames()
         makers: set[str] = set()
         managers: set[str] = set()
         # What tests and migrations make is nobody else's.
-        texts = [(path, _data(path)) for path in self._standing]
+        texts = [(path, self._data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == REFERENCE_FILE:
-            texts.append((REFERENCE_FILE, _data(REFERENCE_FILE)))
+            texts.append((REFERENCE_FILE, self._data(REFERENCE_FILE)))
         matters = _may_make_or_rename
         while True:
             known = makers | managers
@@ -438,9 +488,9 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
             rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted, wanted)
+            % (wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -464,7 +514,7 @@ class Project:
         owners: list[values.LocalClass] = []
         for path in self._own_files(lambda data: attribute.encode() in data):
             names = self.names_of(path)
-            if names is None or quoted.search(_data(path)):
+            if names is None or quoted.search(self._data(path)):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
             for definition in names.scope.classes:
@@ -479,6 +529,29 @@ class Project:
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
         return count > 1 or self._are_set_by_name(owners)
+
+    def is_overridden(self, method: values.LocalFunction) -> bool:
+        """Return whether a class of the project has, or is given, another in a method's place."""
+        name = method.definition.name
+        # By name: a file's own table has other objects than the project's.
+        owners = {
+            (method.home.path, definition.name)
+            for definition in method.home.scope.classes
+            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
+        }
+        if not owners:
+            return False
+        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+            if any(parts[-1] == name for parts in names.scope.assigned_attributes):
+                return True
+            for definition in names.scope.classes:
+                if (names.path, definition.name) not in owners and name in (
+                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
+                ):
+                    line = openings.lineage(values.LocalClass(definition, names))
+                    if any((one.home.path, one.definition.name) in owners for one in line):
+                        return True
+        return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
@@ -496,6 +569,19 @@ class Project:
         return tuple(
             c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
         )
+
+    @cached_property
+    def listener_to_commits(self) -> Path | None:
+        """A file that has something run at each commit: of sessions, or of an engine.
+
+        What the handler itself sees of its engine's commits is its own bookkeeping.
+        """
+        own = self.handler.path if self.handler is not None else None
+        for path in self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None):
+            found = _LISTENS_TO_COMMITS.finditer(self._data(path))
+            if path != own or any(listening["session"] for listening in found):
+                return path
+        return None
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:
@@ -549,7 +635,7 @@ class Project:
         """Yield the module that has a function, and those of some files that have its name."""
         wanted = name.encode()
         yield home
-        yield from self._parsed(p for p in paths if p != home.path and wanted in _data(p))
+        yield from self._parsed(p for p in paths if p != home.path and wanted in self._data(p))
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
         return (names for path in paths if (names := self.names_of(path)) is not None)
@@ -576,7 +662,7 @@ class Project:
             % (wanted, wanted)
         )
         for other in self._mentioning(name):
-            data = _data(other)
+            data = self._data(other)
             if other != path and (
                 attribute.search(data) is not None
                 or in_string.search(data) is not None
@@ -592,7 +678,7 @@ class Project:
         """The files that have a name anywhere in their text, what is excluded among them."""
         if name not in self._mentions:
             wanted = name.encode()
-            paths = tuple(path for path in self._every_file if wanted in _data(path))
+            paths = tuple(path for path in self._every_file if wanted in self._data(path))
             self._mentions[name] = paths
         return self._mentions[name]
 
@@ -601,7 +687,7 @@ class Project:
         """The project's files; what is excluded is not checked, and must not break either."""
         if not self.settings.exclude:
             return self.modules.files
-        return tuple(sources.walk(self.settings.root, replace(self.settings, exclude=())))
+        return tuple(sources.walk(self.settings.root, self.settings._replace(exclude=())))
 
     def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""
@@ -618,21 +704,80 @@ class Project:
 
         Such a name is part of what the module offers, though it may only import it.
         """
-        wanted = name.encode()
-        for other in self.modules.files:
-            data = _data(other) if other != path else b""
-            if wanted not in data and b"*" not in data:
-                continue
-            if other not in self._taken:
-                text = _text(other)
-                self._taken[other] = taken_in(text) if text is not None else None
-            taken, names = self._taken[other], self.names_of(other)
-            if taken is None or names is None:
-                if wanted in data:
+        return any(
+            taken is None or taken.takes(name, is_module)
+            for _, taken, is_module in self._that_may_take(path, name)
+        )
+
+    def replaced_by(self, owner: Path | values.LocalClass, name: str) -> Path | None:
+        """Return a file that may replace what a module or a class has under a name, or None.
+
+        Tests do, to have the code work with another (`patch("app.jobs.engine")`).
+        """
+        home = owner.home.path if isinstance(owner, values.LocalClass) else owner
+        return next(
+            (
+                path
+                for path in self._mentioning(name)
+                if path != home and self._may_replace(path, owner, name)
+            ),
+            None,
+        )
+
+    def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
+        taken, names = self._taken_by(path), self.names_of(path)
+        if taken is None or names is None:
+            return False
+        for replaced in self._replaced_in(path, taken).get(name, ()):
+            if replaced.owner is not None:
+                if replaces(replaced.owner, owner, names):
                     return True
-            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
+            elif isinstance(owner, values.LocalClass):
+                if self._is_test(path, taken):
+                    return True
+            elif taken.has(functools.partial(self._leads_to, owner, names)):
                 return True
         return False
+
+    def _that_may_take(
+        self, path: Path, name: str
+    ) -> Iterator[tuple[Path, Taken | None, Callable[[str], bool]]]:
+        """Yield the other files that have a name in them, and what they take, if it is known."""
+        wanted = name.encode()
+        for other in self.modules.files:
+            data = self._data(other) if other != path else b""
+            if wanted not in data and b"*" not in data:
+                continue
+            taken, names = self._taken_by(other), self.names_of(other)
+            if taken is not None and names is not None:
+                yield other, taken, functools.partial(self._leads_to, path, names)
+            elif wanted in data:
+                yield other, None, lambda _: False
+
+    def _taken_by(self, path: Path) -> Taken | None:
+        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        if path not in self._taken:
+            text = self._text(path)
+            tree = parsed(text) if text is not None else None
+            self._taken[path] = taken_in(tree) if tree is not None else None
+        return self._taken[path]
+
+    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+        """Return by its name what a file may replace: of no test, what it names in strings."""
+        if path not in self._replaced:
+            text, data = self._text(path), self._data(path)
+            by_string = any(word in data for word in _REPLACING)
+            is_test = self._is_test(path, taken)
+            tree = parsed(text) if text is not None and (by_string or is_test) else None
+            found = replaced_in(tree, taken.modules) if tree is not None else {}
+            self._replaced[path] = {
+                name: {one for one in every if (by_string if one.by_string else is_test)}
+                for name, every in found.items()
+            }
+        return self._replaced[path]
+
+    def _is_test(self, path: Path, taken: Taken) -> bool:
+        return taken.is_test or path not in self._every_own_file
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""
@@ -794,22 +939,6 @@ def _has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
 
 def _is_path(name: str) -> bool:
     return name.endswith(".py") or "/" in name
-
-
-def _data(path: Path) -> bytes:
-    """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _text(path: Path) -> str | None:
-    """Return a file's text, or None where it cannot be read or is no text."""
-    try:
-        return sources.decode(path.read_bytes()).text
-    except (OSError, sources.SourceError):
-        return None
 
 
 def _table(text: str) -> Scope | None:
