@@ -406,6 +406,7 @@ class _Slot:
                 execution_options={"isolation_level": "READ COMMITTED"},
             )
             event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
+            event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
             event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
             event.listen(self.engine.sync_engine, "checkin", self._close_if_disposed)
         if self.closer is None:
@@ -557,8 +558,6 @@ def _remember_first_error(context: ExceptionContext) -> None:
     if connection is not None and not connection.closed and not connection.invalidated:
         failure = context.sqlalchemy_exception or context.original_exception
         connection.info.setdefault(_FIRST_ERROR, failure)
-        # Not on the engine: every statement is slower where its engine has such a listener.
-        event.listen(connection, "commit", _prove_transaction_alive)
 
 
 def _prove_transaction_alive(connection: Connection) -> None:
