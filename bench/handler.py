@@ -13,7 +13,7 @@ import gc
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -51,6 +51,7 @@ SETTINGS = ("naive", "cache0", "unique+0+0", "anonymous+0", "anonymous+0+0")
 WRONG_POOLED = ("naive",)
 NONE = "\N{EN DASH}"
 
+Statements = Sequence[TextClause]
 OpenSession = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
@@ -69,11 +70,11 @@ class Run:
         return self.transactions / self.seconds
 
 
-async def run(open_session: OpenSession, transactions: int) -> Run:
+async def run(open_session: OpenSession, transactions: int, statements: Statements) -> Run:
     async def client() -> None:
         for number in range(transactions // CONNECTIONS):
             async with open_session() as session:
-                for statement in STATEMENTS:
+                for statement in statements:
                     row = (await session.execute(statement, {"value": number})).one()
                     assert row.value == number
 
@@ -88,14 +89,17 @@ async def run(open_session: OpenSession, transactions: int) -> Run:
 
 
 async def in_turn(
-    sessions: Mapping[str, OpenSession], rounds: int, transactions: int
+    sessions: Mapping[str, OpenSession],
+    rounds: int,
+    transactions: int,
+    statements: Statements = STATEMENTS,
 ) -> dict[str, list[Run]]:
     """Run each in every round, forwards and backwards by turns; the first round only warms up."""
     runs: dict[str, list[Run]] = {name: [] for name in sessions}
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}: {', '.join(sessions)}", file=sys.stderr, flush=True)
         for name in list(sessions)[:: 1 if number % 2 else -1]:
-            done = await run(sessions[name], transactions)
+            done = await run(sessions[name], transactions, statements)
             if number:
                 runs[name].append(done)
     return runs
@@ -136,8 +140,8 @@ async def compare_settings(dsn: str, names: list[str], rounds: int, size: int) -
 async def compare_handler(dsn: str, rounds: int, size: int) -> list[str]:
     """Return what the handler adds to a bare session in processor time and time.
 
-    The third figure is the processor time that the standard's isolation level, an option of the
-    engine that both have, adds to an engine without it.
+    The third figure is the processor time that it adds to a session in which nothing happens, and
+    the fourth what the standard's isolation level adds to an engine without it.
     """
     settings = SessionSettings(url=dsn, tls="off", pool_size=CONNECTIONS)
     configure(settings)
@@ -152,6 +156,8 @@ async def compare_handler(dsn: str, rounds: int, size: int) -> list[str]:
             "plain": bare_sessions(plain),
         }
         runs = await in_turn(sessions, rounds, size)
+        del sessions["plain"]
+        empty = await in_turn(sessions, rounds, size, statements=())
     finally:
         await plain.dispose()
         await standard.dispose()
@@ -161,6 +167,13 @@ async def compare_handler(dsn: str, rounds: int, size: int) -> list[str]:
     return [
         added(runs["handler"], runs["standard"], processor),
         added(runs["handler"], runs["standard"], clock),
+        spread(
+            [
+                (processor(handler) - processor(bare)) * 1e6 / handler.transactions
+                for handler, bare in zip(empty["handler"], empty["standard"], strict=True)
+            ],
+            "{:+.0f} µs",
+        ),
         added(runs["standard"], runs["plain"], processor),
     ]
 
@@ -196,7 +209,8 @@ pooler: [compatibility.md](compatibility.md).
 
 `async with get_background_session() as session:` against `async with factory() as session:` with an
 `await session.commit()` at its end, on an engine with the same arguments. Processor time is that of
-the program alone. The last column is what an argument of both engines that the standard asks for,
+the program alone; so it is in the last two columns. In an empty session there is no query, and no
+connection. The last column is what an argument of both engines that the standard asks for,
 `execution_options={{"isolation_level": "READ COMMITTED"}}`, adds to an engine without it.
 
 {handler}
@@ -228,7 +242,7 @@ def measured(rounds: int, size: int) -> str:
         size=size,
         settings=table([["settings", "PostgreSQL", "PgBouncer, transaction"], *rates]),
         handler=table(
-            [["through", "processor time", "time", "isolation level, processor time"], *handler]
+            [["through", "processor time", "time", "an empty session", "isolation level"], *handler]
         ),
     )
 
