@@ -6,6 +6,7 @@ outcome, as JSON.
 
 import asyncio
 import json
+import multiprocessing
 import os
 import sys
 from typing import Any
@@ -94,13 +95,24 @@ async def attempt(request: dict[str, Any]) -> Outcome:
     return outcome
 
 
+def answer(request: dict[str, Any]) -> None:
+    outcome = asyncio.run(attempt(request))
+    counts = outcome.modes.get(request["mode"], Counts())
+    print(json.dumps({"refusal": outcome.refusal, **vars(counts)}), flush=True)
+
+
 def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
-        request = json.loads(line)
-        outcome = asyncio.run(attempt(request))
-        counts = outcome.modes.get(request["mode"], Counts())
-        print(json.dumps({"refusal": outcome.refusal, **vars(counts)}), flush=True)
+        # asyncpg counts its names from a process's start on, and those of programs that were
+        # started together meet: each load has a process of its own.
+        process = multiprocessing.get_context("fork").Process(
+            target=answer, args=(json.loads(line),)
+        )
+        process.start()
+        process.join()
+        if process.exitcode:
+            sys.exit(process.exitcode)
 
 
 if __name__ == "__main__":
