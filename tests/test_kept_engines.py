@@ -494,6 +494,16 @@ async def job(n):
     assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
 
 
+def handler_of_class_with(method: str) -> str:
+    """Return the handler on a session class that has a method of its own."""
+    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    assert "class_=Own" in handler
+    return handler
+
+
 LISTENERS = {
     "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
     "a call": "event.listen(\n    Session, 'after_commit', print)\n",
@@ -518,10 +528,7 @@ def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path:
 def test_a_class_with_a_commit_of_its_own_is_another_for_a_block_that_had_not_got_it(
     tmp_path: Path,
 ) -> None:
-    own = "class Own(AsyncSession):\n    async def commit(self):\n        print('x')\n\n\n"
-    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
-        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
-    )
+    handler = handler_of_class_with("commit")
     code = ASSIGNED.replace("return await session.scalar(select(1))", COMMITS["at the end"])
     head = "from sqlalchemy.ext.asyncio import AsyncSession\nfrom app.db import engine\n"
     plain = head + code.format(opened="AsyncSession(engine)")
@@ -547,11 +554,7 @@ def test_what_listens_to_something_else_is_no_matter(tmp_path: Path) -> None:
 def test_a_session_class_with_a_commit_of_its_own_does_more(
     method: str, is_safe: bool, tmp_path: Path
 ) -> None:
-    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
-    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
-        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
-    )
-    assert "class_=Own" in handler
+    handler = handler_of_class_with(method)
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"), handler=handler)
     assert bool(result.applied) == is_safe
     if not is_safe:

@@ -34,6 +34,7 @@ from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
+    import ast
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
@@ -212,15 +213,18 @@ class Project:
         return all(self.settings.is_ignored(code, shown) for code in _MAKING_CODES)
 
     def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
-        """Yield the project's own files whose bytes matter: no tests, examples or copies."""
-        for path in self._standing:
-            folders = path.relative_to(self.settings.root).parts[:-1]
-            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(self._data(path)):
-                yield path
+        """Yield the project's own files whose bytes matter."""
+        return (path for path in self._every_own_file if matter(self._data(path)))
 
     @cached_property
-    def _every_own_file(self) -> frozenset[Path]:
-        return frozenset(self._own_files(lambda _: True))
+    def _every_own_file(self) -> dict[Path, None]:
+        """The project's own files, in order: no tests, examples or copies."""
+        root = self.settings.root
+        return {
+            path: None
+            for path in self._standing
+            if _NOT_THE_PROJECT.isdisjoint(path.relative_to(root).parts[:-1])
+        }
 
     @cached_property
     def _standing(self) -> tuple[Path, ...]:
@@ -326,7 +330,7 @@ class Project:
     @cached_property
     def _elsewhere(self) -> ProjectElsewhere:
         return ProjectElsewhere(
-            tuple(self._own_files(lambda _: True)),
+            tuple(self._every_own_file),
             self._data,
             self.names_of,
             self.is_mentioned_elsewhere,
@@ -728,7 +732,7 @@ class Project:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        for replaced in self._replaced_in(path, taken).get(name, ()):
+        for replaced in self._replaced[path].get(name, ()):
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):
                     return True
@@ -755,26 +759,25 @@ class Project:
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:
-        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        """Return what a file takes, or None where it cannot be parsed; keep what it replaces."""
         if path not in self._taken:
             text = self._text(path)
             tree = parsed(text) if text is not None else None
-            self._taken[path] = taken_in(tree) if tree is not None else None
+            taken = self._taken[path] = taken_in(tree) if tree is not None else None
+            if tree is not None and taken is not None:
+                self._replaced[path] = self._replaced_in(path, tree, taken)
         return self._taken[path]
 
-    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+    def _replaced_in(self, path: Path, tree: ast.Module, taken: Taken) -> dict[str, set[Replaced]]:
         """Return by its name what a file may replace: of no test, what it names in strings."""
-        if path not in self._replaced:
-            text, data = self._text(path), self._data(path)
-            by_string = any(word in data for word in _REPLACING)
-            is_test = self._is_test(path, taken)
-            tree = parsed(text) if text is not None and (by_string or is_test) else None
-            found = replaced_in(tree, taken.modules) if tree is not None else {}
-            self._replaced[path] = {
-                name: {one for one in every if (by_string if one.by_string else is_test)}
-                for name, every in found.items()
-            }
-        return self._replaced[path]
+        data = self._data(path)
+        by_string = any(word in data for word in _REPLACING)
+        is_test = self._is_test(path, taken)
+        found = replaced_in(tree, taken.modules) if by_string or is_test else {}
+        return {
+            name: {one for one in every if (by_string if one.by_string else is_test)}
+            for name, every in found.items()
+        }
 
     def _is_test(self, path: Path, taken: Taken) -> bool:
         return taken.is_test or path not in self._every_own_file

@@ -26,6 +26,7 @@ from session_guard.safety.matching import (
 )
 from session_guard.safety.reference import reference
 from session_guard.safety.replaced import replaced_names
+from session_guard.safety.tries import COMMITTING, calls_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
 
+_BEGINNING = frozenset({"begin"})
 _ENDING = frozenset({"__aexit__", "close", "commit", "rollback"})
 
 
@@ -207,21 +209,14 @@ def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module
 
 def _commits_last(form: Form) -> bool:
     """Return whether the block commits at its end anyway, in a `begin()` or by itself."""
-    begun = [item for item in form.entered if _calls(item.item, form.name, "begin")]
+    entered = [*form.entered]
     last = form.block.body[-1] if form.block.body else None
     match last:
         case cst.With(items=items):
-            begun += [item for item in items if _calls(item.item, form.name, "begin")]
+            entered += items
         case cst.SimpleStatementLine(body=[*_, cst.Expr(cst.Await(call))]):
-            return _calls(call, form.name, "commit")
-    return bool(begun)
-
-
-def _calls(node: cst.BaseExpression, name: str | None, method: str) -> bool:
-    match node:
-        case cst.Call(cst.Attribute(cst.Name(owner), cst.Name(called))):
-            return owner == name and called == method
-    return False
+            return calls_one(call, form.name, COMMITTING)
+    return any(calls_one(item.item, form.name, _BEGINNING) for item in entered)
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:

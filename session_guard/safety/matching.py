@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Expr, Place
     from session_guard.names.openings import Opening
-    from session_guard.names.values import Located
+    from session_guard.names.values import Located, Namespace
     from session_guard.project.handler import Handler
 
 _DEEPEST = 8
@@ -159,31 +159,33 @@ def _last_names(*engines: Located | None) -> set[str]:
 
 def _is_named_in_settings(bind: Located, module: Module) -> bool:
     """Return whether the configuration names this engine, or the function that gives it."""
-    return bool(module.project.settings.engines) and _is_named(bind.expr, bind.place, bind, module)
+    return bool(module.project.settings.engines) and _is_named(
+        bind.expr, bind.place, bind.home, module
+    )
 
 
-def _is_named(expr: Expr, place: Place, bind: Located, module: Module, depth: int = 0) -> bool:
+def _is_named(expr: Expr, place: Place, home: Namespace, module: Module, depth: int = 0) -> bool:
     match expr:
         case Await(value) if depth < _DEEPEST:
-            return _is_named(value, place, bind, module, depth + 1)
+            return _is_named(value, place, home, module, depth + 1)
         case Call(function, (), ()) if depth < _DEEPEST:
-            return _is_named(function, place, bind, module, depth + 1)
+            return _is_named(function, place, home, module, depth + 1)
         case Ref((first, *rest)):
             bindings = lookup(first, place) or ()
             return len(bindings) > 0 and all(
-                _leads_to_named(binding, first, tuple(rest), bind, module, depth)
+                _leads_to_named(binding, first, tuple(rest), home, module, depth)
                 for binding in bindings
             )
     return False
 
 
 def _leads_to_named(
-    binding: Binding, name: str, rest: tuple[str, ...], bind: Located, module: Module, depth: int
+    binding: Binding, name: str, rest: tuple[str, ...], home: Namespace, module: Module, depth: int
 ) -> bool:
     if binding.kind == "import":
-        dotted = bind.home.absolute(binding.target)
+        dotted = home.absolute(binding.target)
     elif binding.place.scope.kind == "module":
-        dotted = f"{module.project.module_name(bind.home.path)}.{name}"
+        dotted = f"{module.project.module_name(home.path)}.{name}"
     else:
         value = binding.value
         return (
@@ -192,7 +194,7 @@ def _leads_to_named(
             and isinstance(value, (Await, Call, Ref))
             and not (binding.entered or binding.deferred)
             and depth < _DEEPEST
-            and _is_named(value, binding.place, bind, module, depth + 1)
+            and _is_named(value, binding.place, home, module, depth + 1)
         )
     dotted = ".".join((dotted, *rest))
     return any(_is_one_name(dotted, name, module) for name in module.project.settings.engines)
