@@ -414,6 +414,46 @@ def test_a_method_that_is_overridden_may_give_another(
         assert len(result.applied) == 1
 
 
+ON_THE_WAY = """\
+    def inner(self):
+        return engine
+
+    def get_engine(self):
+        return self.inner()
+"""
+DERIVED = {
+    "what the method calls": ("", "class Archive(Report):\n    def inner(self): return other\n"),
+    "a mixin": (
+        "class Mixin:\n    def get_engine(self): return other\n",
+        "from mixin import Mixin\nclass Archive(Mixin, Report): ...\n",
+    ),
+    "a class further down": ("", "class A(Report): ...\nclass B(A):\n    inner = other\n"),
+}
+
+
+@pytest.mark.parametrize(("mixin", "derived"), DERIVED.values(), ids=DERIVED.keys())
+def test_what_stands_behind_a_method_may_be_overridden_too(
+    mixin: str, derived: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mixin.py").write_text(mixin)
+    (tmp_path / "archive.py").write_text(f"from app.jobs import Report\n{derived}")
+    code = METHODS.format(
+        opened="AsyncSession(self.get_engine())", before="", decorator="", first="self"
+    )
+    start, _, rest = code.partition("    def get_engine(self):\n        return engine\n")
+    result = fixed(tmp_path, start + ON_THE_WAY + rest)
+    assert result.applied == []
+    assert "is overridden, and may give another" in result.remaining[0].help
+
+
+def test_a_class_that_does_not_derive_from_another_overrides_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "archive.py").write_text("class Archive:\n    def get_engine(self): return other\n")
+    code = METHODS.format(
+        opened="AsyncSession(self.get_engine())", before="", decorator="", first="self"
+    )
+    assert len(fixed(tmp_path, code).applied) == 1
+
+
 ASSIGNED = """\
 from sqlalchemy import select
 from app import db, kept
@@ -438,6 +478,16 @@ async def job(n):
         ("get_maker()()", "kept.get_maker = lambda: other"),
         ("get_maker()()", "kept.maker = other"),
         ("get_maker()()", "vars(kept)['maker'] = other"),
+        ("get_maker()()", "kept.maker, x = other"),
+        ("get_maker()()", "kept.maker: object = other"),
+        ("get_maker()()", "for kept.maker in others: ..."),
+        ("get_maker()()", "with other as kept.maker: ..."),
+        ("get_maker()()", "del kept.maker"),
+        ("get_maker()()", "names = vars(kept)\nnames['maker'] = other"),
+        ("get_maker()()", "kept.__dict__.__setitem__('maker', other)"),
+        ("get_maker()()", "globals()['maker'], x = other"),
+        ("get_maker()()", "for globals()['maker'] in others: ..."),
+        ("get_maker()()", "names = globals()\nnames.update(maker=other)"),
     ],
 )
 def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
@@ -451,7 +501,16 @@ def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
 
 @pytest.mark.parametrize(
     "reading",
-    ["print(vars(db)['background_task_session_factory'])", "x = globals()['engine'].sync_engine"],
+    [
+        "print(vars(db)['background_task_session_factory'])",
+        "x = globals()['engine'].sync_engine",
+        "async def close():\n    await globals()['engine'].dispose()",
+        "if globals()['engine']: ...",
+        "x = globals()['engine'] == 1",
+        "x = {vars(db)['engine']: 1}",
+        "globals()['engine'].echo = True",
+        "x = kept.get_maker, db.engine",
+    ],
 )
 def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
     (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")

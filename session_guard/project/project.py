@@ -12,7 +12,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -486,11 +486,10 @@ class Project:
 
     def _assigning(self, name: str) -> str | None:
         wanted = re.escape(name.encode())
-        pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
+        # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
+        pattern = re.compile(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
         by_name = re.compile(
-            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
-            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted)
+            rb"(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]" % wanted
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -530,27 +529,29 @@ class Project:
                 )
         return count > 1 or self._are_set_by_name(owners)
 
-    def is_overridden(self, method: values.LocalFunction) -> bool:
-        """Return whether a class of the project has, or is given, another in a method's place."""
-        name = method.definition.name
-        # By name: a file's own table has other objects than the project's.
-        owners = {
-            (method.home.path, definition.name)
-            for definition in method.home.scope.classes
-            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
-        }
-        if not owners:
+    def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
+        """Return whether a class of the project has, or is given, another for a class's method."""
+        line = list(openings.lineage(owner))
+        bound = (one.definition.scope.bindings.get(name) for one in line)
+        found = next((bindings for bindings in bound if bindings), None)
+        if found is None or not isinstance(found[-1].value, Function):
             return False
-        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+        # By name: a file's own table has other objects than the project's.
+        own = {(one.home.path, one.definition.name) for one in line}
+        naming = self._own_files(lambda data: name.encode() in data)
+        below = self._elsewhere.below(owner.definition.name)
+        for names in self._parsed(dict.fromkeys((*naming, *below))):
             if any(parts[-1] == name for parts in names.scope.assigned_attributes):
                 return True
             for definition in names.scope.classes:
-                if (names.path, definition.name) not in owners and name in (
-                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
-                ):
-                    line = openings.lineage(values.LocalClass(definition, names))
-                    if any((one.home.path, one.definition.name) in owners for one in line):
-                        return True
+                derived = list(openings.lineage(values.LocalClass(definition, names)))
+                keys = [(one.home.path, one.definition.name) for one in derived]
+                if keys[0] not in own and (owner.home.path, owner.definition.name) in keys:
+                    # A class beside the owner may come before it: `class A(Mixin, Owner)`.
+                    for key, one in zip(keys, derived, strict=True):
+                        scope = one.definition.scope
+                        if key not in own and (name in scope.bindings or name in scope.attributes):
+                            return True
         return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
