@@ -534,11 +534,7 @@ archive = Database("postgresql+asyncpg://archive/db")
 """
 
 
-@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
-def test_a_method_that_is_named_is_that_of_its_object(
-    name: str, is_named: bool, tmp_path: Path
-) -> None:
-    code = f"""\
+JOB_OF_OBJECT = """\
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from app.objects import {name}
@@ -548,9 +544,57 @@ async def job(n):
     async with AsyncSession({name}.get_engine()) as session:
         return await session.scalar(select(1))
 """
+
+
+def bound_to_main() -> str:
+    """Return the handler with its engine from `main.get_engine()`."""
+    before, _, rest = HANDLER.partition("engine = create_async_engine(\n")
+    _, _, after = rest.partition("\n)\n")
+    assert after
+    return f"{before}from app.objects import main\n\nengine = main.get_engine()\n{after}"
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
+def test_a_method_that_is_named_is_that_of_its_object(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_OBJECT.format(name=name)
     assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
+
+
+MADE = {
+    "with arguments": 'main = Database("postgresql+asyncpg://main/db")\narchive = Database("x")',
+    "by a function": (
+        "def made(url):\n    return Database(url)\n"
+        'main = made("postgresql+asyncpg://main/db")\narchive = made("x")'
+    ),
+    "by a function without arguments": (
+        "def made():\n    return Database('postgresql+asyncpg://main/db')\n"
+        "main = made()\narchive = Database('x')"
+    ),
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE.keys())
+@pytest.mark.parametrize(("name", "is_handlers"), [("main", True), ("archive", False)])
+def test_a_method_of_another_object_gives_another_engine_than_the_handler_has(
+    name: str, is_handlers: bool, made: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    objects = OBJECTS.partition("main = ")[0] + made + "\n"
+    (tmp_path / "app" / "objects.py").write_text(objects)
+    result = fixed(tmp_path, JOB_OF_OBJECT.format(name=name), handler=bound_to_main())
+    assert bool(result.applied) == is_handlers
+
+
+@pytest.mark.parametrize("name", ["main", "archive"])
+def test_a_class_that_is_named_stands_for_all_its_objects(name: str, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_OBJECT.format(name=name)
+    assert len(fixed(tmp_path, code, "app.objects.Database.get_engine").applied) == 1
 
 
 LISTENERS = {

@@ -24,6 +24,7 @@ from session_guard.project.handler import (
     Handler,
     context_manager,
     is_context_manager,
+    is_same_engine,
     opening_of,
     shortfall_of,
 )
@@ -376,26 +377,39 @@ class Project:
         """What the engines that the configuration names are, where they could be followed."""
         return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
+    def is_named_engine(self, engine: Value) -> bool:
+        """Return whether the configuration names an engine, or a class whose objects have it."""
+        return any(is_same_engine(own, engine) for own in self.named_engines) or any(
+            isinstance(own, values.Result)
+            and isinstance(engine, values.Result)
+            and own.is_made_where(engine)
+            for name in self.settings.engines
+            if self._is_of_class(name)
+            for own in self.engines_of(name)
+        )
+
+    def _is_of_class(self, dotted: str) -> bool:
+        """Return whether a dotted name of the configuration is of a class, not of an object."""
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or len(rest) < 2:
+            return False
+        owners = namespace.evaluate(Ref(rest[:-1]), end_of(namespace.scope))
+        return any(isinstance(owner, values.LocalClass) for owner in owners)
+
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
 
-        Of a function or a method that is what it returns when it is called without arguments. Of
-        an object that was made with arguments a method may give what no other object's gives.
+        Of a function or a method that is what it returns when it is called without arguments.
         """
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or not rest:
             return
         place = end_of(namespace.scope)
-        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
-        is_of_one = any(
-            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
-            for owner in owners
-        )
         for value in namespace.evaluate(Ref(rest), place):
-            if not isinstance(value, (values.LocalFunction, values.Method)):
-                yield value
-            elif not is_of_one:
+            if isinstance(value, (values.LocalFunction, values.Method)):
                 yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:

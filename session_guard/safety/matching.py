@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Await, Call, Constant, Ref, end_of, lookup
-from session_guard.project.handler import is_same_engine
 from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
@@ -133,12 +132,8 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     found = [value for value in bind.values() if value != values.Literal(None)]
     if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
         raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
-    named = module.project.named_engines
-    others = [
-        value
-        for value in found
-        if not handler.binds(value) and not any(is_same_engine(own, value) for own in named)
-    ]
+    project = module.project
+    others = [v for v in found if not handler.binds(v) and not project.is_named_engine(v)]
     if found and not others:
         return
     if any(isinstance(value, (values.Result, values.Method)) for value in others):
