@@ -589,6 +589,57 @@ def test_a_method_of_another_object_gives_another_engine_than_the_handler_has(
     assert bool(result.applied) == is_handlers
 
 
+STARTED = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    engine = None
+
+    def start(self, url):
+        self.engine = create_async_engine({url})
+
+    def get_engine(self):
+        return self.engine
+
+
+main = Database()
+main.start("postgresql+asyncpg://main/db")
+"""
+ARCHIVE = "archive = Database()\narchive.start('postgresql+asyncpg://archive/db')\n"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_objects_that_were_made_alike_may_have_other_engines(
+    is_named: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(STARTED.format(url="url") + ARCHIVE)
+    engine = "app.objects.main.get_engine" if is_named else "app.kept.get_engine"
+    handler = HANDLER if is_named else bound_to_main()
+    assert fixed(tmp_path, JOB_OF_OBJECT.format(name="archive"), engine, handler).applied == []
+    if is_named:
+        job = JOB_OF_OBJECT.format(name="main")
+        assert len(fixed(tmp_path, job, engine, handler).applied) == 1
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        STARTED.format(url="url"),
+        STARTED.format(url="'postgresql+asyncpg://main/db'") + "archive = Database()\n",
+    ],
+    ids=["one object", "one URL"],
+)
+def test_the_method_of_an_only_object_gives_the_handlers_engine(
+    objects: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(objects)
+    result = fixed(tmp_path, JOB_OF_OBJECT.format(name="main"), handler=bound_to_main())
+    assert len(result.applied) == 1
+
+
 @pytest.mark.parametrize("name", ["main", "archive"])
 def test_a_class_that_is_named_stands_for_all_its_objects(name: str, tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
