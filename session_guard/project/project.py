@@ -12,7 +12,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -24,6 +24,7 @@ from session_guard.project.handler import (
     Handler,
     context_manager,
     is_context_manager,
+    is_same_engine,
     opening_of,
     shortfall_of,
 )
@@ -380,26 +381,39 @@ class Project:
         """What the engines that the configuration names are, where they could be followed."""
         return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
+    def is_named_engine(self, engine: Value) -> bool:
+        """Return whether the configuration names an engine, or a class whose objects have it."""
+        return any(is_same_engine(own, engine) for own in self.named_engines) or any(
+            isinstance(own, values.Result)
+            and isinstance(engine, values.Result)
+            and own.is_made_where(engine)
+            for name in self.settings.engines
+            if self._is_of_class(name)
+            for own in self.engines_of(name)
+        )
+
+    def _is_of_class(self, dotted: str) -> bool:
+        """Return whether a dotted name of the configuration is of a class, not of an object."""
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or len(rest) < 2:
+            return False
+        owners = namespace.evaluate(Ref(rest[:-1]), end_of(namespace.scope))
+        return any(isinstance(owner, values.LocalClass) for owner in owners)
+
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
 
-        Of a function or a method that is what it returns when it is called without arguments. Of
-        an object that was made with arguments a method may give what no other object's gives.
+        Of a function or a method that is what it returns when it is called without arguments.
         """
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or not rest:
             return
         place = end_of(namespace.scope)
-        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
-        is_of_one = any(
-            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
-            for owner in owners
-        )
         for value in namespace.evaluate(Ref(rest), place):
-            if not isinstance(value, (values.LocalFunction, values.Method)):
-                yield value
-            elif not is_of_one:
+            if isinstance(value, (values.LocalFunction, values.Method)):
                 yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -490,11 +504,10 @@ class Project:
 
     def _assigning(self, name: str) -> str | None:
         wanted = re.escape(name.encode())
-        pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
+        # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
+        pattern = re.compile(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
         by_name = re.compile(
-            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
-            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted)
+            rb"(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]" % wanted
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -534,27 +547,29 @@ class Project:
                 )
         return count > 1 or self._are_set_by_name(owners)
 
-    def is_overridden(self, method: values.LocalFunction) -> bool:
-        """Return whether a class of the project has, or is given, another in a method's place."""
-        name = method.definition.name
-        # By name: a file's own table has other objects than the project's.
-        owners = {
-            (method.home.path, definition.name)
-            for definition in method.home.scope.classes
-            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
-        }
-        if not owners:
+    def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
+        """Return whether a class of the project has, or is given, another for a class's method."""
+        line = list(openings.lineage(owner))
+        bound = (one.definition.scope.bindings.get(name) for one in line)
+        found = next((bindings for bindings in bound if bindings), None)
+        if found is None or not isinstance(found[-1].value, Function):
             return False
-        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+        # By name: a file's own table has other objects than the project's.
+        own = {(one.home.path, one.definition.name) for one in line}
+        naming = self._own_files(lambda data: name.encode() in data)
+        below = self._elsewhere.below(owner.definition.name)
+        for names in self._parsed(dict.fromkeys((*naming, *below))):
             if any(parts[-1] == name for parts in names.scope.assigned_attributes):
                 return True
             for definition in names.scope.classes:
-                if (names.path, definition.name) not in owners and name in (
-                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
-                ):
-                    line = openings.lineage(values.LocalClass(definition, names))
-                    if any((one.home.path, one.definition.name) in owners for one in line):
-                        return True
+                derived = list(openings.lineage(values.LocalClass(definition, names)))
+                keys = [(one.home.path, one.definition.name) for one in derived]
+                if keys[0] not in own and (owner.home.path, owner.definition.name) in keys:
+                    # A class beside the owner may come before it: `class A(Mixin, Owner)`.
+                    for key, one in zip(keys, derived, strict=True):
+                        scope = one.definition.scope
+                        if key not in own and (name in scope.bindings or name in scope.attributes):
+                            return True
         return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:

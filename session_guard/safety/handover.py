@@ -22,10 +22,11 @@ from session_guard.safety.matching import (
     check_attribute,
     check_class,
     check_engine,
+    check_way,
     option,
 )
 from session_guard.safety.reference import reference
-from session_guard.safety.replaced import replaced_names
+from session_guard.safety.replaced import replaced_names, way_to
 from session_guard.safety.tries import COMMITTING, calls_one
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     is_endpoint = function is not None and is_request_handler(function, module)
     manager = _manager(form, function, handler, module)
     every = all_openings(call, module)
+    way = way_to(module.expr(call), module.place(call), module)
+    check_way(way, module)
     check_attribute(module.expr(call.func), module.place(call), module)
     for one in every:
         if one.bind is not None and one.bind.home is module.names:
@@ -107,7 +110,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
-        *dict.fromkeys(replaced_names(module.expr(call), module.place(call), module)),
+        *dict.fromkeys(replaced_names(way, module)),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
