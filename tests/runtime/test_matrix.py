@@ -142,7 +142,13 @@ def test_page_says_what_the_rules_say() -> None:
             continue
         names, driver_off, dialect_off = SETTINGS[row.settings]
         numbers = tuple(map(int, row.combination.asyncpg.split(".")))
-        asyncpg = Version("asyncpg", "", (), numbers, (*numbers[:-1], numbers[-1] + 1))
+        asyncpg = Version(
+            "asyncpg",
+            row.combination.asyncpg,
+            ("docs/compatibility.md",),
+            numbers,
+            (*numbers[:-1], numbers[-1] + 1),
+        )
         said = worth(
             names,
             driver_off=driver_off,
