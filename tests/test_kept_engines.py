@@ -664,6 +664,16 @@ LISTENERS = {
     "of what a call gives": "@event.listens_for(get_factory(), 'before_commit')\ndef f(s): ...\n",
     "by another name": "from sqlalchemy.event import listens_for as on\non(S, 'after_commit')(f)\n",
     "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
+    "a constant": "EVENT = 'before_commit'\nevent.listen(Session, EVENT, print)\n",
+    "another file's constant": "from names import EVENT\nevent.listen(Session, EVENT, print)\n",
+    "by keywords": "event.listen(target=S, identifier='after_commit', fn=print)\n",
+    "one of several": "for e in EVENTS:\n    event.listen(Session, e, print)\n",
+    "handed to it": "def on(name):\n    return event.listens_for(Session, name)\n",
+}
+OTHER_LISTENERS = {
+    "to another event": "EVENT = 'after_flush'\nevent.listen(Session, EVENT, print)\n",
+    "to a port": "PORT = 80\nserver.listen('0.0.0.0', PORT)\nserver.listen(host, port)\n",
+    "in words": "# listens to what we 'commit'\nprint('listen', 'commit')\n",
 }
 COMMITS = {
     "at the end": "await session.get(n, 1)\n        await session.commit()",
@@ -674,9 +684,16 @@ COMMITS = {
 @pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS.keys())
 def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path: Path) -> None:
     (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    (tmp_path / "names.py").write_text("EVENT = 'after_commit'\n")
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
     assert result.applied == []
     assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("listener", OTHER_LISTENERS.values(), ids=OTHER_LISTENERS.keys())
+def test_other_listeners_are_no_matter(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
 
 
 def test_a_class_with_a_commit_of_its_own_is_another_for_a_block_that_had_not_got_it(
