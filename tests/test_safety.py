@@ -750,7 +750,25 @@ FORMS = {
                 yield s
         """,
         "none",
-        "`get_session()`",
+        "the block yields the session, and nothing",
+    ),
+    "a generator of objects with the session": (
+        """
+        async def repositories():
+            async with AsyncSession(engine) as s:
+                yield Repository(s)
+        """,
+        "none",
+        "the block yields the session, and nothing",
+    ),
+    "a generator of values": (
+        """
+        async def numbers():
+            async with AsyncSession(engine) as s:
+                yield 1
+        """,
+        "none",
+        "not fixed: the block yields, and whoever gets that may never resume it",
     ),
     "a request handler": (
         """
