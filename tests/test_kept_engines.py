@@ -648,6 +648,67 @@ def test_a_class_that_is_named_stands_for_all_its_objects(name: str, tmp_path: P
     assert len(fixed(tmp_path, code, "app.objects.Database.get_engine").applied) == 1
 
 
+GIVEN = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    def __init__(self, engine):
+        self.given = engine
+
+    def get_engine(self):
+        return self.given
+
+
+main = Database(create_async_engine("postgresql+asyncpg://main/db"))
+archive = Database(create_async_engine("postgresql+asyncpg://archive/db"))
+"""
+JOB_OF_GIVEN = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app import objects
+from app.objects import Database, main as db
+
+
+async def job(n, handed: Database):
+    async with AsyncSession({engine}) as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "attribute"),
+    [
+        ("db.given", "given"),
+        ("objects.main.given", "given"),
+        ("db.get_engine()", "get_engine"),
+    ],
+)
+def test_a_class_whose_objects_are_given_theirs_tells_no_engine(
+    engine: str, attribute: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(GIVEN)
+    code = JOB_OF_GIVEN.format(engine=engine)
+    result = fixed(tmp_path, code, f"app.objects.Database.{attribute}")
+    assert result.applied == []
+    [finding] = result.remaining
+    advice = f'name the object\'s: engines = ["app.objects.main.{attribute}"]'
+    assert finding.help.endswith(advice)
+    assert f"`app.objects.Database.{attribute}` in [tool.session-guard] does not" in finding.help
+    assert len(fixed(tmp_path, code, f"app.objects.main.{attribute}").applied) == 1
+
+
+def test_a_class_that_is_named_does_not_stand_for_an_object_that_is_handed_in(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_GIVEN.format(engine="handed.get_engine()")
+    [finding] = fixed(tmp_path, code, "app.objects.Database.get_engine").remaining
+    assert "of an object which could not be followed" in finding.help
+
+
 def handler_of_class_with(method: str) -> str:
     """Return the handler on a session class that has a method of its own."""
     own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"

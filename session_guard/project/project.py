@@ -387,17 +387,17 @@ class Project:
             and isinstance(engine, values.Result)
             and own.is_made_where(engine)
             for name in self.settings.engines
-            if self._is_of_class(name)
+            if self.class_named(name) is not None
             for own in self.engines_of(name)
         )
 
-    def _is_of_class(self, dotted: str) -> bool:
-        """Return whether a dotted name of the configuration is of a class, not of an object."""
+    def class_named(self, dotted: str) -> values.LocalClass | None:
+        """Return the class of which the configuration names an attribute by `dotted`, or None."""
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or len(rest) < 2:
-            return False
+            return None
         owners = namespace.evaluate(Ref(rest[:-1]), end_of(namespace.scope))
-        return any(isinstance(owner, values.LocalClass) for owner in owners)
+        return next((owner for owner in owners if isinstance(owner, values.LocalClass)), None)
 
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
