@@ -395,6 +395,42 @@ def test_the_project_is_the_one_that_the_folder_belongs_to(monkeypatch: pytest.M
     assert "[tool.session-guard]" in Path("backend/pyproject.toml").read_text()
 
 
+BELOW = {
+    "backend/settings.py": 'URL = "postgresql+asyncpg://app:sesame@db/app"\n',
+    "backend/session.py": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine\n\n"
+        "from settings import URL\n\n"
+        "engine = create_async_engine(URL)\nSessionLocal = async_sessionmaker(engine)\n"
+    ),
+    "backend/jobs.py": (
+        "from session import SessionLocal\n\n\n"
+        "async def names():\n    async with SessionLocal() as session:\n"
+        "        return (await session.get(int, 1)) is None\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["imported", "in the engine's module"])
+def test_a_program_that_runs_from_a_folder_below_the_root_imports_the_handler_from_there(
+    own: bool,
+) -> None:
+    files = dict(BELOW)
+    if own:
+        files["backend/session.py"] = files["backend/session.py"].replace(
+            "from settings import URL\n", files.pop("backend/settings.py")
+        )
+    lay(files)
+    done = run("init")
+    assert "`from async_session import engine`" in done.stdout
+    assert run("fix").returncode == 1  # the engine and its factory are still there
+    assert Path("backend/jobs.py").read_text().startswith("from async_session import get_back")
+    code = "import async_session, jobs; print(async_session.engine.url.database)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd="backend", capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("app\n", "")
+
+
 # -- the project's URL ----------------------------------------------------------------------------
 
 HEAD = "import os\n\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"

@@ -28,6 +28,7 @@ from session_guard.project.handler import (
     opening_of,
     shortfall_of,
 )
+from session_guard.project.import_names import name_after
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
@@ -335,6 +336,19 @@ class Project:
             self.names_of,
             self.is_mentioned_elsewhere,
         )
+
+    def import_name(self, path: Path, importer: Namespace) -> str:
+        """Return the dotted name under which a file that imports a module would name it.
+
+        It is counted from where the file's other imports are; where it has none of the project,
+        from where others count what stands beside the module.
+        """
+        found = name_after([importer], path, self.modules)
+        if found is None:
+            stems = {one.stem.encode() for one in self.modules.files if one.parent == path.parent}
+            naming = self._own_files(lambda data: any(stem in data for stem in stems))
+            found = name_after(self._parsed(naming), path, self.modules, beside=True)
+        return found or self.modules.likeliest_name(path)
 
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""

@@ -49,10 +49,7 @@ def report_opening(call: cst.Call, opening: Opening, module: Module, message: st
     except NotFixableError as error:
         help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
         return Violation(call, message, f"{help_text}; not fixed: {error}")
-    help_text = rewrite.message
-    if rewrite.applicability is Applicability.UNSAFE:
-        help_text = f"{help_text} (`--unsafe-fixes` does it)"
-    return Violation(call, message, help_text, rewrite)
+    return Violation(call, message, rewrite.message, rewrite)
 
 
 def is_no_async_session(call: cst.Call, module: Module) -> bool:

@@ -194,23 +194,12 @@ def _spelling(handler: Handler, beside: ImportStatement | None, module: Module) 
     relative = _relative(handler, module) if is_relative else None
     if relative is not None:
         return relative
-    parts = handler.dotted.split(".")
-    full = module.project.module_name(handler.path).split(".")
-    firsts = {
-        binding.target.split(".", 1)[0]
-        for bindings in module.names.scope.bindings.values()
-        for binding in bindings
-        if binding.kind == "import"
-    }
-    if parts[0] in firsts:
-        return ".".join(parts)
-    for start in range(len(full)):
-        if full[start] in firsts and len(full) - start > 1:
-            return ".".join(full[start:])
-    package = module.project.modules.root_package
-    if package and package[0] in firsts:
-        return ".".join((*package, *full))
-    return ".".join(parts)
+    project = module.project
+    named = project.modules.find(handler.dotted, project.settings.root / "pyproject.toml")
+    if named is None or named[1]:
+        is_elsewhere = not handler.path.is_relative_to(project.settings.root)
+        return handler.dotted if is_elsewhere else project.import_name(handler.path, module.names)
+    return project.import_name(named[0], module.names)
 
 
 def _is_of_project(target: str, module: Module) -> bool:

@@ -290,7 +290,7 @@ class _Writer:
         found = self._project.modules.find(dotted, self._home.path)
         if found is None:
             return dotted
-        return ".".join((self._project.modules.likeliest_name(found[0]), *found[1]))
+        return ".".join((self._project.import_name(found[0], self._home), *found[1]))
 
     def _own_name(self) -> str:
         """Return the name of the module that has the expression, as the target imports it."""
@@ -298,7 +298,7 @@ class _Writer:
         is_relative = any(b.target.startswith(".") for several in bindings for b in several)
         if is_relative and self._is_neighbour:
             return "." if self._home.path.name == "__init__.py" else f".{self._home.path.stem}"
-        return self._project.modules.likeliest_name(self._home.path)
+        return self._project.import_name(self._home.path, self._home)
 
     def import_lines(self) -> Iterator[str]:
         """Yield the lines of the imports, in isort's order."""
