@@ -127,6 +127,7 @@ def url_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """Give what imports a written handler from a folder and returns its engine's URL."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://env/env")
     monkeypatch.setenv("HOME_DB", "postgresql+asyncpg://home/home")
+    monkeypatch.setenv("AT", "@there")
     before = set(sys.modules)
 
     def url(folder: str) -> str:
@@ -487,6 +488,27 @@ TAKEN_OVER = {
         "    return create_async_engine(url)\n\nengine = make()\n",
         "postgresql+asyncpg://app:sesame@db/app",
     ),
+    "another driver, replaced": (
+        "from app.core.config import settings\nengine = create_async_engine(\n"
+        "    settings.DATABASE_URL.replace('postgresql+psycopg', 'postgresql+asyncpg'))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "another driver, replaced by what has a name": (
+        "from app.core.config import settings\nOLD = 'postgresql:'\nNEW = 'postgresql+asyncpg:'\n"
+        "engine = create_async_engine(settings.DATABASE_URL.replace(OLD, NEW))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "a driver that is set by a name": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "DRIVER = 'postgresql+asyncpg'\n"
+        "engine = create_async_engine(make_url(settings.DATABASE_URL).set(drivername=DRIVER))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "another part of it, replaced": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.DATABASE_URL.replace('@db', os.environ['AT']))\n",
+        "postgresql+asyncpg://app:sesame@there/app",
+    ),
 }
 
 
@@ -540,6 +562,37 @@ NOT_TAKEN_OVER = {
         "import os\nengine = create_async_engine(\n"
         "    os.environ['A'].replace('postgresql://', 'postgresql+psycopg://'))\n",
         "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver by a name": (
+        "from app.core.config import settings\nDRIVER = 'postgresql+psycopg://'\n"
+        "engine = create_async_engine(settings.A.replace('postgresql://', DRIVER))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver alone": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A.replace('+asyncpg', '+psycopg'))\n",
+        "its driver is not asyncpg: +psycopg",
+    ),
+    "another driver that is set by a name": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "DRIVER = 'postgresql+psycopg'\n"
+        "engine = create_async_engine(make_url(settings.A).set(drivername=DRIVER))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver in a setting of its own": (
+        "from app.core.config import settings\nclass Driver:\n    NAME = 'postgresql+psycopg'\n"
+        "engine = create_async_engine(f'{Driver.NAME}://{settings.A}')\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "a driver that is not known": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "engine = create_async_engine(make_url(settings.A).set(drivername=settings.DRIVER))\n",
+        "its driver is replaced by what could not be followed",
+    ),
+    "a scheme that is not known": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A.replace('postgres:', os.environ['SCHEME']))\n",
+        "its driver is replaced by what could not be followed",
     ),
     "a name that is set anew": (
         "from app.core.config import settings\nurl = settings.A\n"
