@@ -1,0 +1,395 @@
+"""What earlier runs found, kept on disk: an entry for each project, used again while all it was
+drawn from is as it was.
+
+An entry answers for the settings, the versions of Python and of all that is installed, the code of
+the rules, the project's files, and every other file and folder that was read for it. A file counts
+as unchanged while size, both times and inode are the same: what edits a file can set its time of
+modification back, but not the time of its last change, which the system keeps. A file that changed
+in the last seconds before it was read is compared by what is in it, since a second change in the
+same tick of the clock would leave no trace.
+
+Entries are JSON, and nothing in them is ever run. Only files that belong to the user, in a folder
+that nobody else can write to, are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import time
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from session_guard import __version__, registry
+from session_guard.rule import Applicability, Edit, Finding, Fix
+from session_guard.texts import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from session_guard.config import Settings
+    from session_guard.rule import Rule
+    from session_guard.sources import Source
+    from session_guard.texts import Texts
+
+_FORMAT = 1
+_MOST_ENTRIES = 1_000
+_MOST_BYTES = 64_000_000
+_TOO_FRESH = 2_000_000_000
+"""Nanoseconds: the coarsest clock of a file system in use ticks every two seconds."""
+
+_TAG = "CACHEDIR.TAG"
+_TAGGED = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is session-guard's cache.\n"
+
+
+class Cache:
+    """The entries in one folder; without a folder that can be trusted it is always empty."""
+
+    def __init__(self, folder: str, rules: Sequence[Rule]) -> None:
+        """Take the rules of the run, whose code is a part of every key."""
+        self._folder = os.path.abspath(folder)
+        self._is_usable = _is_own(self._folder)
+        self._environment = _environment(rules)
+        self._started = time.time_ns()
+        self._has_stored = False
+
+    def entry(
+        self, settings: Settings, files: Sequence[Source], texts: Texts, *, fingerprints: bool
+    ) -> Entry:
+        """Return the place of what is found in `files` of one project, which may be empty yet."""
+        key = blake2b(digest_size=16)
+        for source in files:
+            key.update(f"{source.shown}\0{source.path}\0".encode(errors="surrogateescape"))
+        key.update(repr((fingerprints, settings)).encode(errors="surrogateescape"))
+        paths = tuple(dict.fromkeys((*texts.paths, *(source.path for source in files))))
+        return Entry(self, key.hexdigest(), str(settings.root), paths)
+
+    def load(self, name: str) -> Any:
+        """Return what is stored under a name, or None."""
+        if not self._is_usable:
+            return None
+        try:
+            descriptor = os.open(self._path(name), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        except OSError:
+            return None
+        with open(descriptor, "rb") as file:
+            if not _is_private(os.fstat(descriptor)):
+                return None
+            try:
+                return json.loads(file.read(_MOST_BYTES))
+            except (ValueError, RecursionError):
+                return None
+
+    def store(self, name: str, content: object) -> None:
+        """Keep `content` under a name, whole or not at all; a cache that is full stays usable."""
+        temporary = self._path(f"{name}.{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            self._prepare()
+            if not self._is_usable:
+                return
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            try:
+                with open(os.open(temporary, flags, 0o600), "w", encoding="ascii") as file:
+                    json.dump(content, file, separators=(",", ":"))
+                os.replace(temporary, self._path(name))
+            except BaseException:
+                os.unlink(temporary)
+                raise
+            self._has_stored = True
+
+    def close(self) -> None:
+        """Remove the oldest entries where there are too many."""
+        if not self._has_stored:
+            return
+        with contextlib.suppress(OSError):
+            kept = []
+            for entry in os.scandir(self._folder):
+                if entry.name.endswith((".json", ".tmp")):
+                    status = entry.stat(follow_symlinks=False)
+                    kept.append((status.st_mtime_ns, status.st_size, entry.path))
+            kept.sort(reverse=True)
+            size = 0
+            for number, (_, length, path) in enumerate(kept):
+                size += length
+                if number >= _MOST_ENTRIES or size > _MOST_BYTES:
+                    os.unlink(path)
+
+    def is_fresh(self, status: os.stat_result) -> bool:
+        """Return whether a file changed so lately that its times do not tell one text for sure."""
+        return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TOO_FRESH
+
+    def digest(self, paths: Iterable[str]) -> tuple[str, list[str]]:
+        """Return a hash of which files there are and how they are, and those that are fresh."""
+        state, fresh = blake2b(self._environment, digest_size=16), []
+        for path in paths:
+            identity = "-"
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                identity = identity_of(status)
+                if self.is_fresh(status):
+                    fresh.append(path)
+            state.update(f"{path}\0{identity}\n".encode(errors="surrogateescape"))
+        return state.hexdigest(), fresh
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, f"{name}.json")
+
+    def _prepare(self) -> None:
+        """Make the folder where there is none yet. Raises OSError."""
+        if not self._is_usable and not os.path.lexists(self._folder):
+            os.makedirs(os.path.dirname(self._folder), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._folder, 0o700)
+            self._is_usable = _is_own(self._folder)
+        if self._is_usable:
+            for name, text in ((".gitignore", "*\n"), (_TAG, _TAGGED)):
+                with (
+                    contextlib.suppress(FileExistsError),
+                    open(os.path.join(self._folder, name), "x", encoding="ascii") as file,
+                ):
+                    file.write(text)
+
+
+class Entry:
+    """What was found in some files of one project."""
+
+    def __init__(self, cache: Cache, name: str, root: str, paths: Sequence[str]) -> None:
+        self._cache = cache
+        self._name = name
+        self._root = root
+        self._paths = paths
+        self._state, self._fresh = cache.digest((*_marks(root), *paths))
+        self._witnesses = _Witnesses()
+        self.findings: dict[str, list[Finding]] = {}
+        self.notices: list[str] = []
+
+    def load(self) -> bool:
+        """Take over what is stored, if it is still right."""
+        stored = self._cache.load(self._name)
+        try:
+            if stored["format"] != _FORMAT or stored["state"] != self._state:
+                return False
+            if any(_witnessed(kind, path) != said for kind, path, said in stored["witnesses"]):
+                return False
+            if any(_hash(path) != said for path, said in stored["fresh"]):
+                return False
+            self.findings = {
+                _text(path): [_finding(item) for item in items]
+                for path, items in stored["findings"].items()
+            }
+            self.notices = [_text(notice) for notice in stored["notices"]]
+        except (TypeError, ValueError, KeyError, AttributeError):
+            return False  # it is none of ours, or of another version
+        return True
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Take note of which other files and folders are read."""
+        with self._witnesses.listening():
+            yield
+
+    def store(self, texts: Texts) -> None:
+        """Keep what was found, unless a file was changed meanwhile."""
+        if self._cache.digest((*_marks(self._root), *self._paths))[0] != self._state:
+            return
+        known = frozenset(self._paths)
+        witnesses = [
+            [kind, path, _witnessed(kind, path)]
+            for kind, path in sorted(self._witnesses.seen)
+            if path not in known and _may_change(path, self._root)
+        ]
+        fresh = [[path, _hash_of(texts.read(path))] for path in self._fresh if path in known]
+        content = {
+            "format": _FORMAT,
+            "state": self._state,
+            "witnesses": witnesses,
+            "fresh": fresh,
+            "findings": {
+                path: [_plain(finding) for finding in found]
+                for path, found in self.findings.items()
+                if found
+            },
+            "notices": self.notices,
+        }
+        self._cache.store(self._name, content)
+
+
+# -- what an answer is drawn from ---------------------------------------------------------------
+
+
+def identity_of(status: os.stat_result) -> str:
+    """Return what changes whenever a file does."""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+
+
+class _Witnesses:
+    """The files that were opened and the folders that were listed, as the interpreter tells."""
+
+    _listeners: list[set[tuple[str, str]]] | None = None
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        if _Witnesses._listeners is None:
+            # A hook stays for good: it is there once.
+            _Witnesses._listeners = []
+            sys.addaudithook(_hear)
+        _Witnesses._listeners.append(self.seen)
+        try:
+            yield
+        finally:
+            _Witnesses._listeners.pop()
+
+
+_KINDS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    kind = _KINDS.get(event)
+    if kind is not None and _Witnesses._listeners:
+        path = arguments[0]
+        if isinstance(path, os.PathLike):
+            path = os.fspath(path)
+        if isinstance(path, str):
+            _Witnesses._listeners[-1].add((kind, os.path.abspath(path)))
+
+
+def _witnessed(kind: str, path: str) -> str | None:
+    """Return what is to be the same of a file or folder that was read; None if it is not there."""
+    try:
+        if kind == "folder":
+            return _hash_of("\0".join(sorted(os.listdir(path))).encode(errors="surrogateescape"))
+        # They are few and small: what is in them is what counts.
+        return _hash(path)
+    except OSError:
+        return None
+
+
+def _may_change(path: str, root: str) -> bool:
+    """Return whether a file is not one of those that Python and what is installed consist of."""
+    if path.startswith(os.path.join(root, "")):
+        return not path.endswith(".pyc")
+    fixed = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(__file__), "/dev"}
+    return not any(path.startswith(os.path.join(folder, "")) for folder in fixed)
+
+
+def _marks(root: str) -> Iterator[str]:
+    """Yield the paths that decide where a project, its repository and its package begin."""
+    while True:
+        for name in (".git", "pyproject.toml", "__init__.py"):
+            yield os.path.join(root, name)
+        above = os.path.dirname(root)
+        if above == root:
+            return
+        root = above
+
+
+def _environment(rules: Sequence[Rule]) -> bytes:
+    """Return a hash of all that is installed, by name and version, and of the rules' own code."""
+    state = blake2b(digest_size=16)
+    state.update(repr((__version__, sys.version, sys.platform, os.path.sep)).encode())
+    state.update(repr([os.path.basename(path) for path in registry.distributions()]).encode())
+    state.update(repr([(rule.code, type(rule).__module__) for rule in rules]).encode())
+    folders = {os.path.dirname(__file__)}
+    for rule in rules:
+        name = type(rule).__module__
+        for length in range(name.count(".") + 1):
+            package = sys.modules[name.rsplit(".", length)[0]]
+            folders.update(getattr(package, "__path__", ()))
+            file = getattr(package, "__file__", None)
+            if file is not None and not hasattr(package, "__path__"):
+                folders.add(file)
+    for folder in sorted(folders):
+        for path in _code_in(folder):
+            with contextlib.suppress(OSError):
+                state.update(f"{path} {identity_of(os.stat(path))}".encode())
+    return state.digest()
+
+
+def _code_in(path: str) -> Iterator[str]:
+    if not os.path.isdir(path):
+        yield path
+        return
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name != "__pycache__":
+                yield from _code_in(entry.path)
+        elif entry.name.endswith(".py"):
+            yield entry.path
+
+
+def _hash(path: str) -> str:
+    return _hash_of(read(path))
+
+
+def _hash_of(data: bytes) -> str:
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+# -- what is stored -----------------------------------------------------------------------------
+
+
+def _plain(finding: Finding) -> list[object]:
+    fix = finding.fix
+    plain = None if fix is None else [fix.applicability.value, fix.message, fix.edits]
+    return list(finding._replace(fix=plain))  # type: ignore[arg-type]
+
+
+def _finding(plain: list[Any]) -> Finding:
+    """Return a finding that was stored. Raises TypeError or ValueError where it is none."""
+    finding = Finding(*plain)
+    for name, kind in Finding.__annotations__.items():
+        value = getattr(finding, name)
+        if str(kind) in ("str", "int") and type(value).__name__ != str(kind):
+            raise TypeError(name)
+    start, end = map(_number, finding.spot)
+    fix = finding.fix
+    if fix is not None:
+        applicability, message, edits = fix
+        fix = Fix(
+            Applicability(applicability),
+            _text(message),
+            tuple(Edit(_number(first), _number(last), _text(text)) for first, last, text in edits),
+        )
+    return finding._replace(spot=(start, end), fix=fix)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(value)
+    return value
+
+
+# -- the folder ---------------------------------------------------------------------------------
+
+
+def _is_own(folder: str) -> bool:
+    """Return whether a folder is the user's, and nobody else can put files into it."""
+    try:
+        status = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and _belongs_to_user(status, 0o022)
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and _belongs_to_user(status, 0o077)
+
+
+def _belongs_to_user(status: os.stat_result, forbidden: int) -> bool:
+    if sys.platform == "win32":  # files there have no such owner; the folder is the user's own
+        return True
+    return status.st_uid == os.geteuid() and not status.st_mode & forbidden
