@@ -48,16 +48,15 @@ try:
         create_async_engine,
     )
     from sqlalchemy.pool import ConnectionPoolEntry
-except ImportError as error:
-    _missing: Exception | None = error
-else:
+
     # SQLAlchemy imports these two only when an engine connects, which is late to hear of it.
-    _missing = next((ImportError(n) for n in ("asyncpg", "greenlet") if not find_spec(n)), None)
-if _missing is not None:
+    if _missing := [name for name in ("asyncpg", "greenlet") if not find_spec(name)]:
+        raise ImportError(_missing[0])
+except ImportError as error:
     raise ImportError(
         f"{__name__} needs SQLAlchemy with asyncio and asyncpg: "
         'pip install "session-guard[runtime]"'
-    ) from _missing
+    ) from error
 
 __all__ = [
     "Cause",
@@ -249,14 +248,17 @@ def configure(settings: SessionSettings) -> None:
 async def dispose() -> None:
     """Close the connections of this event loop and forget its engine; the next use builds another.
 
-    Sessions still open keep their connection until they are closed.
+    A session that is still open keeps its connection, which is closed when the session is.
     """
     loop = asyncio.get_running_loop()
     with _lock:
         slot = _slots.pop(loop, None) or _slots.pop(None, None)
-    if slot is not None and slot.closer is not None:
+    if slot is None:
+        return
+    slot.is_disposed = True
+    if slot.closer is not None:
         await slot.closer.aclose()
-    elif slot is not None and slot.engine is not None:
+    elif slot.engine is not None:
         await _to_completion(slot.engine.dispose())
 
 
@@ -387,6 +389,7 @@ class _Slot:
         self.engine: AsyncEngine | None = None
         self.factory: async_sessionmaker[AsyncSession] | None = None
         self.closer: AsyncGenerator[None, None] | None = None
+        self.is_disposed = False
 
     def get_engine(self) -> AsyncEngine:
         if self.engine is None:
@@ -405,6 +408,7 @@ class _Slot:
             event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
             event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
             event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
+            event.listen(self.engine.sync_engine, "checkin", self._close_if_disposed)
         if self.closer is None:
             self.closer = _begun_closer(self)
         return self.engine
@@ -420,6 +424,11 @@ class _Slot:
                 autocommit=False,
             )
         return self.factory
+
+    def _close_if_disposed(self, dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        """Close what comes back after `dispose()`, to a pool that nobody closes any more."""
+        if self.is_disposed:
+            record.close()
 
 
 _lock = threading.Lock()

@@ -78,7 +78,8 @@ def concealed(module: Module, text: str) -> str:
     """Return a message about a file with the strings masked that it quotes from the file."""
 
     def shown(quoted: re.Match[str]) -> str:
-        return _masked(quoted[0]) if quoted[0] in module.text else quoted[0]
+        masked = _masked(quoted[0])
+        return masked if masked != quoted[0] and quoted[0] in module.text else quoted[0]
 
     return _QUOTED.sub(shown, text)
 
@@ -87,7 +88,7 @@ def repeats_a_value(module: Module, text: str) -> bool:
     """Return whether what a fix writes has a string in it that the file has, and that is masked."""
     for quoted in _QUOTED.finditer(text):
         is_key = text[quoted.end() :].lstrip().startswith((":", "]"))
-        if quoted[0] in module.text and _masked(quoted[0]) != quoted[0] and not is_key:
+        if not is_key and _masked(quoted[0]) != quoted[0] and quoted[0] in module.text:
             return True
     return False
 
@@ -95,7 +96,8 @@ def repeats_a_value(module: Module, text: str) -> bool:
 def _spans(module: Module, node: cst.CSTNode, number: int, line: str) -> Iterator[_Span]:
     """Yield what is hidden in a line, in order."""
     begin, done = module.lines.start(number), 0
-    for first, last, string in sorted(_strings_in(module, module.tree, number)):
+    for first, last, part in module.strings.get(number, ()):
+        string = _shown(module, part, module.text[first:last])
         yield from _numbers(line, done, max(first - begin, done))
         is_whole = begin <= first and last <= begin + len(line)
         first, last = max(first - begin, done), min(last - begin, len(line))
@@ -111,18 +113,17 @@ def _spans(module: Module, node: cst.CSTNode, number: int, line: str) -> Iterato
             yield codes.end(), len(line), f" {MASK}"
 
 
-def _strings_in(module: Module, node: cst.CSTNode, number: int) -> Iterator[_Span]:
-    """Yield the strings that a line has in it or a part of."""
-    if isinstance(node, (cst.BaseExpression, cst.BaseSmallStatement)):
+def strings_by_line(module: Module) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
+    """Return the strings that each line has in it or a part of, with where each begins and ends."""
+    found: dict[int, list[tuple[int, int, cst.CSTNode]]] = {}
+    for node in _strings(module.tree):
         position = module.position(node)
-        if not position.start.line <= number <= position.end.line:
-            return
-        if _is_string(node):
-            start, end = module.lines.span(position)
-            yield start, end, _shown(module, node, module.text[start:end])
-            return
-    for child in children(node):
-        yield from _strings_in(module, child, number)
+        start, end = module.lines.span(position)
+        for number in range(position.start.line, position.end.line + 1):
+            found.setdefault(number, []).append((start, end, node))
+    for strings in found.values():
+        strings.sort(key=lambda item: item[:2])
+    return found
 
 
 def _numbers(line: str, start: int, end: int) -> Iterator[_Span]:

@@ -14,6 +14,7 @@ from libcst.metadata import (
 )
 
 from session_guard import excerpts
+from session_guard.names import openings
 from session_guard.names.bindings import Expr, Place, Ref, lookup
 from session_guard.names.evaluation import provided
 from session_guard.names.from_libcst import Converter, index_tree
@@ -136,9 +137,19 @@ class Module:
         return lookup(expr.parts[0], place) or []
 
     @cached_property
+    def reconfigures_factories(self) -> bool:
+        """Whether it gives a session factory another engine or other options after it was built."""
+        return openings.reconfigures_factories(self.names)
+
+    @cached_property
     def lines(self) -> Lines:
         """The lines of its text."""
         return Lines(self.text)
+
+    @cached_property
+    def strings(self) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
+        """The strings in each line, with the offsets between which they stand."""
+        return excerpts.strings_by_line(self)
 
     @cached_property
     def round_trips(self) -> bool:

@@ -7,6 +7,7 @@ without paying for a parser.
 from __future__ import annotations
 
 import enum
+import functools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
@@ -150,6 +151,12 @@ class Invalid(NamedTuple):
     config: str = ""
 
 
+@functools.lru_cache(maxsize=1)
+def _has_maker(source: bytes, makers: frozenset[bytes]) -> bool:
+    """Return whether a file has one of some names; most rules ask it of one file after another."""
+    return any(name in source for name in makers)
+
+
 class Rule(ABC):
     """One rule: its texts, its gate, the nodes it looks at, its verdict, and its examples.
 
@@ -196,7 +203,7 @@ class Rule(ABC):
         """Return whether `source` may hold a finding; it may say yes too often, never no."""
         if any(token in source for token in self.tokens):
             return True
-        return self.project_names and any(name in source for name in names.makers)
+        return self.project_names and _has_maker(source, names.makers)
 
     def subject_in(self, source: bytes) -> Subject | None:
         """Return what every finding in `source` is about, or None where that may be anything."""

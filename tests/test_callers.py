@@ -343,6 +343,16 @@ def test_a_name_that_is_taken_is_not_hidden(tmp_path: Path) -> None:
 HANDLERS = {
     "that passes on": (STANDARD + PASSED_ON, "safe", ""),
     "in full": (STANDARD + IN_FULL, "safe", ""),
+    "that a decorator replaces": (
+        STANDARD + PASSED_ON.replace("@async", "@dry_run\n@async"),
+        "unsafe",
+        "`get_session()` of app.db has a decorator that may replace what it does",
+    ),
+    "that passes on what a decorator replaces": (
+        STANDARD.replace("@async", "@dry_run\n@async") + PASSED_ON,
+        "unsafe",
+        "has a decorator that may replace what it does",
+    ),
     "that does not commit": (
         STANDARD + IN_FULL.replace("await session.commit()", "pass"),
         "unsafe",
@@ -415,6 +425,24 @@ def test_an_endpoint_gets_get_session_and_keeps_its_commit(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    "registration",
+    [
+        "register = router.post\n",
+        "def register(path):\n    return router.post(path, tags=['users'])\n",
+        "def post(path):\n    return router.post(path)\n\n\nregister = post\n",
+    ],
+)
+def test_a_route_by_a_name_of_the_project_is_one(registration: str, tmp_path: Path) -> None:
+    code = ENDPOINT.replace("router.post(", "register(").replace(
+        "\n\n\n@", f"\n{registration}\n\n@"
+    )
+    assert "@register(" in code
+    after = fixed(project(tmp_path, {}), code)
+    assert "async with get_session() as session:" in after
+    assert "await session.commit()" in after
+
+
 def test_an_endpoint_without_get_session_is_unsafe(tmp_path: Path) -> None:
     level, message = verdict(project(tmp_path, {}, STANDARD), ENDPOINT)
     assert level == "unsafe"
@@ -427,6 +455,10 @@ TASKS = {
     "taskiq": ("from app.worker import broker", "@broker.task(schedule=[])"),
     "dramatiq": ("import dramatiq", "@dramatiq.actor(max_retries=3)"),
     "APScheduler": ("from app.worker import scheduler", "@scheduler.scheduled_job('cron')"),
+    "a decorator of its own": (
+        "def retried(times):\n    def wrap(f):\n        return f\n    return wrap",
+        "@retried(3)",
+    ),
     "a test's patch": ("from unittest.mock import patch", "@patch('app.jobs.send')"),
     "nothing": ("", ""),
 }

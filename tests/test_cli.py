@@ -531,7 +531,28 @@ def test_colours_are_for_terminals_that_want_them(project: Path) -> None:
     assert b"\x1b" not in on_a_terminal(NO_COLOR="1")
 
 
+# Our modules that a run without findings imports, the rules apart. Each one more is paid for in
+# every run of a hook: see that it is needed before it is added here.
+OF_A_CLEAN_RUN = set(
+    "cli cli.check cli.files config gate output output.masking output.text patterns registry rule "
+    "runner sources texts".split()
+)
 HEAVY = {"libcst", "asyncio", "multiprocessing", "sqlalchemy", "difflib", "pathspec", "concurrent"}
+
+
+def test_a_project_without_sessions_costs_few_of_our_modules(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "a.py").write_text("x = 1\n")
+    run = (
+        "import atexit, sys; from session_guard.cli import main; sys.argv[1:] = ['check', '.']; "
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", run], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    imported = done.stderr.split()
+    own = {name.removeprefix("session_guard.") for name in imported if "session_guard." in name}
+    assert {name for name in own if not name.startswith("rules")} == OF_A_CLEAN_RUN
 
 
 def test_a_clean_file_costs_no_heavy_import(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import re
 import subprocess
 import sys
 import zipfile
@@ -31,6 +32,19 @@ two = create_async_engine("postgresql+asyncpg://db")
 async def job():
     async with AsyncSession(one) as session:
         await session.commit()
+"""
+KEPT = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sky import db
+
+_db_manager = db.Manager("users")
+
+
+async def job():
+    engine = await _db_manager.get_async_engine()
+    async with AsyncSession(engine) as session:
+        return await session.scalar(select(1))
 """
 OTHER = ENGINE.partition("async def")[0]
 
@@ -162,10 +176,31 @@ def test_what_is_installed_here_is_fixed_as_promised() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    files, _, changed = run.stdout.partition(" files, ")
-    assert int(files) >= 20
-    assert int(changed.partition(" changed")[0]) >= 2
-    assert "0 promises broken" in changed
+    seen = re.search(r"^(\d+) files, (\d+) changed; 0 promises broken$", run.stdout, re.MULTILINE)
+    assert seen is not None, run.stdout
+    assert int(seen[1]) >= 20
+    assert int(seen[2]) >= 2
+
+
+def test_a_handler_is_written_first_where_that_is_asked_for(tmp_path: Path) -> None:
+    project = tmp_path / "skypilot==0"
+    for name, text in {
+        "sky/__init__.py": "",
+        "sky/global_user_state.py": KEPT,
+        "sky/db.py": "from sqlalchemy.ext.asyncio import create_async_engine\n"
+        "def get(url):\n    return create_async_engine(url)\n",
+    }.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    run = subprocess.run(
+        [sys.executable, "-P", str(FIELD / "fix.py"), "--init", str(project)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "skypilot==0: 4 files, 1 fixed in 1" in run.stdout
+    assert (project / "sky" / "global_user_state.py").read_text() == KEPT
 
 
 def broken(before: str, after: str, line: int = 2) -> list[str]:
@@ -185,4 +220,8 @@ def test_a_promise_that_is_broken_is_seen() -> None:
         "a comment is gone: # why",
     ]
     assert broken(before, before.replace("if x:", "if x"))[0].startswith("it can no longer be")
+    closed = "s = a()\ntry:\n    f(s)\nfinally:\n    await s.close()\nawait t.commit()\n"
+    assert broken(closed, "async with b() as s:\n    f(s)\nawait t.commit()\n", line=1) == []
+    [one] = broken(closed, "async with b() as s:\n    f(s)\n", line=1)
+    assert "await t.commit()" in one
     assert broken("x = (\n", "y = (\n") == ["it could not be parsed, and was changed: look at it"]

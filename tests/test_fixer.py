@@ -113,4 +113,4 @@ def test_what_a_fix_writes_is_held_to_every_rule(tmp_path: Path) -> None:
         "from app.db import get_background_session\n\n\n"
         "async def job(x):\n    async with get_background_session() as s:\n        s.add(x)\n"
     )
-    assert [*Run(Options((str(job),))).check()] == [[]]
+    assert [*Run(Options((str(job),))).check()] == []

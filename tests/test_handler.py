@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from session_guard.config import ConfigError
+from session_guard.config import ConfigError, Settings
 from session_guard.linter import lint
+from session_guard.project.project import Project
 from session_guard.registry import load_rules
 from session_guard.runner import Options, Run
 
@@ -341,9 +342,7 @@ def test_a_file_alone_has_the_findings_it_has_in_the_project(tmp_path: Path) -> 
 def test_the_handlers_own_factory_opens_the_gate(tmp_path: Path) -> None:
     lay_out(tmp_path, {"app/db.py": STANDARD})
     code = b"from app.db import background_task_session_factory as f\nf()\n"
-    run = Run(Options(paths=(str(tmp_path),)))
-    list(run.check())
-    [project] = run._projects.values()
+    project = Project(Settings(root=tmp_path))
     names = project.exported_names
     assert b"background_task_session_factory" in names.makers
     assert any(rule.gate(code, names) for rule in load_rules())

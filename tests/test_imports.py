@@ -902,7 +902,8 @@ def test_an_import_that_other_files_use_stays(other: str, folder: str, project: 
         other = other.replace("from .jobs", "from ..jobs")
     path.write_text(other)
     (project.settings.root / "app" / "jobs.py").write_text(BEFORE)
-    after = fixed(project, BEFORE.encode()).decode()
+    path = project.settings.root / "app" / "jobs.py"
+    after = fix("jobs.py", path, BEFORE.encode(), project, RULES, unsafe=True).data.decode()
     assert "from app.db import engine, get_background_session" in after
 
 

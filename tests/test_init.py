@@ -495,6 +495,21 @@ NOT_TAKEN_OVER = {
         "engine = create_async_engine(**options)\n",
         "its URL is not an argument of its own",
     ),
+    "a query that the handler refuses": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(f'{settings.A}?ssl=disable')\n",
+        "its URL has `ssl` in its query, and the handler's has settings",
+    ),
+    "another driver": (
+        "import os\nengine = create_async_engine(\n"
+        "    os.environ['A'].replace('postgresql://', 'postgresql+psycopg://'))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "a name that is set anew": (
+        "from app.core.config import settings\nurl = settings.A\n"
+        "engine = create_async_engine(url)\nurl = settings.B\n",
+        "its URL depends on `url`, which is set anew afterwards",
+    ),
     "several engines": (
         "from app.core.config import settings\n"
         "engine = create_async_engine(settings.A)\nreports = create_async_engine(settings.B)\n",
@@ -541,6 +556,37 @@ def test_an_engine_that_may_give_other_rows_is_not_named(argument: str, reason: 
     done = run("init")
     assert done.returncode == 0, done.stderr
     assert f"not known to be on the same database: {reason}" in done.stdout
+    assert table() == {"handler": "app.async_session"}
+
+
+KEPT_AS = {
+    "a name": (
+        "engine = create_async_engine(url, isolation_level='AUTOCOMMIT')",
+        "app.db.engine",
+    ),
+    "an object": (
+        "class Database:\n    def start(self):\n        self.one = create_async_engine(url)",
+        "app.db.Database.one",
+    ),
+    "a function": (
+        "def get_engine(echo=False):\n    return create_async_engine(url, echo=echo)",
+        "app.db.get_engine",
+    ),
+    "a function for any": (
+        "def get_engine(name):\n    return create_async_engine(url + name)",
+        "package.module.name",
+    ),
+}
+
+
+@pytest.mark.parametrize(("engine", "name"), KEPT_AS.values(), ids=KEPT_AS.keys())
+def test_what_keeps_an_engine_that_is_not_known_to_be_the_same_is_told(
+    engine: str, name: str
+) -> None:
+    url = "def url_of(x): ...\nurl = url_of(1)\n"
+    lay(FLAT | {"app/db.py": HEAD + url + engine})
+    done = run("init")
+    assert f'if it is on the same, say so with `engines = ["{name}"]`' in done.stdout
     assert table() == {"handler": "app.async_session"}
 
 

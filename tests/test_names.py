@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import textwrap
 from pathlib import Path
@@ -13,7 +14,7 @@ import sqlalchemy
 from session_guard.config import Settings
 from session_guard.linter import lint
 from session_guard.names.bindings import Class, Function, Scope
-from session_guard.names.from_ast import build_table
+from session_guard.names.from_ast import FunctionText, build_table
 from session_guard.names.from_libcst import index_tree
 from session_guard.names.values import Literal, Namespace
 from session_guard.project.project import Project
@@ -329,3 +330,20 @@ def test_both_front_ends_build_the_same_table() -> None:
         text = path.read_text()
         tree = cst.parse_module(text)
         assert described(build_table(text)) == described(index_tree(tree, frozenset()).scope), path
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("blanks", ["", "    ", "\t", "\f", "\f  ", "  \f"])
+def test_function_of_a_table_is_parsed_again_as_it_stands(blanks: str, end: str) -> None:
+    head = [] if blanks.rpartition("\f")[2] == "" else ["class C:"]
+    lines = [*head, f"{blanks}@made", f'{blanks}async def f(x="""', 'a"""):', f"{blanks} return x"]
+    text = end.join(["import made", *lines, ""])
+    table = build_table(text)
+    scope = table.classes[0].scope if head else table
+    function = scope.bindings["f"][0].value
+    assert isinstance(function, Function)
+    assert isinstance(function.node, FunctionText)
+    parsed = function.node.parsed()
+    [whole] = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.AsyncFunctionDef)]
+    whole.decorator_list = []
+    assert ast.dump(parsed, include_attributes=True) == ast.dump(whole, include_attributes=True)

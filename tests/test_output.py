@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -51,7 +50,7 @@ def test_text_shows_the_place_the_line_the_spot_and_what_to_do() -> None:
 
 def marked(line: str, start: int, end: int) -> tuple[str, str]:
     """Return the shown line, and what of it stands above the carets; all of it one cell wide."""
-    shown, carets = text(replace(FINDING, source_line=line, spot=(start, end)))[2:4]
+    shown, carets = text(FINDING._replace(source_line=line, spot=(start, end)))[2:4]
     return shown[5:], shown[carets.index("^") : carets.rindex("^") + 1]
 
 
@@ -60,21 +59,21 @@ def test_a_tab_is_four_cells() -> None:
 
 
 def test_wide_characters_are_two_cells_and_combining_ones_none() -> None:
-    finding = replace(FINDING, source_line="x = '漢e\u0301' + f()", spot=(12, 15))
+    finding = FINDING._replace(source_line="x = '漢e\u0301' + f()", spot=(12, 15))
     shown, carets = text(finding)[2:4]
     assert shown == "12 | x = '漢e\u0301' + f()"
     # One wide character and one combining character before it cancel out.
     assert carets == "   |             ^^^"
-    finding = replace(FINDING, source_line="'漢漢', f()", spot=(6, 9))
+    finding = FINDING._replace(source_line="'漢漢', f()", spot=(6, 9))
     assert text(finding)[3] == "   |         ^^^"
 
 
 def test_an_empty_spot_has_one_caret() -> None:
-    assert text(replace(FINDING, source_line="x", spot=(1, 1)))[3] == "   |  ^"
+    assert text(FINDING._replace(source_line="x", spot=(1, 1)))[3] == "   |  ^"
 
 
 def test_without_a_source_line_there_is_none() -> None:
-    assert text(replace(FINDING, source_line=""))[1] == "   = help: open it with the handler"
+    assert text(FINDING._replace(source_line=""))[1] == "   = help: open it with the handler"
 
 
 @pytest.mark.parametrize("start", [0, 39, 199, 4989])
@@ -92,7 +91,7 @@ def test_what_a_terminal_would_obey_is_not_printed() -> None:
     shown, above = marked(evil, evil.index("f()"), evil.index("f()") + 3)
     assert above == "f()"
     assert shown.isprintable()
-    finding = replace(FINDING, path="a\x1b.py", message="\x1b[2J", help="\u202e", source_line="")
+    finding = FINDING._replace(path="a\x1b.py", message="\x1b[2J", help="\u202e", source_line="")
     assert "".join(text(finding)).isprintable()
 
 
@@ -109,7 +108,7 @@ SECRETS = [
 @pytest.mark.parametrize("line", SECRETS)
 @pytest.mark.parametrize("output_format", output.FORMATS)
 def test_no_format_prints_a_password(line: str, output_format: str) -> None:
-    finding = replace(FINDING, message=f"in {line}", help=f"not {line}", fix=FIX)
+    finding = FINDING._replace(message=f"in {line}", help=f"not {line}", fix=FIX)
     printed = "".join(output.render(output_format, [finding]))
     assert "hunter2" not in printed
     assert "ter2" not in printed
@@ -125,14 +124,14 @@ def test_what_is_no_password_is_not_masked(line: str) -> None:
 
 
 def test_edits_that_would_repeat_a_secret_are_none() -> None:
-    fix = replace(FIX, edits=())
-    [shown] = json.loads("".join(output.render("json", [replace(FINDING, fix=fix)])))
+    fix = FIX._replace(edits=())
+    [shown] = json.loads("".join(output.render("json", [FINDING._replace(fix=fix)])))
     assert shown["fix"] == {"applicability": "unsafe", "message": "open it", "edits": None}
 
 
 def test_json_is_one_list_of_objects() -> None:
     assert json.loads("".join(output.render("json", []))) == []
-    first, second = json.loads("".join(output.render("json", [FINDING, replace(FINDING, fix=FIX)])))
+    first, second = json.loads("".join(output.render("json", [FINDING, FINDING._replace(fix=FIX)])))
     assert first == {
         "code": "SG101",
         "name": "direct-async-session",
@@ -153,7 +152,7 @@ def test_json_is_one_list_of_objects() -> None:
 
 
 def test_github_gets_workflow_commands_that_are_escaped() -> None:
-    finding = replace(FINDING, path="a,b:c%.py", message="100% x\ny: z,", help="do")
+    finding = FINDING._replace(path="a,b:c%.py", message="100% x\ny: z,", help="do")
     assert "".join(output.render("github", [finding])) == (
         "::error title=session-guard (SG101),file=a%2Cb%3Ac%25.py,line=12,endLine=12,col=16,"
         "endColumn=36::SG101 100%25 x%0Ay: z,%0Ado\n"

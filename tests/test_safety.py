@@ -60,6 +60,9 @@ def in_block(body: str, arguments: str = "engine") -> str:
 
 SAFE = {
     "reads by select": "return (await s.scalars(select(User).where(User.name == name))).all()",
+    "returns a page": "q = select(User)\nreturn (await s.scalars(q)).all(), await s.scalar(q)",
+    "returns a dictionary": "return {'items': [*(await s.scalars(select(User))).all()]}",
+    "prints a list": "print([await s.scalar(select(User.id))], (await s.scalar(select(1)), 1))",
     "reads one": "user = await s.get(User, user_id)\nreturn user",
     "reads by text": 'rows = await s.execute(text("SELECT id, count(*) FROM users GROUP BY id"))',
     "shows": 'print(await s.scalar(text("SHOW transaction_read_only")))',
@@ -371,6 +374,8 @@ UNSAFE = {
     "hands the session on by name": ("await send(session=s)", "the session goes to code"),
     "hands the session on in a list": ("await send([s])", "the session goes to code"),
     "returns the session": ("return s", "the session is returned"),
+    "returns the session in a tuple": ("return 1, [s]", "the session is returned"),
+    "returns the session in a dictionary": ("return {1: (s,)}", "the session is returned"),
     "stores the session": ("send.session = s", "the session goes to code"),
     "keeps a method of it": ("run = s.execute", "is not understood"),
     "calls what is not known": ("await s.run_sync(send)", "is not understood"),

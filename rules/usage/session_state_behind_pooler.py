@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,12 @@ _WORDS = (
 )
 # Where SQL of another file may be executed.
 _EXECUTED = rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[\s\\]*\("
+
+
+@functools.lru_cache(maxsize=1)
+def _has_words(source: bytes) -> bool:
+    """Return whether SQL that leaves something may be written in a file."""
+    return re.search(_WORDS, source) is not None
 
 
 class SessionStateBehindPooler(Rule):
@@ -235,13 +242,12 @@ async def slow(session, seconds):
 
     def gate(self, source: bytes, names: ProjectNames) -> bool:
         return super().gate(source, names) and (
-            re.search(_WORDS, source) is not None
-            or (b"await" in source and re.search(_EXECUTED, source) is not None)
+            _has_words(source) or (b"await" in source and re.search(_EXECUTED, source) is not None)
         )
 
     def subject_in(self, source: bytes) -> Subject | None:
         # What is not written here may be written where the file imports from.
-        return None if re.search(_WORDS, source) is not None else Subject.FOREIGN_SQL
+        return None if _has_words(source) else Subject.FOREIGN_SQL
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

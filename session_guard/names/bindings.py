@@ -176,9 +176,8 @@ Expr = (
 )
 
 
-_OTHER_DATABASES = re.compile(r"sqlite|mysql|mariadb|mssql|oracle|duckdb", re.IGNORECASE)
-_POSTGRESQL = re.compile(r"postgres|asyncpg|pgsql", re.IGNORECASE)
-
+_OTHER_DATABASES = ("sqlite", "mysql", "mariadb", "mssql", "oracle", "duckdb")
+_POSTGRESQL = ("postgres", "asyncpg", "pgsql")
 
 _DOTTED = re.compile(r"[^\W\d][\w.]*")
 _NAMES_AND_ATTRIBUTES = re.compile(r"[\w.\s]+|[\w.\s]+[!=]=\s*[\"'\w.]+")
@@ -186,12 +185,14 @@ _NAMES_AND_ATTRIBUTES = re.compile(r"[\w.\s]+|[\w.\s]+[!=]=\s*[\"'\w.]+")
 
 def mentions_another_database(text: str) -> bool:
     """Return whether a text has the name of another database than PostgreSQL in it."""
-    return _OTHER_DATABASES.search(text) is not None
+    lowered = text.lower()
+    return any(name in lowered for name in _OTHER_DATABASES)
 
 
 def mentions_postgresql(text: str) -> bool:
     """Return whether a text has PostgreSQL's name in it."""
-    return _POSTGRESQL.search(text) is not None
+    lowered = text.lower()
+    return any(name in lowered for name in _POSTGRESQL)
 
 
 def tells_of_another_database(text: str) -> bool:
@@ -433,6 +434,11 @@ class Scope:
     """Of a module's scope alone: what it assigns to attributes of `app.state` and its like."""
     stores: list[Store] = field(default_factory=list)
     """Of a module's scope alone: every assignment to an item."""
+    end: Place = field(init=False)
+    """The place behind its last statement."""
+
+    def __post_init__(self) -> None:
+        self.end = Place(self, math.inf, ())
 
     @property
     def module(self) -> Scope:
@@ -456,7 +462,7 @@ class Scope:
 
 def end_of(scope: Scope) -> Place:
     """Return the place behind the scope's last statement."""
-    return Place(scope, math.inf, ())
+    return scope.end
 
 
 def class_of_receiver(name: str, place: Place) -> Scope | None:

@@ -169,6 +169,23 @@ class Evaluation:
         self._in_progress = number
         return found
 
+    def _kept(
+        self,
+        key: object,
+        home: Namespace,
+        find: Callable[..., tuple[Value, ...]],
+        *asked: object,
+    ) -> tuple[Value, ...]:
+        """Return what `find` says of what is asked, and keep it where nothing cut it short."""
+        found = home.known.get(key)
+        if found is None:
+            outer, self._hangs_on = self._hangs_on, math.inf
+            found = find(*asked)
+            if self._hangs_on == math.inf:
+                home.known[key] = found
+            self._hangs_on = min(self._hangs_on, outer)
+        return found
+
     def expr(self, expr: Expr, place: Place, home: Namespace) -> tuple[Value, ...]:
         if self.depth >= _DEEPEST:
             self._hangs_on = -1
@@ -177,9 +194,9 @@ class Evaluation:
         try:
             match expr:
                 case Ref():
-                    return self._ref(expr, place, home)
+                    return self._kept((expr, place), home, self._ref, expr, place, home)
                 case Call():
-                    return self._call(expr, place, home)
+                    return self._kept((expr, place), home, self._call, expr, place, home)
                 case Attribute():
                     owners = self.expr(expr.value, place, home)
                     return self._attribute(owners, expr.name, home)
@@ -1003,6 +1020,9 @@ def _named(
     found: Iterable[Value], parts: tuple[str, ...], place: Place, home: Namespace
 ) -> tuple[Value, ...]:
     """Return values, with the name that they were reached by where they are dictionaries."""
+    found = tuple(found)
+    if not any(isinstance(value, Dictionary) for value in found):
+        return found
     step = (parts, place, home)
     return tuple(
         replace(v, names=(*v.names, step)) if isinstance(v, Dictionary) else v for v in found
@@ -1028,7 +1048,9 @@ def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
 
     `query = query.where(...)` in one branch after the other would double them with each.
     """
-    distinct = tuple({_origin(value): value for value in found}.values())
+    distinct = tuple(found)
+    if len(distinct) > 1:
+        distinct = tuple({_origin(value): value for value in distinct}.values())
     if len(distinct) > _MOST_VALUES:
         return (*distinct[:_MOST_VALUES], UNKNOWN)
     return distinct

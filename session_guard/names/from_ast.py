@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
@@ -39,16 +41,57 @@ if TYPE_CHECKING:
 
     from session_guard.names.table import Parameter
 
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
+# What fields of expressions hold that are no expressions.
+_NO_EXPRESSIONS = frozenset({"attr", "conversion", "ctx", "id", "kind", "op", "ops"})
+_field_names: dict[type, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spot:
+    """Stands for a node of `ast`, which would keep the whole tree alive: where it is.
+
+    Its identity tells nodes apart; lines count from 1, columns from 0 in bytes of UTF-8.
+    """
+
+    line: int
+    column: int
+    end_line: int | None
+    end_column: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FunctionText:
+    """Stands for a function's node: the module's text, and the function's lines in it."""
+
+    text: str
+    first: int
+    last: int
+
+    def parsed(self) -> ast.FunctionDef | ast.AsyncFunctionDef:
+        """Return the function as `ast` has it, without decorators, at the lines where it is."""
+        lines = [match[0] for match in _LINE.finditer(self.text)][self.first - 1 : self.last]
+        blanks = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
+        is_inner = blanks.rpartition("\f")[2] != ""  # a form feed begins the line anew
+        outer = _parsed("if 1:\n" * is_inner + "".join(lines)).body[0]
+        function = outer.body[0] if isinstance(outer, ast.If) else outer
+        assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+        return ast.increment_lineno(function, self.first - 1 - is_inner)
+
+
+def _parsed(text: str) -> ast.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what Python thinks of the checked code is not our matter
+        return ast.parse(text)
+
 
 def build_table(text: str) -> Scope:
     """Return the module scope of `text`.
 
     Raises SyntaxError where this interpreter cannot parse it; then LibCST is to be asked.
     """
+    tree = _parsed(text)
     builder = _AstBuilder(text)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what Python thinks of the checked code is not our matter
-        tree = ast.parse(text)
     builder.statements(tree.body)
     return builder.module_scope
 
@@ -77,6 +120,7 @@ def stated_value(annotation: Expr, value: Expr) -> Expr:
 class _AstBuilder(TableBuilder):
     def __init__(self, text: str) -> None:
         super().__init__()
+        self.text = text
         self.forms: dict[ast.expr, Expr] = {}
         self.may_tell = mentions_another_database(text) or mentions_postgresql(text)
 
@@ -119,7 +163,7 @@ class _AstBuilder(TableBuilder):
                 result: Expr = Opaque()
                 before, added = self.expr(node.target), self.expr(node.value)
                 if isinstance(node.op, ast.BitOr):
-                    result = Display(((None, before), (None, added)), node)
+                    result = Display(((None, before), (None, added)), _spot(node))
                 elif isinstance(node.op, ast.Add):
                     result = joined(before, added)
                 self.target(node.target, result)
@@ -128,9 +172,10 @@ class _AstBuilder(TableBuilder):
                     self.expressions(target)
                     if isinstance(target, ast.Subscript):
                         owner, key = self.expr(target.value), self.expr(target.slice)
-                        self.stored(owner, key, None, target)
+                        self.stored(owner, key, None, _spot(target))
                     elif isinstance(target, ast.Attribute):
-                        self.bind_attribute(self.expr(target.value), target.attr, None, target)
+                        owner = self.expr(target.value)
+                        self.bind_attribute(owner, target.attr, None, _spot(target))
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
             case ast.ClassDef():
@@ -237,7 +282,7 @@ class _AstBuilder(TableBuilder):
                 tuple(self.expr(decorator) for decorator in node.decorator_list),
                 scope,
                 place,
-                node,
+                FunctionText(self.text, node.lineno, node.end_lineno or node.lineno),
                 tuple(a.arg for a in (*arguments.posonlyargs, *arguments.args)),
             )
             scope.function = function
@@ -286,16 +331,18 @@ class _AstBuilder(TableBuilder):
                 self.target(node.value, Opaque())
             case ast.Subscript():
                 self.expressions(node)
-                self.stored(self.expr(node.value), self.expr(node.slice), value, node)
+                self.stored(self.expr(node.value), self.expr(node.slice), value, _spot(node))
             case ast.Attribute():
                 self.expressions(node)
-                self.bind_attribute(self.expr(node.value), node.attr, value, node)
+                self.bind_attribute(self.expr(node.value), node.attr, value, _spot(node))
             case _:
                 self.expressions(node)
 
     def expressions(self, node: ast.expr) -> None:
         """Bind what an expression binds: walrus targets, and the scopes of its own."""
         match node:
+            case ast.Name() | ast.Constant():
+                pass
             case ast.NamedExpr():
                 self.expressions(node.value)
                 if isinstance(node.target, ast.Name):
@@ -333,15 +380,29 @@ class _AstBuilder(TableBuilder):
                 self.parts(node)
 
     def parts(self, node: ast.expr) -> None:
-        parts = [
-            child.value if isinstance(child, ast.keyword) else child
-            for child in ast.iter_child_nodes(node)
-            if isinstance(child, (ast.expr, ast.keyword))
-        ]
-        if isinstance(node, (ast.Call, ast.Dict)):  # whose fields are not in source order
-            parts.sort(key=lambda part: (part.lineno, part.col_offset))
-        for part in parts:
-            self.expressions(part)
+        """Walk what an expression is made of, in source order."""
+        match node:
+            case ast.Name() | ast.Constant():
+                pass
+            case ast.Attribute():
+                self.expressions(node.value)
+            case ast.Call():
+                parts = [node.func, *node.args, *(keyword.value for keyword in node.keywords)]
+                if node.args and node.keywords:  # `f(a=1, *rest)`
+                    parts.sort(key=lambda part: (part.lineno, part.col_offset))
+                for part in parts:
+                    self.expressions(part)
+            case ast.Dict():
+                for key, value in zip(node.keys, node.values, strict=True):
+                    if key is not None:
+                        self.expressions(key)
+                    self.expressions(value)
+            case _:
+                for name in _fields(node):
+                    value = getattr(node, name)
+                    for part in value if isinstance(value, list) else (value,):
+                        if isinstance(part, ast.expr):
+                            self.expressions(part)
 
     def expr(self, node: ast.expr) -> Expr:
         """Return the form of an expression, the same each time it is asked for."""
@@ -364,7 +425,7 @@ class _AstBuilder(TableBuilder):
                     self.expr(node.func),
                     tuple(self.expr(argument) for argument in node.args),
                     tuple((keyword.arg, self.expr(keyword.value)) for keyword in node.keywords),
-                    node,
+                    _spot(node),
                 )
             case ast.Subscript():
                 index = node.slice
@@ -381,14 +442,16 @@ class _AstBuilder(TableBuilder):
             case ast.BinOp(op=ast.Mod()):
                 return with_percent(self.expr(node.left), self.expr(node.right))
             case ast.BinOp(op=ast.BitOr()):
-                return Display(((None, self.expr(node.left)), (None, self.expr(node.right))), node)
+                return Display(
+                    ((None, self.expr(node.left)), (None, self.expr(node.right))), _spot(node)
+                )
             case ast.Dict():
                 return Display(
                     tuple(
                         (self.expr(key) if key is not None else None, self.expr(value))
                         for key, value in zip(node.keys, node.values, strict=True)
                     ),
-                    node,
+                    _spot(node),
                 )
             case ast.IfExp():
                 return Either((self.expr(node.body), self.expr(node.orelse)))
@@ -416,6 +479,18 @@ class _AstBuilder(TableBuilder):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return node.value
         return self.expr(node.value) if isinstance(node, ast.FormattedValue) else Opaque()
+
+
+def _fields(node: ast.expr) -> tuple[str, ...]:
+    """Return the fields of an expression that may hold others."""
+    of = type(node)
+    if of not in _field_names:
+        _field_names[of] = tuple(name for name in of._fields if name not in _NO_EXPRESSIONS)
+    return _field_names[of]
+
+
+def _spot(node: ast.expr | ast.stmt) -> Spot:
+    return Spot(node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
 
 
 def is_type_checking(test: Expr) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -61,7 +62,27 @@ _EMPTY = cst.Module([])
 
 ImportStatement = cst.Import | cst.ImportFrom
 
+
+@functools.cache
+def _is_statement(of: type[cst.CSTNode]) -> bool:
+    return issubclass(of, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
+
+
 _field_names: dict[type[cst.CSTNode], tuple[str, ...]] = {}
+_PART, _SEVERAL, _NEITHER = range(3)
+# By type, since LibCST's base classes are abstract ones, of which `isinstance` is slow.
+_kinds: dict[type, int] = {}
+
+
+def _kind(of: type) -> int:
+    """Return whether an object of a type is a node that counts, holds several, or is neither."""
+    kind = _NEITHER
+    if issubclass(of, cst.CSTNode):
+        kind = _NEITHER if issubclass(of, _LAYOUT) else _PART
+    elif issubclass(of, (list, tuple)):
+        kind = _SEVERAL
+    _kinds[of] = kind
+    return kind
 
 
 def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
@@ -77,12 +98,15 @@ def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         _field_names[type(node)] = names
     for name in names:
         value = getattr(node, name)
-        if isinstance(value, cst.CSTNode):
-            if not isinstance(value, _LAYOUT):
-                yield value
-        elif isinstance(value, (list, tuple)):
+        kind = _kinds.get(type(value))
+        if kind is None:
+            kind = _kind(type(value))
+        if kind == _PART:
+            yield value
+        elif kind == _SEVERAL:
             for item in value:
-                if isinstance(item, cst.CSTNode) and not isinstance(item, _LAYOUT):
+                kind = _kinds.get(type(item))
+                if (_kind(type(item)) if kind is None else kind) == _PART:
                     yield item
 
 
@@ -169,7 +193,7 @@ class _TreeBuilder(TableBuilder):
         collected = self.by_type.get(type(node).__name__)
         if collected is not None:
             collected.append(node)
-        if isinstance(node, (cst.BaseSmallStatement, cst.BaseCompoundStatement)):
+        if _is_statement(type(node)):
             self.advance()
             self.places[id(node)] = self.here()
         handler = self._handlers.get(type(node))
@@ -439,9 +463,17 @@ class Converter:
 
     def __init__(self, builder: TableBuilder | None = None) -> None:
         self._builder = builder
+        self._forms: dict[int, tuple[cst.CSTNode, Expr]] = {}
+        """By `id` of the nodes, each kept beside its form, so that no other gets that `id`."""
 
     def expr(self, node: cst.CSTNode) -> Expr:
-        """Return the form of an expression."""
+        """Return the form of an expression, the same each time it is asked for."""
+        found = self._forms.get(id(node))
+        if found is None:
+            found = self._forms[id(node)] = (node, self._form(node))
+        return found[1]
+
+    def _form(self, node: cst.CSTNode) -> Expr:
         match node:
             case cst.Name():
                 if node.value in ("None", "True", "False"):

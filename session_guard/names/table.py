@@ -46,10 +46,18 @@ class TableBuilder:
         self.functions: list[Function] = []
         self.type_checking = False
         self._branchings = 0
+        self._here = Place(self.scope, self.order, self.branches)
 
     def here(self) -> Place:
         """Return the place of the statement that is being walked."""
-        return Place(self.scope, self.order, self.branches)
+        here = self._here
+        if (
+            here.order != self.order
+            or here.scope is not self.scope
+            or here.branches is not self.branches
+        ):
+            here = self._here = Place(self.scope, self.order, self.branches)
+        return here
 
     def advance(self) -> None:
         """Begin the next statement or binding: what comes now is later than what came."""

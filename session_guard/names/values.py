@@ -179,6 +179,16 @@ Value = (
 )
 
 
+def class_of(value: Value) -> LocalClass | None:
+    """Return the class that a value is or is an object of, or None where it is not known."""
+    match value:
+        case LocalClass():
+            return value
+        case Instance(LocalClass() as of) | Result(LocalClass() as of):
+            return of
+    return None
+
+
 class Elsewhere:
     """What the files of a project do with a name; where there is no project, nothing."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace
 
 _SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
+_STATE = re.compile(rb"\bstate\s*\.")
 _CALLS = re.compile(rb"\b(\w+)\s*\(")
 _EXTENDS = re.compile(rb"^[ \t]*class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
 _WORD = re.compile(rb"\w+")
@@ -49,16 +50,21 @@ class ProjectElsewhere(Elsewhere):
     def in_state(self, name: str) -> tuple[Located, ...]:
         """Return what is assigned to `app.state.name`, whatever `app` is, or yielded as that."""
         if name not in self._states:
-            word = re.escape(name.encode())
-            wanted = re.compile(rb"\.state\.%s\b[^\n=]*=|[\"']%s[\"']|\b%s\s*=" % ((word,) * 3))
             self._states[name] = tuple(
                 Located(value, place, names)
-                for names in self._parsed(
-                    path for path in self._paths if wanted.search(self._read(path)) is not None
-                )
+                for names in self._parsed(self._giving_state(name.encode()))
                 for value, place in names.scope.state.get(name, ())
             )
         return self._states[name]
+
+    def _giving_state(self, name: bytes) -> Iterator[Path]:
+        """Yield the files that may give an attribute of `app.state` a value."""
+        word = re.escape(name)
+        wanted = re.compile(rb"\.state\.%s\b[^\n=]*=|[\"']%s[\"']|\b%s\s*=" % ((word,) * 3))
+        for path in self._filling_state:
+            data = self._read(path)
+            if name in data and wanted.search(data) is not None:
+                yield path
 
     def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
         """Return the objects that an attribute is set on, and to what.
@@ -128,6 +134,11 @@ class ProjectElsewhere(Elsewhere):
         return (names for path in paths if (names := self._names_of(path)) is not None)
 
     @cached_property
+    def _filling_state(self) -> tuple[Path, ...]:
+        """The files that may put something into `app.state`, or yield it as a lifespan does."""
+        return tuple(path for path in self._paths if _may_fill_state(self._read(path)))
+
+    @cached_property
     def _setting(self) -> dict[bytes, list[Path]]:
         return self._files_by_name(_SETS_ATTRIBUTE.findall)
 
@@ -151,3 +162,8 @@ class ProjectElsewhere(Elsewhere):
             for name in set(find(self._read(path))):
                 found.setdefault(name, []).append(path)
         return found
+
+
+def _may_fill_state(data: bytes) -> bool:
+    """Return whether a file sets attributes of a `state`, or has async functions that yield."""
+    return (b"yield" in data and b"async" in data) or _STATE.search(data) is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
+from session_guard.names.from_ast import FunctionText
 from session_guard.names.values import External, LocalFunction
 from session_guard.project.contract import passed_on, shortfall
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 CONTEXT_MANAGER = "get_background_session"
 _DECORATOR = "contextlib.asynccontextmanager"
+_OF_METHODS = (("staticmethod",), ("classmethod",))
 REQUEST_MANAGER = "get_session"
 
 
@@ -72,12 +74,13 @@ class Handler:
                 for value in function.home.evaluate(Ref((inner,)), definition.place)
             )
         ):
-            return replace(self, manager=REQUEST_MANAGER)
+            fallen_short = self.shortfall or _decorated(function)
+            return replace(self, manager=REQUEST_MANAGER, shortfall=fallen_short)
         return replace(
             self,
             manager=REQUEST_MANAGER,
             opening=opening_of(function),
-            shortfall=shortfall_of(definition),
+            shortfall=shortfall_of(function),
         )
 
     def engines(self) -> list[Value]:
@@ -195,18 +198,31 @@ def opening_of(function: LocalFunction) -> Opening | None:
     return found[0] if len(found) == 1 else None
 
 
-def shortfall_of(function: Function) -> str | None:
+def shortfall_of(function: LocalFunction) -> str | None:
     """Return where the context manager falls short of the standard, or None."""
-    node = _syntax_of(function)
+    node = _syntax_of(function.definition)
     if node is None:
         return "is written in syntax that this Python does not know"
-    return shortfall(node)
+    return _decorated(function) or shortfall(node)
+
+
+def _decorated(function: LocalFunction) -> str | None:
+    """Return that a decorator may make something else of a context manager, or None."""
+    definition = function.definition
+    for decorator in definition.decorators:
+        known = function.home.evaluate(decorator, definition.place)
+        is_of_methods = isinstance(decorator, Ref) and decorator.parts in _OF_METHODS
+        if known != (External(_DECORATOR),) and not is_of_methods:
+            return "has a decorator that may replace what it does"
+    return None
 
 
 def _syntax_of(function: Function) -> ast.AsyncFunctionDef | None:
     """Return a function as `ast` has it, or None where this Python does not know its syntax."""
     node = function.node
-    if not isinstance(node, ast.AST):  # LibCST's, where the module's syntax is too new for `ast`
+    if isinstance(node, FunctionText):
+        node = node.parsed()
+    else:  # LibCST's, where the module's syntax is too new for `ast`
         import libcst as cst
 
         assert isinstance(node, cst.FunctionDef)

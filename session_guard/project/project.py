@@ -28,8 +28,9 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.modules import ModuleIndex
+from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import HANDS_OVER, handed_to_routes
-from session_guard.project.takers import taken_in
+from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from session_guard.config import Settings
     from session_guard.names.bindings import Class, Place
     from session_guard.names.values import Result, Value
-    from session_guard.project.takers import Taken
 
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
@@ -73,6 +73,11 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
+_LISTENS_TO_COMMITS = re.compile(
+    rb"\blisten(s_for)?\([^)]*[\"'](?P<session>before_|after_)?commit[\"']"
+)
+# What sets a name of another module or object by a string has one of these in it.
+_REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
 
 class Project:
@@ -89,6 +94,7 @@ class Project:
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
         self._read_texts: dict[Path, int] = {}
@@ -213,6 +219,10 @@ class Project:
                 yield path
 
     @cached_property
+    def _every_own_file(self) -> frozenset[Path]:
+        return frozenset(self._own_files(lambda _: True))
+
+    @cached_property
     def _standing(self) -> tuple[Path, ...]:
         """The files that the standard is meant for: no tests and no migrations."""
         outside = self.settings.is_outside_the_standard
@@ -263,7 +273,7 @@ class Project:
         function = context_manager(names)
         if function is None or not function.definition.is_async:
             return Handler(path, dotted, names, None, "is no async context manager")
-        shortfall = shortfall_of(function.definition)
+        shortfall = shortfall_of(function)
         return Handler(path, dotted, names, opening_of(function), shortfall)
 
     # -- modules and names ------------------------------------------------------------------
@@ -310,7 +320,7 @@ class Project:
         """Return a file's names, with the way to the project's other modules."""
         parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        find = functools.partial(self._find_module, importer=path)
+        find = functools.cache(functools.partial(self._find_module, importer=path))
         return Namespace(scope, package, path, find, self._elsewhere)
 
     @cached_property
@@ -363,19 +373,29 @@ class Project:
 
     @cached_property
     def named_engines(self) -> tuple[Value, ...]:
-        """What the engines that the configuration names are, where they could be followed.
+        """What the engines that the configuration names are, where they could be followed."""
+        return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
-        A name may be a function's or a method's: what it returns is meant.
+    def engines_of(self, dotted: str) -> Iterator[Value]:
+        """Yield what a dotted name of the configuration stands for.
+
+        Of a function or a method that is what it returns when it is called without arguments. Of
+        an object that was made with arguments a method may give what no other object's gives.
         """
-        found: list[Value] = []
-        for namespace, rest in filter(None, map(self.find_configured, self.settings.engines)):
-            place = end_of(namespace.scope)
-            for value in namespace.evaluate(Ref(rest), place) if rest else ():
-                if isinstance(value, (values.LocalFunction, values.Method)):
-                    found.extend(namespace.evaluate(Call(Ref(rest), (), (), None), place))
-                else:
-                    found.append(value)
-        return tuple(found)
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or not rest:
+            return
+        place = end_of(namespace.scope)
+        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
+        is_of_one = any(
+            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
+            for owner in owners
+        )
+        for value in namespace.evaluate(Ref(rest), place):
+            if not isinstance(value, (values.LocalFunction, values.Method)):
+                yield value
+            elif not is_of_one:
+                yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -468,9 +488,9 @@ class Project:
         wanted = re.escape(name.encode())
         pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
         by_name = re.compile(
-            rb"(globals|vars)\(.*?\)\s*\[\s*[\"']%s[\"']|__dict__\s*\[\s*[\"']%s[\"']"
+            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
             rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted, wanted)
+            % (wanted, wanted)
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -510,6 +530,29 @@ class Project:
                 )
         return count > 1 or self._are_set_by_name(owners)
 
+    def is_overridden(self, method: values.LocalFunction) -> bool:
+        """Return whether a class of the project has, or is given, another in a method's place."""
+        name = method.definition.name
+        # By name: a file's own table has other objects than the project's.
+        owners = {
+            (method.home.path, definition.name)
+            for definition in method.home.scope.classes
+            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
+        }
+        if not owners:
+            return False
+        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+            if any(parts[-1] == name for parts in names.scope.assigned_attributes):
+                return True
+            for definition in names.scope.classes:
+                if (names.path, definition.name) not in owners and name in (
+                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
+                ):
+                    line = openings.lineage(values.LocalClass(definition, names))
+                    if any((one.home.path, one.definition.name) in owners for one in line):
+                        return True
+        return False
+
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
         lines = [set(_definitions(owner)) for owner in owners]
@@ -526,6 +569,19 @@ class Project:
         return tuple(
             c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
         )
+
+    @cached_property
+    def listener_to_commits(self) -> Path | None:
+        """A file that has something run at each commit: of sessions, or of an engine.
+
+        What the handler itself sees of its engine's commits is its own bookkeeping.
+        """
+        own = self.handler.path if self.handler is not None else None
+        for path in self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None):
+            found = _LISTENS_TO_COMMITS.finditer(self._data(path))
+            if path != own or any(listening["session"] for listening in found):
+                return path
+        return None
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:
@@ -648,21 +704,80 @@ class Project:
 
         Such a name is part of what the module offers, though it may only import it.
         """
+        return any(
+            taken is None or taken.takes(name, is_module)
+            for _, taken, is_module in self._that_may_take(path, name)
+        )
+
+    def replaced_by(self, owner: Path | values.LocalClass, name: str) -> Path | None:
+        """Return a file that may replace what a module or a class has under a name, or None.
+
+        Tests do, to have the code work with another (`patch("app.jobs.engine")`).
+        """
+        home = owner.home.path if isinstance(owner, values.LocalClass) else owner
+        return next(
+            (
+                path
+                for path in self._mentioning(name)
+                if path != home and self._may_replace(path, owner, name)
+            ),
+            None,
+        )
+
+    def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
+        taken, names = self._taken_by(path), self.names_of(path)
+        if taken is None or names is None:
+            return False
+        for replaced in self._replaced_in(path, taken).get(name, ()):
+            if replaced.owner is not None:
+                if replaces(replaced.owner, owner, names):
+                    return True
+            elif isinstance(owner, values.LocalClass):
+                if self._is_test(path, taken):
+                    return True
+            elif taken.has(functools.partial(self._leads_to, owner, names)):
+                return True
+        return False
+
+    def _that_may_take(
+        self, path: Path, name: str
+    ) -> Iterator[tuple[Path, Taken | None, Callable[[str], bool]]]:
+        """Yield the other files that have a name in them, and what they take, if it is known."""
         wanted = name.encode()
         for other in self.modules.files:
             data = self._data(other) if other != path else b""
             if wanted not in data and b"*" not in data:
                 continue
-            if other not in self._taken:
-                text = self._text(other)
-                self._taken[other] = taken_in(text) if text is not None else None
-            taken, names = self._taken[other], self.names_of(other)
-            if taken is None or names is None:
-                if wanted in data:
-                    return True
-            elif taken.takes(name, functools.partial(self._leads_to, path, names)):
-                return True
-        return False
+            taken, names = self._taken_by(other), self.names_of(other)
+            if taken is not None and names is not None:
+                yield other, taken, functools.partial(self._leads_to, path, names)
+            elif wanted in data:
+                yield other, None, lambda _: False
+
+    def _taken_by(self, path: Path) -> Taken | None:
+        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        if path not in self._taken:
+            text = self._text(path)
+            tree = parsed(text) if text is not None else None
+            self._taken[path] = taken_in(tree) if tree is not None else None
+        return self._taken[path]
+
+    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+        """Return by its name what a file may replace: of no test, what it names in strings."""
+        if path not in self._replaced:
+            text, data = self._text(path), self._data(path)
+            by_string = any(word in data for word in _REPLACING)
+            is_test = self._is_test(path, taken)
+            tree = parsed(text) if text is not None and (by_string or is_test) else None
+            found = replaced_in(tree, taken.modules) if tree is not None else {}
+            self._replaced[path] = {
+                name: {one for one in every if (by_string if one.by_string else is_test)}
+                for name, every in found.items()
+            }
+        return self._replaced[path]
+
+    def _is_test(self, path: Path, taken: Taken) -> bool:
+        return taken.is_test or path not in self._every_own_file
 
     def _leads_to(self, path: Path, importer: Namespace, dotted: str) -> bool:
         """Return whether a dotted name in a file means the module at `path`."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_DOTTED = re.compile(r"\.*[^\W\d]\w*([.:]\w+)*")
+DOTTED = re.compile(r"\.*[^\W\d]\w*([.:]\w+)*")
+_TESTING = frozenset({"mock", "pytest", "pytest_mock", "unittest"})
 
 
 @dataclass(slots=True)
@@ -27,6 +28,12 @@ class Taken:
     strings: set[str] = field(default_factory=set)
     """The strings that may name a module or something in one."""
 
+    @property
+    def is_test(self) -> bool:
+        """Whether it imports what tests are written with."""
+        imported = {*self.modules.values(), *(module for module, _ in self.imported)}
+        return any(module.split(".", 1)[0] in _TESTING for module in imported)
+
     def takes(self, name: str, is_module: Callable[[str], bool]) -> bool:
         """Return whether the file takes `name` from a module.
 
@@ -36,31 +43,51 @@ class Taken:
         if any(taken in (name, "*") and is_module(module) for module, taken in self.imported):
             return True
         followed = {
-            (_join(self.modules[first], *between), last)
+            (joined(self.modules[first], *between), last)
             for first, *between, last in self.attributes
             if first in self.modules
         }
         if any(taken == name and is_module(module) for module, taken in followed):
             return True
+        if self.names(name, is_module):
+            return True
+        # Where it has the module as an object, `copy.name` does.
+        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
+        return self.has(is_module) and any(parts[-1] == name for parts in unknown)
+
+    def names(self, name: str, is_module: Callable[[str], bool]) -> bool:
+        """Return whether the file has `name` of a module in a string.
+
+        `patch("app.jobs.engine")` does, and `monkeypatch.setattr(jobs, "engine", ...)`.
+        """
         ends = re.compile(rf"(?:(.*)[.:])?{re.escape(name)}")
         named = [match for text in self.strings if (match := ends.fullmatch(text))]
         if any(match[1] is not None and is_module(match[1]) for match in named):
             return True
-        # Where it has the module as an object, `setattr(module, "name", …)` and `copy.name` do.
-        objects = {*self.modules.values(), *self.strings, *(_join(*names) for names in followed)}
-        has_module = any(map(is_module, objects))
-        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
-        return has_module and (bool(named) or any(parts[-1] == name for parts in unknown))
+        return bool(named) and self.has(is_module)
+
+    def has(self, is_module: Callable[[str], bool]) -> bool:
+        """Return whether the file has the module as an object."""
+        followed = (
+            joined(self.modules[first], *rest)
+            for first, *rest in self.attributes
+            if first in self.modules
+        )
+        return any(map(is_module, {*self.modules.values(), *self.strings, *followed}))
 
 
-def taken_in(text: str) -> Taken | None:
-    """Return what a file takes, or None where this interpreter cannot parse it."""
+def parsed(text: str) -> ast.Module | None:
+    """Return a file's syntax tree, or None where this interpreter cannot parse it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Python thinks of the checked code
-            tree = ast.parse(text)
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
+
+
+def taken_in(tree: ast.Module) -> Taken:
+    """Return what a file takes."""
     taken = Taken()
     for node in ast.walk(tree):
         match node:
@@ -72,15 +99,16 @@ def taken_in(text: str) -> Taken | None:
                 module = "." * node.level + (node.module or "")
                 for alias in node.names:
                     taken.imported.add((module, alias.name))
-                    taken.modules[alias.asname or alias.name] = _join(module, alias.name)
+                    taken.modules[alias.asname or alias.name] = joined(module, alias.name)
             case ast.Attribute():
-                taken.attributes.add(_parts(node))
-            case ast.Constant(value=str(value)) if _DOTTED.fullmatch(value):
+                taken.attributes.add(parts_of(node))
+            case ast.Constant(value=str(value)) if DOTTED.fullmatch(value):
                 taken.strings.add(value)
     return taken
 
 
-def _parts(node: ast.expr) -> tuple[str, ...]:
+def parts_of(node: ast.expr) -> tuple[str, ...]:
+    """Return a dotted name; what begins with no plain name has an empty first part."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -88,7 +116,7 @@ def _parts(node: ast.expr) -> tuple[str, ...]:
     return (node.id if isinstance(node, ast.Name) else "", *reversed(parts))
 
 
-def _join(module: str, *names: str) -> str:
+def joined(module: str, *names: str) -> str:
     """Return a dotted name; `from . import x` has nothing between the dots and the name."""
     if module.endswith("."):
         return module + ".".join(names) if names else module

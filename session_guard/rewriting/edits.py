@@ -109,10 +109,12 @@ def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
     changes = [change for item in plans for change in item.changes]
     for rewrite in without_unused_locals(module, rewrites):
         try:
-            changes.extend(plan(module, rewrite).changes)
+            leftover = plan(module, rewrite)
         except NotFixableError:  # for its comment, which stays with its line
             continue
-        rewrites.append(rewrite)
+        if not any(leftover.meets(item) for item in plans):
+            changes.extend(leftover.changes)
+            rewrites.append(rewrite)
     changes.extend(import_changes(module, rewrites, module.lines))
     return tuple(_in_bytes(_tidied(dict.fromkeys(changes), module.lines), module.decoded))
 

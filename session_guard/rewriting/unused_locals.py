@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from session_guard.names.values import Value
 
 _DEEPEST = 4
+_Assignment = cst.Assign | cst.AnnAssign | cst.NamedExpr
+_Replacement = tuple[cst.CSTNode, cst.CSTNode | None]
 
 
 def without_unused_locals(module: Module, rewrites: Sequence[Rewrite]) -> list[Rewrite]:
@@ -27,118 +29,123 @@ def without_unused_locals(module: Module, rewrites: Sequence[Rewrite]) -> list[R
     A call that may do more than to give back a session factory or an engine stays, without its
     name.
     """
+    gone = _gone(rewrites)
     found: list[Rewrite] = []
-    while True:
-        more = [
-            Rewrite(Applicability.SAFE, "", (replacement,))
-            for replacement in _leftovers(module, [*rewrites, *found])
-        ]
-        if not more:
-            return found
-        found.extend(more)
+    while (replacements := next(_leftovers(module, gone, found), None)) is not None:
+        for replacement in replacements:
+            found.append(Rewrite(Applicability.SAFE, "", (replacement,)))
+            gone |= _gone(found[-1:])
+    return found
+
+
+def _gone(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
+    """Return the nodes, by `id`, that rewrites take out of the file."""
+    replaced: dict[int, cst.CSTNode] = {}
+    written: set[int] = set()
+    for rewrite in rewrites:
+        for old, new in rewrite.replacements:
+            if not isinstance(new, Appended):
+                replaced.update((id(part), part) for part in walk(old))
+            if new is not None:
+                written.update(map(id, walk(new.item if isinstance(new, Appended) else new)))
+    return {at: part for at, part in replaced.items() if at not in written}
 
 
 def _leftovers(
-    module: Module, rewrites: Sequence[Rewrite]
-) -> Iterator[tuple[cst.CSTNode, cst.CSTNode | None]]:
-    replacements = [pair for rewrite in rewrites for pair in rewrite.replacements]
-    removed = {id(old) for old, new in replacements if not isinstance(new, Appended)}
-    written = {
-        id(name)
-        for _, new in replacements
-        if new is not None
-        for name in _names(new.item if isinstance(new, Appended) else new)
-    }
-    gone = {
-        id(name): name
-        for old, new in replacements
-        if not isinstance(new, Appended)
-        for name in _names(old)
-        if id(name) not in written
-    }
+    module: Module, gone: dict[int, cst.CSTNode], found: Sequence[Rewrite]
+) -> Iterator[list[_Replacement]]:
+    """Yield how the assignments of a local go that nothing uses any more, for each local."""
+    taken_out = {id(old) for rewrite in found for old, new in rewrite.replacements if new is None}
     seen: set[tuple[int, str]] = set()
     for name in gone.values():
-        function = next((a for a in module.ancestors(name) if isinstance(a, cst.FunctionDef)), None)
-        if function is None or (id(function), name.value) in seen:
+        if not isinstance(name, cst.Name):
             continue
-        seen.add((id(function), name.value))
-        line = _only_assignment(module, function, name.value)
-        if line is None or id(line) in removed:
-            continue
-        (assignment,) = line.body
-        assert isinstance(assignment, (cst.Assign, cst.AnnAssign))
-        if id(assignment) in removed or not _is_unused(function, assignment, name.value, gone):
-            continue
-        yield from _without(module, line, assignment)
+        for function in module.ancestors(name):
+            if not isinstance(function, cst.FunctionDef) or (id(function), name.value) in seen:
+                continue
+            seen.add((id(function), name.value))
+            assignments = _assignments(module, function, name.value)
+            if not assignments or any(id(one) in gone for one in assignments):
+                continue
+            targets = {id(_target(one)) for one in assignments}
+            if any(
+                other.value in (name.value, "locals") and id(other) not in targets | gone.keys()
+                for other in walk(function)
+                if isinstance(other, cst.Name)
+            ):
+                continue
+            replacements = list(_without_all(module, assignments, taken_out))
+            if len(replacements) == len(assignments):
+                yield replacements
 
 
-def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
-    return (part for part in walk(node) if isinstance(part, cst.Name))
-
-
-def _only_assignment(
-    module: Module, function: cst.FunctionDef, name: str
-) -> cst.SimpleStatementLine | None:
-    """Return the line `name = value` where that is how a local variable gets its only value."""
-    bindings = module.bindings(module.expr(cst.Name(name)), module.place(function.body.body[0]))
+def _assignments(module: Module, function: cst.FunctionDef, name: str) -> list[_Assignment]:
+    """Return all ways in which a local variable gets its values, or none where some are others."""
     found = [
-        line
-        for line in walk(function.body)
-        if isinstance(line, cst.SimpleStatementLine)
-        and len(line.body) == 1
-        and _is_assignment_of(line.body[0], name)
+        node
+        for node in walk(function.body)
+        if isinstance(node, (cst.Assign, cst.AnnAssign, cst.NamedExpr))
+        and node.value is not None
+        and isinstance(target := _target(node), cst.Name)
+        and target.value == name
     ]
-    if len(found) != 1 or len(bindings) > 1:
-        return None
-    suite = module.parent(found[0])
-    is_alone = not isinstance(suite, cst.IndentedBlock) or len(suite.body) == 1
-    return None if is_alone else found[0]
+    if not found:
+        return []
+    assert found[0].value is not None
+    bindings = module.place(found[0].value).scope.bindings.get(name, [])
+    return found if len(bindings) == len(found) else []
 
 
-def _is_assignment_of(node: cst.CSTNode, name: str) -> bool:
-    match node:
-        case cst.Assign(targets=[cst.AssignTarget(cst.Name(target))]):
-            return target == name
-        case cst.AnnAssign(target=cst.Name(target), value=cst.BaseExpression()):
-            return target == name
-    return False
+def _target(assignment: _Assignment) -> cst.BaseExpression | None:
+    """Return the one thing that is assigned to."""
+    if not isinstance(assignment, cst.Assign):
+        return assignment.target
+    return assignment.targets[0].target if len(assignment.targets) == 1 else None
 
 
-def _is_unused(
-    function: cst.FunctionDef,
-    assignment: cst.Assign | cst.AnnAssign,
-    name: str,
-    gone: dict[int, cst.Name],
-) -> bool:
-    """Return whether nothing in the function has the name any more but the assignment."""
-    target = assignment.target if isinstance(assignment, cst.AnnAssign) else None
-    if isinstance(assignment, cst.Assign):
-        target = assignment.targets[0].target
-    return not any(
-        other.value in (name, "locals") and other is not target and id(other) not in gone
-        for other in _names(function)
-    )
+def _without_all(
+    module: Module, assignments: Sequence[_Assignment], taken_out: set[int]
+) -> Iterator[_Replacement]:
+    """Yield what becomes of each assignment, up to the first that has to stay."""
+    taken_out = set(taken_out)
+    for assignment in assignments:
+        replacement = _without(module, assignment, taken_out)
+        if replacement is None:
+            return
+        if replacement[1] is None:
+            taken_out.add(id(replacement[0]))
+        yield replacement
 
 
-def _without(
-    module: Module, line: cst.SimpleStatementLine, assignment: cst.Assign | cst.AnnAssign
-) -> Iterator[tuple[cst.CSTNode, cst.CSTNode | None]]:
+def _without(module: Module, assignment: _Assignment, taken_out: set[int]) -> _Replacement | None:
+    """Return what becomes of an assignment, or None where it has to stay."""
     value = assignment.value
     assert value is not None
     called = module.evaluate(value.func) if isinstance(value, cst.Call) else ()
     # What builds a factory or an engine is a finding of its own.
     if any(openings.is_maker(one) for one in called):
-        return
+        return None
+    if isinstance(assignment, cst.NamedExpr):
+        lpar, rpar = (*assignment.lpar, *value.lpar), (*value.rpar, *assignment.rpar)
+        return assignment, value.with_changes(lpar=lpar, rpar=rpar)
     does_no_more = isinstance(value, (cst.Name, cst.Attribute)) or (
         isinstance(value, cst.Call)
         and not value.args
         and len(called) > 0
         and all(isinstance(one, LocalFunction) and _only_makes(one) for one in called)
     )
-    if does_no_more and line.trailing_whitespace.comment is None:
-        yield line, None
-    elif isinstance(value, (cst.Call, cst.Await)):
-        yield assignment, cst.Expr(value)
+    line = module.parent(assignment)
+    suite = module.parent(line) if line is not None else None
+    if does_no_more and isinstance(line, cst.SimpleStatementLine) and len(line.body) == 1:
+        others = suite.body if isinstance(suite, cst.IndentedBlock) else ()
+        if (
+            line.trailing_whitespace.comment is None
+            and sum(id(other) not in taken_out for other in others) > 1
+        ):
+            return line, None
+    if isinstance(value, (cst.Call, cst.Await)):
+        return assignment, cst.Expr(value)
+    return (assignment, cst.Pass()) if does_no_more else None
 
 
 def _only_makes(function: LocalFunction, depth: int = 0) -> bool:

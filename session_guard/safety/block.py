@@ -674,7 +674,7 @@ class _Analysis:
         if self.is_session(node):
             return True
         if isinstance(node, (cst.Tuple, cst.List, cst.Dict, cst.Set)):
-            return any(self.is_session(part) for part in walk(node))
+            return any(self.bare_session(element.value) for element in node.elements)
         return False
 
     def session_method(self, node: cst.CSTNode) -> tuple[str, cst.Call] | None:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import values
+from session_guard.names.bindings import Attribute, Call, Ref, lookup
 from session_guard.project.routes import ROUTE_METHODS
 
 if TYPE_CHECKING:
     from session_guard.module import Module
+    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.values import Namespace
 
+_DEEPEST = 4
 _RESOLVERS = frozenset({"field", "mutation", "subscription"})
 _ENDPOINTS = frozenset(
     {"starlette.endpoints.HTTPEndpoint", "aiohttp.web.View", "tornado.web.RequestHandler"}
@@ -63,4 +67,28 @@ def _is_route(decorator: cst.BaseExpression, module: Module) -> bool:
     if isinstance(function, cst.Attribute) and function.attr.value in ROUTE_METHODS:
         return True
     # Litestar's are plain functions: `@get("/users")`
-    return any(name.rpartition(".")[2] in ROUTE_METHODS for name in names)
+    return any(name.rpartition(".")[2] in ROUTE_METHODS for name in names) or _gives_route(
+        module.expr(function), module.place(function), module.names
+    )
+
+
+def _gives_route(expr: Expr, place: Place, names: Namespace, depth: int = 0) -> bool:
+    """Return whether a function is a router's by another name, or returns what a router gives.
+
+    `register = router.post` and `def register(path): return router.post(path)` are.
+    """
+    match expr:
+        case Ref((_, *_, name)) | Attribute(_, name) if name in ROUTE_METHODS:
+            return True
+        case Ref((name,)) if depth < _DEEPEST:
+            for binding in lookup(name, place) or ():
+                if isinstance(binding.value, (Attribute, Ref)) and _gives_route(
+                    binding.value, binding.place, names, depth + 1
+                ):
+                    return True
+    return depth < _DEEPEST and any(
+        isinstance(returned, Call) and _gives_route(returned.function, at, value.home, depth + 1)
+        for value in names.evaluate(expr, place)
+        if isinstance(value, values.LocalFunction)
+        for returned, at in value.definition.returns
+    )

@@ -8,6 +8,7 @@ import libcst as cst
 
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
+from session_guard.names.values import LocalClass
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.imports import has_comment
@@ -24,13 +25,18 @@ from session_guard.safety.matching import (
     option,
 )
 from session_guard.safety.reference import reference
+from session_guard.safety.replaced import replaced_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
     from session_guard.names.openings import Opening
     from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
+
+_ENDING = frozenset({"__aexit__", "close", "commit", "rollback"})
 
 
 def report_opening(call: cst.Call, opening: Opening, module: Module, message: str) -> Violation:
@@ -98,6 +104,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *_manager_reasons(manager, is_endpoint=is_endpoint),
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
+        *_hook_reasons(form, opening, manager, module),
+        *dict.fromkeys(replaced_names(module.expr(call), module.place(call), module)),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -175,6 +183,41 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
     if form.name is not None and _is_used_elsewhere(form.name, form, module):
         reasons.append(f"`{form.name}` is used outside the block too")
     return reasons
+
+
+def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module) -> Iterator[str]:
+    """Yield what the handler's commit sets off, where the block may have made none."""
+    if opening.begins or _commits_last(form):
+        return
+    listener = module.project.listener_to_commits
+    if listener is not None:
+        shown = module.project.shown(listener)
+        yield f"{shown} listens to commits, and a block that only reads makes none"
+    assert handler.opening is not None
+    made = handler.opening.session_class
+    if isinstance(made, LocalClass) and any(
+        _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
+    ):
+        yield f"`{made.definition.name}` has a way of its own to end a session"
+
+
+def _commits_last(form: Form) -> bool:
+    """Return whether the block commits at its end anyway, in a `begin()` or by itself."""
+    begun = [item for item in form.entered if _calls(item.item, form.name, "begin")]
+    last = form.block.body[-1] if form.block.body else None
+    match last:
+        case cst.With(items=items):
+            begun += [item for item in items if _calls(item.item, form.name, "begin")]
+        case cst.SimpleStatementLine(body=[*_, cst.Expr(cst.Await(call))]):
+            return _calls(call, form.name, "commit")
+    return bool(begun)
+
+
+def _calls(node: cst.BaseExpression, name: str | None, method: str) -> bool:
+    match node:
+        case cst.Call(cst.Attribute(cst.Name(owner), cst.Name(called))):
+            return owner == name and called == method
+    return False
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
-from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
+from session_guard.names.bindings import Attribute, Await, Call, Constant, Ref, end_of, lookup
 from session_guard.project.handler import is_same_engine
 from session_guard.rewriting.arguments import NotFixableError
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.bindings import Binding, Expr, Place
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located
     from session_guard.project.handler import Handler
@@ -59,16 +59,43 @@ def check_attribute(expr: Expr, place: Place, module: Module, depth: int = 0) ->
             # `getattr(x, "maker")()`; what another function gives is followed into it.
             if values.External("getattr") in module.names.evaluate(function, place):
                 _check_name(name, module)
+        case Call(function) | Await(Call(function)) if depth < _DEEPEST:
+            _check_function(function, place, module)
+            if not isinstance(function, Ref):
+                check_attribute(function, place, module, depth + 1)
         case Attribute(_, name):
             _check_name(name, module)
         case Ref((name,)):
             for binding in lookup(name, place) or () if depth < _DEEPEST else ():
+                if binding.kind == "import" or binding.place.scope.kind == "module":
+                    _check_assigned(binding.target.rpartition(".")[2] or name, module)
                 if isinstance(binding.value, (Attribute, Call, Ref)):
                     check_attribute(binding.value, binding.place, module, depth + 1)
         case Ref((*parts, name)):
             owners = module.names.evaluate(Ref(tuple(parts)), place)
+            _check_assigned(name, module)
             if not all(isinstance(owner, values.External) for owner in owners):
                 _check_name(name, module)
+
+
+def _check_function(function: Expr, place: Place, module: Module) -> None:
+    """Refuse what a call gives that may be another's: of a method that is overridden, say."""
+    for value in module.names.evaluate(function, place):
+        if not isinstance(value, values.LocalFunction):
+            continue
+        name = value.definition.name
+        _check_assigned(name, module)
+        if module.project.is_overridden(value):
+            raise NotFixableError(f"`{name}` is overridden, and may give another")
+        for returned, _ in value.definition.returns:
+            if isinstance(returned, Ref) and len(returned.parts) == 1:
+                _check_assigned(returned.parts[0], module)
+
+
+def _check_assigned(name: str, module: Module) -> None:
+    changed = module.project.assigned_elsewhere(name)
+    if changed is not None:
+        raise NotFixableError(f"{changed} assigns another value to `{name}`")
 
 
 def _check_name(attribute: str, module: Module) -> None:
@@ -93,14 +120,12 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
         if session.scoped:
             raise NotFixableError(f"{whose} session is shared within its scope")
     changed = module.project.reconfigured_factory
-    if changed is None and openings.reconfigures_factories(module.names):
+    if changed is None and module.reconfigures_factories:
         changed = "this file"
     if changed is not None:
         raise NotFixableError(f"{changed} configures a session factory anew")
     for name in _last_names(bind, handler.engine):
-        changed = module.project.assigned_elsewhere(name)
-        if changed is not None:
-            raise NotFixableError(f"{changed} assigns another value to `{name}`")
+        _check_assigned(name, module)
     if bind is None:
         raise NotFixableError("no engine is given where it is opened")
     if _is_named_in_settings(bind, module):
@@ -133,25 +158,44 @@ def _last_names(*engines: Located | None) -> set[str]:
 
 
 def _is_named_in_settings(bind: Located, module: Module) -> bool:
-    """Return whether the configuration names this engine as the handler's."""
-    names = module.project.settings.engines
-    if not names or not isinstance(bind.expr, Ref):
-        return False
-    first, *rest = bind.expr.parts
-    bindings = lookup(first, bind.place)
-    if not bindings:
-        return False
-    for binding in bindings:
-        if binding.kind == "import":
-            dotted = bind.home.absolute(binding.target)
-        elif binding.place.scope.kind == "module":
-            dotted = f"{module.project.module_name(bind.home.path)}.{first}"
-        else:
-            return False
-        dotted = ".".join((dotted, *rest))
-        if not any(_is_one_name(dotted, name, module) for name in names):
-            return False
-    return True
+    """Return whether the configuration names this engine, or the function that gives it."""
+    return bool(module.project.settings.engines) and _is_named(bind.expr, bind.place, bind, module)
+
+
+def _is_named(expr: Expr, place: Place, bind: Located, module: Module, depth: int = 0) -> bool:
+    match expr:
+        case Await(value) if depth < _DEEPEST:
+            return _is_named(value, place, bind, module, depth + 1)
+        case Call(function, (), ()) if depth < _DEEPEST:
+            return _is_named(function, place, bind, module, depth + 1)
+        case Ref((first, *rest)):
+            bindings = lookup(first, place) or ()
+            return len(bindings) > 0 and all(
+                _leads_to_named(binding, first, tuple(rest), bind, module, depth)
+                for binding in bindings
+            )
+    return False
+
+
+def _leads_to_named(
+    binding: Binding, name: str, rest: tuple[str, ...], bind: Located, module: Module, depth: int
+) -> bool:
+    if binding.kind == "import":
+        dotted = bind.home.absolute(binding.target)
+    elif binding.place.scope.kind == "module":
+        dotted = f"{module.project.module_name(bind.home.path)}.{name}"
+    else:
+        value = binding.value
+        return (
+            binding.kind == "assign"
+            and not rest
+            and isinstance(value, (Await, Call, Ref))
+            and not (binding.entered or binding.deferred)
+            and depth < _DEEPEST
+            and _is_named(value, binding.place, bind, module, depth + 1)
+        )
+    dotted = ".".join((dotted, *rest))
+    return any(_is_one_name(dotted, name, module) for name in module.project.settings.engines)
 
 
 def _is_one_name(dotted: str, configured: str, module: Module) -> bool:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from session_guard import sources, standard
 from session_guard.engine.facts import Engine
 from session_guard.names import values
-from session_guard.names.bindings import Constant, Ref, end_of, lookup
+from session_guard.names.bindings import Constant, Function, Ref, end_of, lookup
+from session_guard.names.from_ast import FunctionText, Spot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +61,9 @@ _FIELDS = {
 }
 # Arguments that are no settings, or of which the handler has the like.
 _THE_HANDLERS_TOO = frozenset({"url", "future", "connect_args", "isolation_level"})
+_OTHER_DRIVER = re.compile(r"\bpostgres(ql)?\+(?!asyncpg)\w+")
+# What the handler takes in the query of a URL.
+_IN_QUERIES = frozenset({"host", "port"})
 _DEEPEST = 8
 
 
@@ -89,6 +93,33 @@ def name_of(engine: Result, project: Project) -> str | None:
     return None
 
 
+def kept_as(engine: Result, project: Project) -> str | None:
+    """Return the dotted name of the name or attribute that keeps an engine, or of what gives it.
+
+    That is what `engines` of the configuration may name. None where there is none.
+    """
+    home = engine.home
+    top = name_of(engine, project)
+    if top is not None:
+        return top
+    attributes = (
+        f"{owner.name}.{name}" for owner in home.scope.classes for name in owner.scope.attributes
+    )
+    functions = (
+        name
+        for name, found in home.scope.bindings.items()
+        if isinstance(function := found[-1].value, Function) and not function.required_parameters
+    )
+    for name in (*attributes, *functions):
+        dotted = f"{project.modules.likeliest_name(home.path)}.{name}"
+        if any(
+            isinstance(value, values.Result) and value.is_of_the_same_call(engine)
+            for value in project.engines_of(dotted)
+        ):
+            return dotted
+    return None
+
+
 # -- the URL --------------------------------------------------------------------------------------
 
 
@@ -97,18 +128,28 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
 
     Raises NotToldError.
     """
-    call = engine.call.node
-    if not isinstance(call, ast.Call):
+    spot = engine.call.node
+    if not isinstance(spot, Spot):
         raise NotToldError("its module is in syntax that this Python does not know")
+    writer = _Writer(engine.home, target, project)
+    call = writer.call_at(spot)
     given = call.args[0] if call.args else None
     if given is None:
         given = next((k.value for k in call.keywords if k.arg == "url"), None)
     if given is None or isinstance(given, ast.Starred):
         raise NotToldError("its URL is not an argument of its own")
-    writer = _Writer(engine.home, target, project)
+    url = facts(engine, project).url
+    refused = url.query.keys() - _IN_QUERIES
+    if refused:
+        raise NotToldError(
+            f"its URL has {_listed(sorted(refused))} in its query, and the handler's has settings"
+        )
     if writer.reads_database_url(given, engine.place):
         return Source((), DATABASE_URL)
     expression = ast.unparse(writer.written(given, engine.place))
+    other = _OTHER_DRIVER.search(expression)
+    if other is not None:
+        raise NotToldError(f"its driver is not asyncpg: {other[0]}")
     return Source(tuple(writer.import_lines()), expression)
 
 
@@ -123,6 +164,16 @@ class _Writer:
         self._modules: set[str] = set()
         self._names: dict[str, set[str]] = {}
         """By module, what is imported from it: `name`, or `name as alias`."""
+
+    def call_at(self, spot: Spot) -> ast.Call:
+        """Return the call that stands where the table of names has it."""
+        return next(
+            node
+            for node in ast.walk(self._tree)
+            if isinstance(node, ast.Call)
+            and (node.lineno, node.col_offset) == (spot.line, spot.column)
+            and (node.end_lineno, node.end_col_offset) == (spot.end_line, spot.end_column)
+        )
 
     def reads_database_url(self, node: ast.expr, place: Place) -> bool:
         """Return whether an expression, or the name of one, is what the handler reads anyway."""
@@ -158,11 +209,14 @@ class _Writer:
             self._import(one, node.id)
             return node
         if all(binding.place.scope.parent is None for binding in bindings):
+            if bindings != lookup(node.id, end_of(self._home.scope)):
+                raise NotToldError(f"its URL depends on `{node.id}`, which is set anew afterwards")
             self._import_from(self._own_name(), node.id)
             return node
         function = one.place.scope.function if one is not None else None
         if one is not None and function is not None and one.kind == "assign" and depth < _DEEPEST:
-            assigned = _assigned(function.node, node.id)
+            inside = function.node.parsed() if isinstance(function.node, FunctionText) else None
+            assigned = _assigned(inside, node.id)
             if assigned is not None and one.place.branches == ():
                 return self.written(assigned, one.place, depth + 1)
         raise NotToldError(f"its URL depends on `{node.id}`, which its function alone knows")
@@ -253,11 +307,11 @@ class _Names(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _assigned(within: object, name: str) -> ast.expr | None:
+def _assigned(within: ast.AST | None, name: str) -> ast.expr | None:
     """Return what a name is assigned, where that is done once in a module or function."""
     found = [
         statement.value
-        for statement in (ast.walk(within) if isinstance(within, ast.AST) else ())
+        for statement in (ast.walk(within) if within is not None else ())
         if (
             isinstance(statement, ast.Assign)
             and [ast.unparse(target) for target in statement.targets] == [name]

@@ -50,7 +50,7 @@ class Block:
         own = context_manager(self.handler.namespace)
         if own is not None and own.definition in [f.definition for f in self._passed_on()]:
             return self.handler.shortfall is None
-        return shortfall_of(self.manager.definition) is None
+        return shortfall_of(self.manager) is None
 
     def _passed_on(self) -> list[LocalFunction]:
         """Return the functions that the handler's context manager calls."""

@@ -24,7 +24,7 @@ from session_guard.names.values import (
     Partial,
     Result,
 )
-from session_guard.usage.locks import under_lock
+from session_guard.usage.locks import Mark, mark, under_lock
 from session_guard.usage.objects import given_to_maker, handed_in
 from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
 
@@ -75,7 +75,7 @@ class Coroutines:
         self._module = module
         self._starting = starting or Starting(module)
         self._bodies: dict[tuple[int, int], list[_Used]] = {}
-        self._locked: dict[int, frozenset[int]] = {}
+        self._locked: dict[int, frozenset[Mark]] = {}
 
     # -- what a coroutine uses ----------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Coroutines:
             return True
         locked = self._under_lock(callee)
         for call, place in calls_in(definition, callee.home):
-            if id(call.node) in locked:
+            if mark(call.node) in locked:
                 continue
             if isinstance(call.function, Ref) and call.function.parts[0] == name:
                 if len(call.function.parts) > 2 or call.function.parts[-1] not in _LOCAL_METHODS:
@@ -272,7 +272,7 @@ class Coroutines:
         definition, home = callee.definition, callee.home
         locked = self._under_lock(callee)
         for call, place in (*definition.calls, *_of_lambda(definition)):
-            if id(call.node) in locked:
+            if mark(call.node) in locked:
                 continue
             used: list[Expr] = [*call.arguments, *(value for _, value in call.keywords)]
             if (
@@ -321,7 +321,7 @@ class Coroutines:
                 attribute = f"{_attribute(owner)}.{used.attribute}"
                 yield replace(used, must_be_given=True, attribute=attribute)
 
-    def _under_lock(self, function: LocalFunction) -> frozenset[int]:
+    def _under_lock(self, function: LocalFunction) -> frozenset[Mark]:
         key = id(function.definition.scope)
         if key not in self._locked:
             self._locked[key] = under_lock(function)

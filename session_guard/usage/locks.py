@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Constant, end_of
-from session_guard.names.from_ast import parse_expression
+from session_guard.names.from_ast import FunctionText, Spot, parse_expression
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, Result
 
@@ -30,29 +30,44 @@ _COUNTING = {
 _COUNTS = ("value", "initial_value", "total_tokens")
 
 
-def under_lock(function: LocalFunction) -> frozenset[int]:
-    """Return the ids of a function's nodes that run while a lock is held: one task at a time."""
+Mark = int | tuple[int, int]
+
+
+def mark(node: object) -> Mark:
+    """Return what a node is known by: where it begins, if `ast` read it, or else its id."""
+    return (node.line, node.column) if isinstance(node, Spot) else id(node)
+
+
+def under_lock(function: LocalFunction) -> frozenset[Mark]:
+    """Return the marks of a function's calls that run while a lock is held: one task at a time."""
     node = function.definition.node
-    found: Iterator[int] = iter(())
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        found = _in_ast(node, function)
+    found: Iterator[Mark] = iter(())
+    if isinstance(node, FunctionText):
+        found = _in_ast(node.parsed(), function)
     elif isinstance(node, cst.FunctionDef):
         found = _in_tree(node, function)
     return frozenset(found)
 
 
-def _in_ast(node: ast.AST, function: LocalFunction) -> Iterator[int]:
+def _in_ast(node: ast.AST, function: LocalFunction) -> Iterator[tuple[int, int]]:
     taken = _owners((ast.unparse(part) for part in _ast_calls(node)), "acquire")
     for part in ast.walk(node):
         match part:
             case ast.AsyncWith(items):
                 if any(_excludes(ast.unparse(item.context_expr), function) for item in items):
-                    yield from map(id, ast.walk(part))
+                    yield from _calls_from(part)
             case ast.Try(finalbody=last) if taken and last:
                 calls = (ast.unparse(c) for line in last for c in _ast_calls(line))
                 if any(_excludes(lock, function) for lock in taken & _owners(calls, "release")):
                     for line in (*part.body, *part.handlers, *part.orelse):
-                        yield from map(id, ast.walk(line))
+                        yield from _calls_from(line)
+
+
+def _calls_from(node: ast.AST) -> Iterator[tuple[int, int]]:
+    """Yield where the calls in a node begin; of several that begin at one place all are in it."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call):
+            yield part.lineno, part.col_offset
 
 
 def _ast_calls(node: ast.AST) -> Iterator[ast.expr]:

@@ -6,6 +6,9 @@ was, byte for byte. Nothing of a project is imported or run.
 
     python tests/field/fix.py ~/field/*                     folders, each a project
     python tests/field/fix.py --unsafe-fixes ~/field/*      with what may change behaviour too
+    python tests/field/fix.py --init ~/field/*              after `session-guard init`
+
+`engines.txt` names the engines that a maintainer would, once `init` has written a handler.
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import math
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -49,6 +54,14 @@ class Report:
     remaining: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
 
+    def add(self, other: Report) -> None:
+        """Count what was seen of another project too."""
+        self.files += other.files
+        self.changed += other.changed
+        self.applied.update(other.applied)
+        self.remaining.update(other.remaining)
+        self.broken.extend(other.broken)
+
     def __str__(self) -> str:
         def listed(counts: Counter[str]) -> str:
             return ", ".join(f"{code} {count}" for code, count in sorted(counts.items())) or "none"
@@ -59,12 +72,15 @@ class Report:
         )
 
 
-def fix(project: Path, report: Report, *, unsafe: bool) -> None:
+def fix(project: Path, report: Report, *, unsafe: bool, init: bool = False) -> None:
     """Fix a copy of the project, and add what was seen to the report."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary).resolve() / project.name
         shutil.copytree(project, copy, ignore=_others, symlinks=True)
         (copy / "pyproject.toml").touch()
+        if init:
+            _write_handler(copy)
+        known = _found_by_ruff(copy)
         first = Run(Options((str(copy),)))
         changed: dict[str, Fixed] = {}
         for result in first.fix(unsafe=unsafe, write=True):
@@ -78,6 +94,8 @@ def fix(project: Path, report: Report, *, unsafe: bool) -> None:
                 changed[result.shown] = result
                 for broken in broken_promises(result):
                     report.broken.append(f"{project.name}/{path}: {broken}")
+        for (name, code), count in (_found_by_ruff(copy) - known).items():
+            report.broken.append(f"{project.name}/{name}: ruff finds {count} more {code}")
         report.files += first.checked
         report.changed += len(changed)
         report.broken.extend(f"{project.name}: {failure}" for failure in first.failures)
@@ -89,6 +107,32 @@ def fix(project: Path, report: Report, *, unsafe: bool) -> None:
                 # Another file's fix may have changed what is known of this one.
                 elif _kinds(again.remaining) - _kinds(changed[again.shown].remaining):
                     report.broken.append(f"{project.name}/{path}: something new is found in it")
+
+
+def _write_handler(project: Path) -> None:
+    """Write a handler where there is none, and name the engines that lead to its database."""
+    command = [sys.executable, "-P", "-m", "session_guard", "init"]
+    if subprocess.run(command, cwd=project, capture_output=True, check=False).returncode:
+        return
+    engines = [
+        dotted
+        for name, dotted in map(str.split, (Path(__file__).parent / "engines.txt").open())
+        if name == project.name.partition("==")[0]
+    ]
+    if engines:
+        with (project / "pyproject.toml").open("a") as file:
+            file.write(f"engines = {json.dumps(engines)}\n")
+
+
+def _found_by_ruff(project: Path) -> Counter[tuple[str, str]]:
+    """Return how often ruff's rules F and I find something in each file: no fix adds to that."""
+    command = [sys.executable, "-P", "-m", "ruff", "check", "--isolated", "--no-cache"]
+    arguments = ["--select", "F,I", "--exit-zero", "--output-format", "json", "."]
+    done = subprocess.run([*command, *arguments], cwd=project, capture_output=True, check=True)
+    return Counter(
+        (str(Path(item["filename"]).relative_to(project)), str(item["code"]))
+        for item in json.loads(done.stdout)
+    )
 
 
 def _others(folder: str, names: list[str]) -> Iterator[str]:
@@ -160,8 +204,12 @@ def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
 
 
 def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
-    """Yield the lines that end a session's transaction, in the function that opens it."""
+    """Yield the lines that end a session's transaction, in the function that opens it.
+
+    And those that made what it is opened with.
+    """
     names = set(_bound(opening))
+    given = _loaded(opening.items if isinstance(opening, ast.AsyncWith) else [opening])
     within = min(
         (
             node
@@ -173,6 +221,9 @@ def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
     )
     for node in ast.walk(within):
         if isinstance(node, ast.Expr) and _ends(node, names):
+            yield from _lines(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and given.intersection(_bound(node)):
+            given |= _loaded([node])
             yield from _lines(node)
         elif isinstance(node, ast.Try) and any(
             _ends(last, names)
@@ -186,6 +237,11 @@ def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
                 yield handler.lineno
                 if isinstance(handler.body[-1], ast.Raise) and not handler.body[-1].exc:
                     yield from _lines(handler.body[-1])
+
+
+def _loaded(nodes: Iterable[ast.AST]) -> set[str]:
+    parts = (part for node in nodes for part in ast.walk(node))
+    return {part.id for part in parts if isinstance(part, ast.Name) and part.id != "self"}
 
 
 def _bound(opening: ast.stmt) -> Iterator[str]:
@@ -233,14 +289,22 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("projects", nargs="+", type=Path, help="folders, each a project")
     parser.add_argument("--unsafe-fixes", action="store_true")
+    parser.add_argument("--init", action="store_true", help="write a handler where there is none")
     options = parser.parse_args(None if arguments is None else list(arguments))
     sys.setrecursionlimit(5000)
     report = Report()
     for project in options.projects:
-        known = len(report.broken)
-        fix(project.resolve(), report, unsafe=options.unsafe_fixes)
-        for broken in report.broken[known:]:
-            print(broken, flush=True)
+        of_project = Report()
+        fix(project.resolve(), of_project, unsafe=options.unsafe_fixes, init=options.init)
+        for broken in of_project.broken:
+            print(broken)
+        fixed, left = of_project.applied.total(), of_project.remaining.total()
+        print(
+            f"{project.name}: {of_project.files} files, {fixed} fixed in {of_project.changed}, "
+            f"{left} not fixed",
+            flush=True,
+        )
+        report.add(of_project)
     print(report)
     return 1 if report.broken else 0
 

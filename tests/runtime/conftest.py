@@ -1,4 +1,4 @@
-"""Fixtures: one PostgreSQL for the whole run, and fresh PgBouncers for each test."""
+"""Fixtures: one PostgreSQL for the whole run, fresh PgBouncers and a fresh Redis for each test."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from .servers import PgBouncer, Postgres, running_pgbouncer, running_postgres
+from .servers import PgBouncer, Postgres, running_pgbouncer, running_postgres, running_redis
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,13 @@ def start_pgbouncer(postgres: Postgres) -> Iterator[Callable[..., PgBouncer]]:
 def pgbouncer(start_pgbouncer: Callable[..., PgBouncer]) -> PgBouncer:
     """A running PgBouncer in transaction mode with three server connections; `.dsn` reaches it."""
     return start_pgbouncer()
+
+
+@pytest.fixture
+def redis_url() -> Iterator[str]:
+    """The URL of a running Redis with nothing in it."""
+    with running_redis() as url:
+        yield url
 
 
 @pytest.fixture

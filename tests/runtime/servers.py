@@ -1,4 +1,4 @@
-"""Starts a real PostgreSQL and real PgBouncers on free ports of 127.0.0.1, and stops them again."""
+"""Starts a real PostgreSQL, PgBouncers and Redis on free ports of 127.0.0.1, and stops them."""
 
 import asyncio
 import io
@@ -25,6 +25,7 @@ PASSWORD = "s3cret-Pa55word"
 SERVER_CONNECTIONS = 3
 
 _START_SECONDS = 30
+_SEARCHED = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class PgBouncer:
     pid: int
     restart: Callable[[], None]
     """Kill it and start it again on the same port; `pid` remains that of the first."""
+    messages: Callable[[], str]
+    """What it logged so far."""
 
     @property
     def dsn(self) -> str:
@@ -159,7 +162,25 @@ def running_pgbouncer(server: Postgres, **options: str) -> Iterator[PgBouncer]:
             return [binary, directory / "pgbouncer.ini"]
 
         with _running(directory, configured, signal.SIGTERM) as found:
-            yield PgBouncer(found.port, found.pid, lambda: found.restart(signal.SIGKILL))
+            yield PgBouncer(
+                found.port, found.pid, lambda: found.restart(signal.SIGKILL), found.messages
+            )
+
+
+@contextmanager
+def running_redis() -> Iterator[str]:
+    """Start a Redis that keeps everything in memory, and give its URL."""
+    binary = shutil.which("redis-server", path=_SEARCHED)
+    if binary is None:
+        _fail_not_installed("redis-server", package="redis")
+    options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with (
+        _server_directory() as directory,
+        _running(
+            directory, lambda port: [binary, "--port", str(port), *options], signal.SIGTERM
+        ) as found,
+    ):
+        yield f"redis://127.0.0.1:{found.port}/0"
 
 
 @contextmanager
@@ -195,7 +216,7 @@ def _fail_not_installed(program: str, package: str | None = None) -> NoReturn:
 
 
 def _pgbouncer() -> str:
-    binary = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    binary = shutil.which("pgbouncer", path=_SEARCHED)
     if binary is None:
         _fail_not_installed("pgbouncer")
     return binary
@@ -262,7 +283,7 @@ def _server_directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -273,7 +294,7 @@ class _Server:
     """A server in the foreground, with what it was started by."""
 
     def __init__(self, directory: Path, command_for: Callable[[int], list[str | Path]]) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._command = command_for(self.port)
         self._start()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +14,7 @@ from session_guard.async_session import (
     SessionSettings,
     configure,
     dispose,
+    get_background_session,
     get_session,
     get_session_dependency,
 )
@@ -80,6 +81,28 @@ async def explicit(parent: int, session: AfterResponse) -> str:
     return "stored"
 
 
+seen_by_task: list[int] = []
+
+
+async def look_for_children() -> None:
+    async with get_background_session() as session:
+        seen_by_task.extend(await session.scalars(text("SELECT id FROM children")))
+
+
+@app.post("/after-with-task")
+async def after_with_task(parent: int, session: AfterResponse, tasks: BackgroundTasks) -> str:
+    await add_child(session, parent)
+    tasks.add_task(look_for_children)
+    return "stored"
+
+
+@app.post("/before-with-task")
+async def before_with_task(parent: int, session: BeforeResponse, tasks: BackgroundTasks) -> str:
+    await add_child(session, parent)
+    tasks.add_task(look_for_children)
+    return "stored"
+
+
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[Postgres]:
     for statement in TABLES.split(";"):
@@ -126,3 +149,13 @@ def test_a_commit_behind_the_response_fails_unheard(database: Postgres, path: st
 def test_a_commit_before_the_response_is_an_error(database: Postgres, path: str) -> None:
     assert posted(path, parent=99).status_code == 500
     assert stored(database) == 0
+
+
+@pytest.mark.parametrize(("path", "seen"), [("/after-with-task", []), ("/before-with-task", [1])])
+def test_a_background_task_sees_only_what_was_committed_before_the_response(
+    database: Postgres, path: str, seen: list[int]
+) -> None:
+    seen_by_task.clear()
+    assert posted(path, parent=1).status_code == 200
+    assert seen_by_task == seen
+    assert stored(database) == 1

@@ -139,6 +139,17 @@ def test_dispose_leaves_other_loops_alone(handler: Postgres) -> None:
     asyncio.run(main())
 
 
+def test_session_that_outlives_dispose_closes_its_connection(handler: Postgres) -> None:
+    async def main() -> None:
+        async with get_background_session() as session:
+            pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            await dispose()
+            assert await asyncio.to_thread(connected, handler, {pid}) == {pid}
+        assert await asyncio.to_thread(connected, handler, {pid}) == set()
+
+    asyncio.run(main())
+
+
 def run_forking(dsn: str, moment: str) -> dict[str, list[int]]:
     """Run `forking.py`, which uses the handler before and after a fork; give what it saw."""
     program = Path(__file__).with_name("forking.py")

@@ -1,0 +1,163 @@
+"""What tests replace of all that a session is opened by: the handler's goes by their replacement.
+
+A name that is looked up as the session is opened can be replaced; what a name was given when its
+file was imported, cannot.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from session_guard.names import openings
+from session_guard.names.bindings import (
+    Attribute,
+    Await,
+    Call,
+    Class,
+    Constant,
+    Either,
+    Element,
+    Function,
+    Item,
+    Ref,
+    Star,
+    Subscript,
+    class_of_receiver,
+    end_of,
+    lookup,
+)
+from session_guard.names.values import External, LocalClass, LocalFunction, Result, class_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding, Expr, Place
+    from session_guard.names.values import Namespace, Value
+
+
+def replaced_names(expr: Expr, place: Place, module: Module) -> Iterator[str]:
+    """Yield, for each name that a test replaces on the way to what `expr` opens, that it does."""
+    project = module.project
+    for owner, name in dict.fromkeys(_Way(module).names(expr, place, module.names)):
+        by = project.replaced_by(owner, name)
+        if by is None:
+            continue
+        if isinstance(owner, LocalClass):
+            of = f"`{owner.definition.name}`"
+        else:
+            of = "this file" if owner == module.path else project.module_name(owner)
+        yield f"{project.shown(by)} replaces `{name}` of {of} by another"
+
+
+class _Way:
+    """The names, each with the module or class that has it, through which a value is reached."""
+
+    def __init__(self, module: Module) -> None:
+        self._handler = module.handler
+        self._seen: set[Binding | Function] = set()
+
+    def names(
+        self, expr: Expr, place: Place, home: Namespace
+    ) -> Iterator[tuple[Path | LocalClass, str]]:
+        """Yield the names that are looked up when `expr` is evaluated at `place`."""
+        match expr:
+            case Call() if not self._builds_handlers_engine(expr, place, home):
+                yield from self._called(expr, place, home)
+            case Attribute(value, name):
+                yield from self.names(value, place, home)
+                yield from self._member(home.evaluate(value, place), name, home)
+            case Await(value) | Element(value) | Item(value) | Star(value) | Subscript(value):
+                yield from self.names(value, place, home)
+            case Either(options):
+                for option in options:
+                    yield from self.names(option, place, home)
+            case Ref((first, *rest)):
+                yield from self._name(first, place, home)
+                of_receiver = class_of_receiver(first, place)
+                for end, name in enumerate(rest, start=1):
+                    owners = home.evaluate(Ref(expr.parts[:end]), place)
+                    if end == 1 and of_receiver is not None and of_receiver.definition is not None:
+                        owners = (LocalClass(of_receiver.definition, home),)
+                    yield from self._member(owners, name, home)
+
+    def _builds_handlers_engine(self, call: Call, place: Place, home: Namespace) -> bool:
+        """Return whether this very call makes the handler's engine, of the same for both."""
+        return self._handler is not None and any(
+            isinstance(value, Result)
+            and value.call.node is call.node
+            and self._handler.binds(value)
+            and openings.is_engine(value)
+            for value in home.evaluate(call, place)
+        )
+
+    def _called(
+        self, call: Call, place: Place, home: Namespace
+    ) -> Iterator[tuple[Path | LocalClass, str]]:
+        for part in (call.function, *call.arguments, *(value for _, value in call.keywords)):
+            yield from self.names(part, place, home)
+        for function in home.evaluate(call.function, place):
+            match function, call.arguments:
+                case LocalFunction(), _:
+                    yield from self._given_back(function)
+                case External("getattr"), (owner, Constant(str(name)), *_):
+                    yield from self._member(home.evaluate(owner, place), name, home)
+
+    def _given_back(self, function: LocalFunction) -> Iterator[tuple[Path | LocalClass, str]]:
+        definition = function.definition
+        if definition not in self._seen:
+            self._seen.add(definition)
+            for value, place in (*definition.returns, *definition.yields):
+                yield from self.names(value, place, function.home)
+
+    def _name(
+        self, name: str, place: Place, home: Namespace
+    ) -> Iterator[tuple[Path | LocalClass, str]]:
+        """Yield a global, and what stands behind a name that is bound as the program runs."""
+        bindings = lookup(name, place)
+        if bindings is None and home.scope.star_imports:
+            yield home.path, name
+        for binding in bindings or ():
+            if binding in home.scope.bindings.get(name, ()):
+                yield home.path, name
+            if binding.place.scope.kind in ("module", "class") or binding in self._seen:
+                continue
+            self._seen.add(binding)
+            if binding.kind == "import":
+                found = home.find_module(home.absolute(binding.target))
+                if found is not None and found[1]:
+                    yield from self._name(found[1][0], end_of(found[0].scope), found[0])
+            elif binding.value is not None and not isinstance(binding.value, (Class, Function)):
+                yield from self.names(binding.value, binding.place, home)
+
+    def _member(
+        self, owners: Iterable[Value], name: str, home: Namespace
+    ) -> Iterator[tuple[Path | LocalClass, str]]:
+        """Yield an attribute of modules and objects, and what stands behind it."""
+        for owner in owners:
+            match owner:
+                case External(dotted):
+                    found = home.find_module(dotted)
+                    if found is not None and not found[1]:
+                        yield from self._name(name, end_of(found[0].scope), found[0])
+                case _:
+                    of = class_of(owner)
+                    if of is not None:
+                        yield from self._of_class(of, name)
+
+    def _of_class(self, owner: LocalClass, name: str) -> Iterator[tuple[Path | LocalClass, str]]:
+        yield owner, name
+        for one in openings.lineage(owner):
+            scope = one.definition.scope
+            for binding in scope.bindings.get(name, ()):
+                if isinstance(binding.value, Function):
+                    yield from self._given_back(LocalFunction(binding.value, one.home))
+            for binding in scope.attributes.get(name, ()):
+                if (
+                    binding not in self._seen
+                    and binding.value is not None
+                    and not isinstance(binding.value, (Class, Function))
+                ):
+                    self._seen.add(binding)
+                    yield from self.names(binding.value, binding.place, one.home)

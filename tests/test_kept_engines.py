@@ -1,0 +1,542 @@
+"""Engines that an object keeps or a function gives: named in the configuration, and left unused."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from session_guard.config import Settings
+from session_guard.fixer import FixResult, fix
+from session_guard.project.project import Project
+from session_guard.registry import load_rules
+
+RULES = load_rules()
+HANDLER = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
+# As projects write it: an object keeps the engine, a function the factory.
+KEPT = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from app.config import url
+
+
+class Database:
+    engine = None
+
+    async def start(self):
+        self.engine = create_async_engine(url, connect_args={"statement_cache_size": 0})
+
+    def get_engine(self):
+        if self.engine is None:
+            raise RuntimeError("not started")
+        return self.engine
+
+
+database = Database()
+maker = None
+
+
+def get_engine():
+    return database.get_engine()
+
+
+def get_maker():
+    global maker
+    if maker is None:
+        maker = async_sessionmaker(database.get_engine(), expire_on_commit=False)
+    return maker
+
+
+def get_maker_loudly():
+    print("somebody wants it")
+    return get_maker()
+
+
+def other_engine(name):
+    return create_async_engine(name)
+
+
+async def cached_engine():
+    return await cache.engine()
+"""
+JOB = """\
+from sqlalchemy import select
+from app.kept import get_maker, get_maker_loudly
+from app import kept
+
+
+async def job(n, m=None):
+    {before}
+    async with {opened} as session:
+        print((await session.scalars(select(1))).all())
+    {after}
+"""
+
+
+def fixed(
+    tmp_path: Path, code: str, engine: str = "app.kept.Database.engine", handler: str = HANDLER
+) -> FixResult:
+    app = tmp_path / "app"
+    app.mkdir(exist_ok=True)
+    for name, text in {"db": handler, "kept": KEPT, "jobs": code, "__init__": ""}.items():
+        (app / f"{name}.py").write_text(text)
+    project = Project(Settings(root=tmp_path, handler=("app.db",), engines=(engine,)))
+    return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
+
+
+def body(tmp_path: Path, before: str, opened: str = "maker()", after: str = "pass") -> str:
+    """Return the function's lines round the `async with`, once it is fixed."""
+    lines = {"before": before.replace("\n", "\n    "), "after": after.replace("\n", "\n    ")}
+    result = fixed(tmp_path, JOB.format(opened=opened, **lines))
+    assert [item.code for item in result.applied] == ["SG103"]
+    text = result.data.decode()
+    start, _, rest = text.partition("m=None):\n")
+    assert start
+    before, _, _ = rest.partition("    async with get_background_session() as session:")
+    return textwrap.dedent(before)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "app.kept.Database.engine",
+        "app.kept.database.engine",
+        "app.kept.database.get_engine",
+        "app.kept.get_engine",
+    ],
+)
+def test_an_engine_is_named_where_it_is_kept_or_by_what_returns_it(
+    engine: str, tmp_path: Path
+) -> None:
+    result = fixed(tmp_path, JOB.format(before="", opened="get_maker()()", after=""), engine)
+    assert [item.code for item in result.applied] == ["SG103"]
+
+
+NOT_FOLLOWED = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.kept import cached_engine, other_engine
+from app import kept
+
+
+async def job(n):
+    engine = {engine}
+    async with AsyncSession(engine) as session:
+        print((await session.scalars(select(1))).all())
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "left"),
+    [
+        ("await cached_engine()", "await cached_engine()\n    "),
+        ("await kept.cached_engine()", "await kept.cached_engine()\n    "),
+    ],
+)
+def test_what_gives_an_engine_may_be_named_and_not_followed(
+    engine: str, left: str, tmp_path: Path
+) -> None:
+    result = fixed(tmp_path, NOT_FOLLOWED.format(engine=engine), "app.kept.cached_engine")
+    assert [item.code for item in result.applied] == ["SG101"]
+    assert f"job(n):\n    {left}async with get_background_session()" in result.data.decode()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "await cached_engine(n)",
+        "n or await cached_engine()",
+        "await kept.another_engine()",
+        "other_engine('b')",
+        "n",
+    ],
+)
+def test_what_gives_another_engine_is_not_the_named(engine: str, tmp_path: Path) -> None:
+    result = fixed(tmp_path, NOT_FOLLOWED.format(engine=engine), "app.kept.cached_engine")
+    assert result.applied == []
+    assert "name it in [tool.session-guard]" in result.remaining[-1].help
+
+
+@pytest.mark.parametrize("engine", ["app.kept.Database", "app.kept.other_engine", "app.kept.none"])
+def test_what_is_named_and_is_another_engine_does_not_count(engine: str, tmp_path: Path) -> None:
+    result = fixed(tmp_path, JOB.format(before="", opened="get_maker()()", after=""), engine)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert "another than the handler's; if both lead to one database, name it" in finding.help
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "maker = get_maker()",
+        "maker = kept.get_maker()",
+        "maker: object = get_maker()",
+        "get = get_maker\nmaker = get()",
+        "made = get_maker()\nmaker = made",
+    ],
+)
+def test_a_local_that_only_opened_sessions_goes_with_what_it_was_made_of(
+    before: str, tmp_path: Path
+) -> None:
+    assert body(tmp_path, before) == ""
+
+
+def test_its_import_goes_too(tmp_path: Path) -> None:
+    result = fixed(tmp_path, JOB.format(before="maker = get_maker()", opened="maker()", after=""))
+    assert "from app.kept import get_maker_loudly\n" in result.data.decode()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "maker = get_maker_loudly()",
+        "maker = get_maker() # why",
+    ],
+)
+def test_a_call_that_may_do_more_stays_without_its_name(before: str, tmp_path: Path) -> None:
+    assert body(tmp_path, before) == before.removeprefix("maker = ") + "\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("maker = get_maker()", "print(maker)"),
+        ("maker = get_maker()", "return lambda: maker"),
+        ("maker = get_maker()", "print(locals())"),
+        ("maker = get_maker()", "maker += 1"),
+        ("maker = get_maker()", "del maker"),
+        ("for maker in (get_maker(),): pass\nmaker = get_maker()", "pass"),
+        ("a = maker = get_maker()", "print(a)"),
+        ("global maker\nmaker = get_maker()", "pass"),
+    ],
+)
+def test_a_local_with_another_use_stays(before: str, after: str, tmp_path: Path) -> None:
+    assert body(tmp_path, before, after=after) == before + "\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "left"),
+    [
+        (
+            "if n:\n    maker = get_maker()\nelse:\n    maker = get_maker()",
+            "if n:\n    get_maker()\nelse:\n    get_maker()",
+        ),
+        (
+            "try:\n    maker = get_maker()\nexcept RuntimeError:\n    return None",
+            "try:\n    get_maker()\nexcept RuntimeError:\n    return None",
+        ),
+        (
+            "made = get_maker()\nif n:\n    one = made\n    maker = one\nelse:\n    return",
+            "if n:\n    pass\nelse:\n    return",
+        ),
+        ("maker = get_maker(); print(n)", "get_maker(); print(n)"),
+        ("if (maker := get_maker()) is None: return", "if (get_maker()) is None: return"),
+    ],
+)
+def test_a_local_goes_wherever_it_was_assigned(before: str, left: str, tmp_path: Path) -> None:
+    assert body(tmp_path, before) == left + "\n"
+
+
+def test_what_two_sessions_were_opened_with_goes_with_the_last(tmp_path: Path) -> None:
+    second = "async with maker() as again:\n    await again.merge(n)\n    print(await again.get(n))"
+    assert body(tmp_path, "maker = get_maker()", after=second) == "maker = get_maker()\n"
+
+
+def test_a_name_at_the_top_of_the_file_is_somebody_elses_too(tmp_path: Path) -> None:
+    code = JOB.format(before="", opened="maker()", after="").replace(
+        "async def", "maker = get_maker()\nasync def"
+    )
+    assert "\nmaker = get_maker()\n" in fixed(tmp_path, code).data.decode()
+
+
+def test_a_session_that_nothing_uses_is_rewritten_with_its_line(tmp_path: Path) -> None:
+    code = """\
+from app.kept import get_maker
+
+
+async def job():
+    maker = get_maker()
+    session = maker()
+    try:
+        raise ValueError
+    finally:
+        await session.close()
+"""
+    assert (
+        fixed(tmp_path, code).data.decode()
+        == """\
+from app.db import get_background_session
+
+
+async def job():
+    async with get_background_session() as session:
+        raise ValueError
+"""
+    )
+
+
+def test_a_local_of_the_function_round_it_goes_too(tmp_path: Path) -> None:
+    code = """\
+from sqlalchemy import select
+from app.kept import get_maker
+
+
+async def job():
+    maker = get_maker()
+
+    async def inner():
+        async with maker() as session:
+            return await session.scalar(select(1))
+
+    return await inner()
+"""
+    assert (
+        fixed(tmp_path, code).data.decode()
+        == """\
+from sqlalchemy import select
+from app.db import get_background_session
+
+
+async def job():
+    async def inner():
+        async with get_background_session() as session:
+            return await session.scalar(select(1))
+
+    return await inner()
+"""
+    )
+
+
+TESTS = {
+    "an engine, by its dotted name": "@patch('app.jobs.engine')\ndef test(e): ...\n",
+    "a class, by its dotted name": "def test():\n    with patch('app.jobs.AsyncSession'): ...\n",
+    "an attribute": "from app import jobs\ndef test(m): m.setattr(jobs, 'engine', 1)\n",
+    "in a constant": "ENGINE = 'app.jobs.engine'\ndef test(m): m.setattr(ENGINE, 1)\n",
+}
+
+
+def fixed_beside(tmp_path: Path, test: str) -> FixResult:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_jobs.py").write_text(f"import unittest.mock\n{test}")
+    code = NOT_FOLLOWED.replace("    engine = {engine}\n", "").replace(
+        "from app import kept", "from app.db import engine"
+    )
+    return fixed(tmp_path, code)
+
+
+@pytest.mark.parametrize("test", TESTS.values(), ids=TESTS.keys())
+def test_what_a_test_replaces_is_not_safe_to_go_round(test: str, tmp_path: Path) -> None:
+    result = fixed_beside(tmp_path, test)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert "tests/test_jobs.py replaces `" in finding.help
+    assert "--unsafe-fixes" in finding.help
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "@patch('app.other.engine')\ndef test(e): ...\n",
+        "@patch('app.jobs.select')\ndef test(e): ...\n",
+        "from app.jobs import engine\n",
+        "from app.jobs import job\nname = 'engine'\n",
+        "import sys\ne = getattr(sys.modules['app.jobs'], 'engine')\n",
+        "TASKS = ['app.jobs:engine']\n",
+    ],
+)
+def test_what_tests_do_with_anything_else_is_no_matter(test: str, tmp_path: Path) -> None:
+    assert [item.code for item in fixed_beside(tmp_path, test).applied] == ["SG101"]
+
+
+def test_what_gives_a_local_is_replaced_too(tmp_path: Path) -> None:
+    (tmp_path / "test_jobs.py").write_text("patch('app.jobs.get_maker')\n")
+    result = fixed(tmp_path, JOB.format(before="maker = get_maker()", opened="maker()", after=""))
+    assert result.applied == []
+    assert "test_jobs.py replaces `get_maker` of this file by another" in result.remaining[0].help
+
+
+METHODS = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from app.db import background_task_session_factory, engine
+
+
+class Report:
+    {decorator}def get_engine({first}):
+        return engine
+
+    {decorator}def get_maker({first}):
+        return background_task_session_factory
+
+    async def run(self, n):
+        {before}
+        async with {opened} as session:
+            return await session.scalar(select(1))
+"""
+OVERRIDES = """\
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from app import jobs
+
+
+class Archive(jobs.Report):
+    def {name}(self):
+        return async_sessionmaker(create_async_engine("postgresql+asyncpg://archive/db"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "before"),
+    [
+        ("AsyncSession(self.get_engine())", ""),
+        ("self.get_maker()()", ""),
+        ("maker()", "maker = self.get_maker()"),
+        ("AsyncSession(bind)", "bind = self.get_engine()"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("decorator", "first"),
+    [("", "self"), ("@staticmethod\n    ", ""), ("@classmethod\n    ", "cls")],
+)
+@pytest.mark.parametrize("is_overridden", [True, False])
+def test_a_method_that_is_overridden_may_give_another(
+    opened: str, before: str, decorator: str, first: str, is_overridden: bool, tmp_path: Path
+) -> None:
+    if is_overridden:
+        name = "get_maker" if "maker" in opened else "get_engine"
+        (tmp_path / "archive.py").write_text(OVERRIDES.format(name=name))
+    code = METHODS.format(opened=opened, before=before, decorator=decorator, first=first)
+    result = fixed(tmp_path, code)
+    if is_overridden:
+        assert result.applied == []
+        assert "is overridden, and may give another" in result.remaining[0].help
+    else:
+        assert len(result.applied) == 1
+
+
+ASSIGNED = """\
+from sqlalchemy import select
+from app import db, kept
+from app.db import background_task_session_factory as Sessions
+from app.kept import get_maker
+
+
+async def job(n):
+    async with {opened} as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "assignment"),
+    [
+        ("db.background_task_session_factory()", "db.background_task_session_factory = other"),
+        ("Sessions()", "db.background_task_session_factory = other"),
+        ("Sessions()", "setattr(db, 'background_task_session_factory', other)"),
+        ("Sessions()", "vars(db)['background_task_session_factory'] = other"),
+        ("kept.get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.get_maker = lambda: other"),
+        ("get_maker()()", "kept.maker = other"),
+        ("get_maker()()", "vars(kept)['maker'] = other"),
+    ],
+)
+def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
+    opened: str, assignment: str, tmp_path: Path
+) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{assignment}\n")
+    result = fixed(tmp_path, ASSIGNED.format(opened=opened))
+    assert result.applied == []
+    assert "cli.py assigns another value to `" in result.remaining[0].help
+
+
+@pytest.mark.parametrize(
+    "reading",
+    ["print(vars(db)['background_task_session_factory'])", "x = globals()['engine'].sync_engine"],
+)
+def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
+    (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")
+    assert len(fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied) == 1
+
+
+OBJECTS = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    def __init__(self, url):
+        self.url = url
+
+    def get_engine(self):
+        return create_async_engine(self.url)
+
+
+main = Database("postgresql+asyncpg://main/db")
+archive = Database("postgresql+asyncpg://archive/db")
+"""
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
+def test_a_method_that_is_named_is_that_of_its_object(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
+    code = f"""\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.objects import {name}
+
+
+async def job(n):
+    async with AsyncSession({name}.get_engine()) as session:
+        return await session.scalar(select(1))
+"""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
+
+
+LISTENERS = {
+    "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
+    "a call": "event.listen(\n    Session, 'after_commit', print)\n",
+    "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
+}
+COMMITS = {
+    "at the end": "await session.get(n, 1)\n        await session.commit()",
+    "in begin": "async with session.begin():\n            session.add(n)",
+}
+
+
+@pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS.keys())
+def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
+    assert result.applied == []
+    assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("block", COMMITS.values(), ids=COMMITS.keys())
+def test_a_commit_that_was_made_anyway_is_the_same(block: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{LISTENERS['a call']}")
+    code = ASSIGNED.replace("return await session.scalar(select(1))", block)
+    assert fixed(tmp_path, code.format(opened="Sessions()")).applied != []
+
+
+def test_what_listens_to_something_else_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(
+        "event.listen(Session, 'do_orm_execute', print)\ncommit = 1\n"
+    )
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
+
+
+@pytest.mark.parametrize(("method", "is_safe"), [("commit", False), ("find", True)])
+def test_a_session_class_with_a_commit_of_its_own_does_more(
+    method: str, is_safe: bool, tmp_path: Path
+) -> None:
+    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    assert "class_=Own" in handler
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"), handler=handler)
+    assert bool(result.applied) == is_safe
+    if not is_safe:
+        assert "`Own` has a way of its own to end a session" in result.remaining[0].help
