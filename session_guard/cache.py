@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 _MOST_ENTRIES = 1_000
 _MOST_BYTES = 64_000_000
+_TICK = 20_000_000
+"""Nanoseconds: how far the clock that files are stamped with may be behind."""
 _TOO_FRESH = 2_000_000_000
 """Nanoseconds: the coarsest clock of a file system in use ticks every two seconds."""
 
@@ -52,6 +54,9 @@ class Cache:
         """Take the rules of the run, whose code is a part of every key."""
         self._folder = os.path.abspath(folder)
         self._is_usable = _is_own(self._folder)
+        with contextlib.suppress(OSError):
+            # Now, since a project that it is in is seen to change by it.
+            self._prepare()
         self._environment = _environment(rules)
         self._started = time.time_ns()
         self._has_stored = False
@@ -87,7 +92,6 @@ class Cache:
         """Keep `content` under a name, whole or not at all; a cache that is full stays usable."""
         temporary = self._path(f"{name}.{os.getpid()}.tmp")
         with contextlib.suppress(OSError):
-            self._prepare()
             if not self._is_usable:
                 return
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -118,6 +122,14 @@ class Cache:
                 size += length
                 if number >= _MOST_ENTRIES or size > _MOST_BYTES:
                     os.unlink(path)
+
+    def may_have_changed(self, path: str) -> bool:
+        """Return whether a file or folder may have changed since the run began."""
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TICK
 
     def is_fresh(self, status: os.stat_result) -> bool:
         """Return whether a file changed so lately that its times do not tell one text for sure."""
@@ -198,11 +210,13 @@ class Entry:
         if self._cache.digest((*_marks(self._root), *self._paths))[0] != self._state:
             return
         known = frozenset(self._paths)
-        witnesses = [
-            [kind, path, _witnessed(kind, path)]
-            for kind, path in sorted(self._witnesses.seen)
-            if path not in known and _may_change(path, self._root)
-        ]
+        witnesses = []
+        for (kind, path), was_there in sorted(self._witnesses.seen.items()):
+            if path in known or not _may_change(path, self._root):
+                continue
+            if self._cache.may_have_changed(path) or os.path.lexists(path) != was_there:
+                return
+            witnesses.append([kind, path, _witnessed(kind, path)])
         fresh = [[path, _hash_of(texts.read(path))] for path in self._fresh if path in known]
         content = {
             "format": _FORMAT,
@@ -230,10 +244,11 @@ def identity_of(status: os.stat_result) -> str:
 class _Witnesses:
     """The files that were opened and the folders that were listed, as the interpreter tells."""
 
-    _listeners: list[set[tuple[str, str]]] | None = None
+    _listeners: list[dict[tuple[str, str], bool]] | None = None
 
     def __init__(self) -> None:
-        self.seen: set[tuple[str, str]] = set()
+        self.seen: dict[tuple[str, str], bool] = {}
+        """Of each, whether it was there."""
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -258,7 +273,9 @@ def _hear(event: str, arguments: tuple[Any, ...]) -> None:
         if isinstance(path, os.PathLike):
             path = os.fspath(path)
         if isinstance(path, str):
-            _Witnesses._listeners[-1].add((kind, os.path.abspath(path)))
+            _Witnesses._listeners[-1].setdefault(
+                (kind, os.path.abspath(path)), os.path.lexists(path)
+            )
 
 
 def _witnessed(kind: str, path: str) -> str | None:
