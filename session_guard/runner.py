@@ -116,18 +116,16 @@ class _Root:
     def _asked(self) -> tuple[Rule, ...]:
         """The rules that may find something in the project."""
         return tuple(
-            rule
-            for rule in self._rules
-            if not rule.project_words
-            or self._settings.handler
-            or self.texts.have_one(rule.project_words)
+            rule for rule in self._rules if not rule.project_words or self._has(rule.project_words)
         )
 
     @cached_property
     def _names(self) -> ProjectNames:
-        if self._settings.handler or self.texts.have_one(ASYNC_SESSION_WORDS):
-            return self.project.exported_names
-        return ProjectNames()
+        return self.project.exported_names if self._has(ASYNC_SESSION_WORDS) else ProjectNames()
+
+    def _has(self, words: tuple[bytes, ...]) -> bool:
+        """Return whether it may be about sessions: by one of `words`, or since it has a handler."""
+        return bool(self._settings.handler) or self.texts.have_one(words)
 
     @cached_property
     def _paths(self) -> frozenset[str]:

@@ -414,6 +414,46 @@ def test_a_method_that_is_overridden_may_give_another(
         assert len(result.applied) == 1
 
 
+ON_THE_WAY = """\
+    def inner(self):
+        return engine
+
+    def get_engine(self):
+        return self.inner()
+"""
+DERIVED = {
+    "what the method calls": ("", "class Archive(Report):\n    def inner(self): return other\n"),
+    "a mixin": (
+        "class Mixin:\n    def get_engine(self): return other\n",
+        "from mixin import Mixin\nclass Archive(Mixin, Report): ...\n",
+    ),
+    "a class further down": ("", "class A(Report): ...\nclass B(A):\n    inner = other\n"),
+}
+
+
+@pytest.mark.parametrize(("mixin", "derived"), DERIVED.values(), ids=DERIVED.keys())
+def test_what_stands_behind_a_method_may_be_overridden_too(
+    mixin: str, derived: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mixin.py").write_text(mixin)
+    (tmp_path / "archive.py").write_text(f"from app.jobs import Report\n{derived}")
+    code = METHODS.format(
+        opened="AsyncSession(self.get_engine())", before="", decorator="", first="self"
+    )
+    start, _, rest = code.partition("    def get_engine(self):\n        return engine\n")
+    result = fixed(tmp_path, start + ON_THE_WAY + rest)
+    assert result.applied == []
+    assert "is overridden, and may give another" in result.remaining[0].help
+
+
+def test_a_class_that_does_not_derive_from_another_overrides_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "archive.py").write_text("class Archive:\n    def get_engine(self): return other\n")
+    code = METHODS.format(
+        opened="AsyncSession(self.get_engine())", before="", decorator="", first="self"
+    )
+    assert len(fixed(tmp_path, code).applied) == 1
+
+
 ASSIGNED = """\
 from sqlalchemy import select
 from app import db, kept
@@ -438,6 +478,16 @@ async def job(n):
         ("get_maker()()", "kept.get_maker = lambda: other"),
         ("get_maker()()", "kept.maker = other"),
         ("get_maker()()", "vars(kept)['maker'] = other"),
+        ("get_maker()()", "kept.maker, x = other"),
+        ("get_maker()()", "kept.maker: object = other"),
+        ("get_maker()()", "for kept.maker in others: ..."),
+        ("get_maker()()", "with other as kept.maker: ..."),
+        ("get_maker()()", "del kept.maker"),
+        ("get_maker()()", "names = vars(kept)\nnames['maker'] = other"),
+        ("get_maker()()", "kept.__dict__.__setitem__('maker', other)"),
+        ("get_maker()()", "globals()['maker'], x = other"),
+        ("get_maker()()", "for globals()['maker'] in others: ..."),
+        ("get_maker()()", "names = globals()\nnames.update(maker=other)"),
     ],
 )
 def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
@@ -451,7 +501,16 @@ def test_a_factory_that_is_assigned_to_from_elsewhere_may_be_another(
 
 @pytest.mark.parametrize(
     "reading",
-    ["print(vars(db)['background_task_session_factory'])", "x = globals()['engine'].sync_engine"],
+    [
+        "print(vars(db)['background_task_session_factory'])",
+        "x = globals()['engine'].sync_engine",
+        "async def close():\n    await globals()['engine'].dispose()",
+        "if globals()['engine']: ...",
+        "x = globals()['engine'] == 1",
+        "x = {vars(db)['engine']: 1}",
+        "globals()['engine'].echo = True",
+        "x = kept.get_maker, db.engine",
+    ],
 )
 def test_what_is_only_read_by_its_name_is_the_same(reading: str, tmp_path: Path) -> None:
     (tmp_path / "cli.py").write_text(f"from app import db, kept\n{reading}\n")
@@ -475,11 +534,7 @@ archive = Database("postgresql+asyncpg://archive/db")
 """
 
 
-@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
-def test_a_method_that_is_named_is_that_of_its_object(
-    name: str, is_named: bool, tmp_path: Path
-) -> None:
-    code = f"""\
+JOB_OF_OBJECT = """\
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from app.objects import {name}
@@ -489,14 +544,125 @@ async def job(n):
     async with AsyncSession({name}.get_engine()) as session:
         return await session.scalar(select(1))
 """
+
+
+def bound_to_main() -> str:
+    """Return the handler with its engine from `main.get_engine()`."""
+    before, _, rest = HANDLER.partition("engine = create_async_engine(\n")
+    _, _, after = rest.partition("\n)\n")
+    assert after
+    return f"{before}from app.objects import main\n\nengine = main.get_engine()\n{after}"
+
+
+@pytest.mark.parametrize(("name", "is_named"), [("main", True), ("archive", False)])
+def test_a_method_that_is_named_is_that_of_its_object(
+    name: str, is_named: bool, tmp_path: Path
+) -> None:
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_OBJECT.format(name=name)
     assert bool(fixed(tmp_path, code, "app.objects.main.get_engine").applied) == is_named
+
+
+MADE = {
+    "with arguments": 'main = Database("postgresql+asyncpg://main/db")\narchive = Database("x")',
+    "by a function": (
+        "def made(url):\n    return Database(url)\n"
+        'main = made("postgresql+asyncpg://main/db")\narchive = made("x")'
+    ),
+    "by a function without arguments": (
+        "def made():\n    return Database('postgresql+asyncpg://main/db')\n"
+        "main = made()\narchive = Database('x')"
+    ),
+}
+
+
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE.keys())
+@pytest.mark.parametrize(("name", "is_handlers"), [("main", True), ("archive", False)])
+def test_a_method_of_another_object_gives_another_engine_than_the_handler_has(
+    name: str, is_handlers: bool, made: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    objects = OBJECTS.partition("main = ")[0] + made + "\n"
+    (tmp_path / "app" / "objects.py").write_text(objects)
+    result = fixed(tmp_path, JOB_OF_OBJECT.format(name=name), handler=bound_to_main())
+    assert bool(result.applied) == is_handlers
+
+
+STARTED = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    engine = None
+
+    def start(self, url):
+        self.engine = create_async_engine({url})
+
+    def get_engine(self):
+        return self.engine
+
+
+main = Database()
+main.start("postgresql+asyncpg://main/db")
+"""
+ARCHIVE = "archive = Database()\narchive.start('postgresql+asyncpg://archive/db')\n"
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_objects_that_were_made_alike_may_have_other_engines(
+    is_named: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(STARTED.format(url="url") + ARCHIVE)
+    engine = "app.objects.main.get_engine" if is_named else "app.kept.get_engine"
+    handler = HANDLER if is_named else bound_to_main()
+    assert fixed(tmp_path, JOB_OF_OBJECT.format(name="archive"), engine, handler).applied == []
+    if is_named:
+        job = JOB_OF_OBJECT.format(name="main")
+        assert len(fixed(tmp_path, job, engine, handler).applied) == 1
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        STARTED.format(url="url"),
+        STARTED.format(url="'postgresql+asyncpg://main/db'") + "archive = Database()\n",
+    ],
+    ids=["one object", "one URL"],
+)
+def test_the_method_of_an_only_object_gives_the_handlers_engine(
+    objects: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(objects)
+    result = fixed(tmp_path, JOB_OF_OBJECT.format(name="main"), handler=bound_to_main())
+    assert len(result.applied) == 1
+
+
+@pytest.mark.parametrize("name", ["main", "archive"])
+def test_a_class_that_is_named_stands_for_all_its_objects(name: str, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_OBJECT.format(name=name)
+    assert len(fixed(tmp_path, code, "app.objects.Database.get_engine").applied) == 1
+
+
+def handler_of_class_with(method: str) -> str:
+    """Return the handler on a session class that has a method of its own."""
+    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
+    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
+        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
+    )
+    assert "class_=Own" in handler
+    return handler
 
 
 LISTENERS = {
     "a decorator": "@event.listens_for(Session, 'before_commit')\ndef f(s): ...\n",
     "a call": "event.listen(\n    Session, 'after_commit', print)\n",
+    "of what a call gives": "@event.listens_for(get_factory(), 'before_commit')\ndef f(s): ...\n",
+    "by another name": "from sqlalchemy.event import listens_for as on\non(S, 'after_commit')(f)\n",
     "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
 }
 COMMITS = {
@@ -511,6 +677,17 @@ def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path:
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
     assert result.applied == []
     assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+def test_a_class_with_a_commit_of_its_own_is_another_for_a_block_that_had_not_got_it(
+    tmp_path: Path,
+) -> None:
+    handler = handler_of_class_with("commit")
+    code = ASSIGNED.replace("return await session.scalar(select(1))", COMMITS["at the end"])
+    head = "from sqlalchemy.ext.asyncio import AsyncSession\nfrom app.db import engine\n"
+    plain = head + code.format(opened="AsyncSession(engine)")
+    assert fixed(tmp_path, code.format(opened="Sessions()"), handler=handler).applied != []
+    assert "SG101" not in [item.code for item in fixed(tmp_path, plain, handler=handler).applied]
 
 
 @pytest.mark.parametrize("block", COMMITS.values(), ids=COMMITS.keys())
@@ -531,11 +708,7 @@ def test_what_listens_to_something_else_is_no_matter(tmp_path: Path) -> None:
 def test_a_session_class_with_a_commit_of_its_own_does_more(
     method: str, is_safe: bool, tmp_path: Path
 ) -> None:
-    own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
-    handler = HANDLER.replace("engine = create", f"{own}engine = create").replace(
-        "async_sessionmaker(engine", "async_sessionmaker(engine, class_=Own"
-    )
-    assert "class_=Own" in handler
+    handler = handler_of_class_with(method)
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"), handler=handler)
     assert bool(result.applied) == is_safe
     if not is_safe:

@@ -88,12 +88,12 @@ def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
     if scaffold.engine is None:
         return
     home = project.shown(scaffold.engine.home.path)
-    kept_as = former_engine.kept_as(scaffold.engine, project)
     if scaffold.engine_name is None:
+        kept_as = former_engine.kept_as(scaffold.engine, project) or "package.module.name"
         yield (
             f"The engine in {home} is not known to be on the same database: "
             f"{scaffold.engine_not_same}. No session on it is rewritten; if it is on the same, "
-            f'say so with `engines = ["{kept_as or "package.module.name"}"]`.'
+            f'say so with `engines = ["{kept_as}"]`.'
         )
     else:
         yield (

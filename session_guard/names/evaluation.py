@@ -57,6 +57,7 @@ from session_guard.names.values import (
     Result,
     Step,
     Value,
+    through_object,
     through_step,
 )
 
@@ -659,8 +660,7 @@ class Evaluation:
                 case Instance(of):
                     values.extend(self.class_member(of, name))
                 case Result(function=LocalClass() as definition):
-                    step = Step(owner.call, owner.place, owner.home, definition)
-                    found = through_step(self.class_member(definition, name), step)
+                    found = through_object(self.class_member(definition, name), owner)
                     values.extend((Method(owner, name),) if found == (UNKNOWN,) else found)
                 case Result() | Partial() | Dictionary():
                     values.append(Method(owner, name))
@@ -817,12 +817,26 @@ class Evaluation:
                     values.append(Result(function, call, place, home))
                 case LocalFunction():
                     step = Step(call, place, home, function)
-                    values.extend(through_step(self.returned(function, awaited=awaited), step))
+                    returned = through_step(self.returned(function, awaited=awaited), step)
+                    values.extend(self._of_objects(call.function, returned, place, home))
                 case Literal(None):
                     pass  # which cannot be called: it is set before
                 case _:
                     values.append(UNKNOWN)
         return _distinct(values)
+
+    def _of_objects(
+        self, method: Expr, given: tuple[Value, ...], place: Place, home: Namespace
+    ) -> Iterator[Value]:
+        """Yield what a function gives; of a method, as what that of its own object gives."""
+        owners: tuple[Value, ...] = ()
+        match method:
+            case Ref((*parts, _)) if parts:
+                owners = self.expr(Ref(tuple(parts)), place, home)
+            case Attribute(value):
+                owners = self.expr(value, place, home)
+        for owner in owners or (UNKNOWN,):
+            yield from through_object(given, owner)
 
     def _looked_at(
         self, builtin: str, call: Call, place: Place, home: Namespace

@@ -73,13 +73,14 @@ class FunctionText:
         lines = [match[0] for match in _LINE.finditer(self.text)][self.first - 1 : self.last]
         blanks = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
         is_inner = blanks.rpartition("\f")[2] != ""  # a form feed begins the line anew
-        outer = _parsed("if 1:\n" * is_inner + "".join(lines)).body[0]
+        outer = parse_quietly("if 1:\n" * is_inner + "".join(lines)).body[0]
         function = outer.body[0] if isinstance(outer, ast.If) else outer
         assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         return ast.increment_lineno(function, self.first - 1 - is_inner)
 
 
-def _parsed(text: str) -> ast.Module:
+def parse_quietly(text: str) -> ast.Module:
+    """Return the syntax tree of a module. Raises what `ast.parse` does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Python thinks of the checked code is not our matter
         return ast.parse(text)
@@ -90,7 +91,7 @@ def build_table(text: str) -> Scope:
 
     Raises SyntaxError where this interpreter cannot parse it; then LibCST is to be asked.
     """
-    tree = _parsed(text)
+    tree = parse_quietly(text)
     builder = _AstBuilder(text)
     builder.statements(tree.body)
     return builder.module_scope

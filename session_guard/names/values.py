@@ -308,6 +308,18 @@ def through_step(found: Iterable[Value], step: Step) -> tuple[Value, ...]:
     return tuple(_with_step(value, step) for value in found)
 
 
+def through_object(found: Iterable[Value], owner: Value) -> tuple[Value, ...]:
+    """Return what an object of a known class holds or gives, with the calls that made the object.
+
+    Another object's may be another.
+    """
+    if not isinstance(owner, Result) or not isinstance(owner.function, LocalClass):
+        return tuple(found)
+    for step in (Step(owner.call, owner.place, owner.home, owner.function), *owner.through):
+        found = through_step(found, step)
+    return tuple(found)
+
+
 def _with_step(value: Value, step: Step) -> Value:
     match value:
         case Result():

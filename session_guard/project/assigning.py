@@ -28,6 +28,7 @@ _CHANGES_IN_PLACE = frozenset(
     add append clear discard extend insert pop popitem remove reverse setdefault sort update
     """.split()
 )
+_FILLING = frozenset({"update", "setdefault", "__setitem__"})
 ANY = ""
 """Stands for an attribute whose name is only known when the code runs."""
 SETS_BY_NAME = re.compile(rb"setattr|__dict__|\bvars\s*\(|\bglobals\s*\(")
@@ -45,15 +46,14 @@ def set_by_name(names: Namespace) -> Iterator[tuple[Expr, str, Place]]:
             case Call(Attribute(Call(Ref(("super",))), "__setattr__"), (key, *_)):
                 if place.scope.receiver is not None:
                     yield Ref((place.scope.receiver,)), _text(key), place
-            case Call(Ref((*_, "__dict__", "update" | "setdefault" as method) as parts)):
-                yield from _updated(Ref(tuple(parts[:-2])), method, call, place)
-            case Call(Attribute(inner, "update" | "setdefault" as method)):
-                updated = _whose_dictionary(inner)
-                if updated is not None:
+            case Call(Ref((*inner, method))) if inner and method in _FILLING:
+                for updated in _whose_dictionary(Ref(tuple(inner)), place):
+                    yield from _updated(updated, method, call, place)
+            case Call(Attribute(inner, method)) if method in _FILLING:
+                for updated in _whose_dictionary(inner, place):
                     yield from _updated(updated, method, call, place)
     for store in names.scope.stores:
-        stored = _whose_dictionary(store.owner)
-        if stored is not None:
+        for stored in _whose_dictionary(store.owner, store.place):
             yield stored, _text(store.key), store.place
     for definition in names.scope.classes:
         for binding in definition.scope.attributes.get("__dict__", ()):
@@ -65,22 +65,32 @@ def set_by_name(names: Namespace) -> Iterator[tuple[Expr, str, Place]]:
 def _updated(
     owner: Expr, method: str, call: Call, place: Place
 ) -> Iterator[tuple[Expr, str, Place]]:
-    if method == "setdefault" or call.arguments or call.unpacks:
-        yield owner, _text(call.arguments[0]) if method == "setdefault" else ANY, place
+    if method == "update":
+        if call.arguments or call.unpacks:
+            yield owner, ANY, place
+    elif call.arguments:
+        yield owner, _text(call.arguments[0]), place
     for name, _ in call.keywords if method == "update" else ():
         yield owner, name or ANY, place
 
 
-def _whose_dictionary(expr: Expr) -> Expr | None:
-    """Return the object whose attributes `expr` is the dictionary of, or None."""
+def _whose_dictionary(expr: Expr, place: Place) -> Iterator[Expr]:
+    """Yield the object whose attributes `expr`, or what it is a name of, is the dictionary of.
+
+    `globals()` is the file's own, and is yielded as it is.
+    """
     match expr:
         case Ref((*owner, "__dict__")) if owner:
-            return Ref(tuple(owner))
-        case Attribute(value, "__dict__"):
-            return value
-        case Call(Ref(("vars",)), (value,)):
-            return value
-    return None
+            yield Ref(tuple(owner))
+        case Attribute(value, "__dict__") | Call(Ref(("vars",)), (value,)):
+            yield value
+        case Call(Ref(("globals" | "vars",)), ()):
+            yield expr
+        case Ref((name,)):
+            for binding in lookup(name, place) or ():
+                match binding.value:
+                    case Call(Ref(("globals" | "vars",))) | Ref((_, *_, "__dict__")) as value:
+                        yield from _whose_dictionary(value, binding.place)
 
 
 def _text(key: Expr) -> str:

@@ -101,7 +101,7 @@ class ProjectElsewhere(Elsewhere):
         key = name, attribute
         if key not in self._subclasses:
             word = attribute.encode()
-            paths = {path: None for path in self._below(name) if word in self._read(path)}
+            paths = {path: None for path in self.below(name) if word in self._read(path)}
             self._subclasses[key] = tuple(
                 LocalClass(definition, names)
                 for names in self._parsed(paths)
@@ -118,7 +118,7 @@ class ProjectElsewhere(Elsewhere):
         """Return whether a file other than `besides` has a name anywhere in its text."""
         return self._mentions(name, besides)
 
-    def _below(self, name: str) -> Iterator[Path]:
+    def below(self, name: str) -> Iterator[Path]:
         """Yield the files with classes that have a base of a name, and with those below them."""
         waiting, seen = [name.encode()], set[bytes]()
         while waiting:

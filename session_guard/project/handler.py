@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
-from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of
+from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of, lookup
 from session_guard.names.from_ast import FunctionText
 from session_guard.names.values import External, LocalFunction
 from session_guard.project.contract import passed_on, shortfall
@@ -15,7 +15,7 @@ from session_guard.project.contract import passed_on, shortfall
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from session_guard.names.bindings import Binding
+    from session_guard.names.bindings import Binding, Class, Scope
     from session_guard.names.openings import Opening
     from session_guard.names.values import Located, Namespace, Value
 
@@ -98,8 +98,51 @@ class Handler:
 def is_same_engine(one: Value, other: Value) -> bool:
     """Return whether both are what one call builds, or one name of what is not followed."""
     if isinstance(one, values.Result) and isinstance(other, values.Result):
-        return openings.is_engine(one) and one.is_of_the_same_call(other)
+        return (
+            openings.is_engine(one)
+            and one.is_of_the_same_call(other)
+            and not _may_be_of_two_objects(one)
+        )
     return isinstance(one, External) and isinstance(other, External) and one.dotted == other.dotted
+
+
+def _may_be_of_two_objects(engine: values.Result) -> bool:
+    """Return whether a method builds an engine with what another object may have another of.
+
+    Objects that were made with arguments are told apart by them; others by nothing.
+    """
+    owner = _class_round(engine)
+    if owner is None or any(isinstance(s.function, values.LocalClass) for s in engine.through):
+        return False
+    url = engine.call.arguments[0] if engine.call.arguments else engine.call.keyword("url")
+    if not isinstance(url, Ref) or not _is_of_object(url, engine):
+        return False
+    elsewhere, name = engine.home.elsewhere, owner.name
+    if len(url.parts) > 1 and elsewhere.subclasses(name, url.parts[1]):
+        return True
+    made = (
+        call
+        for call in elsewhere.calls(name)
+        if isinstance(call.expr, Call)
+        for value in call.home.evaluate(call.expr.function, call.place)
+        if isinstance(value, values.LocalClass)
+        and (value.home.path, value.definition.name) == (engine.home.path, name)
+    )
+    return len(list(made)) > 1
+
+
+def _class_round(engine: values.Result) -> Class | None:
+    """Return the class in a method of which an engine is built, or None."""
+    scope: Scope | None = engine.place.scope
+    while scope is not None and scope.receiver is None:
+        scope = scope.parent
+    return scope.parent.definition if scope is not None and scope.parent is not None else None
+
+
+def _is_of_object(url: Ref, engine: values.Result) -> bool:
+    """Return whether a URL is an attribute of the method's object, or given to the method."""
+    bindings = lookup(url.parts[0], engine.place) or ()
+    return any(binding.place.scope.kind == "function" for binding in bindings)
 
 
 def context_manager(namespace: Namespace, name: str = CONTEXT_MANAGER) -> LocalFunction | None:

@@ -12,7 +12,7 @@ from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
 from session_guard.names import databases, evaluation, fixtures, openings, sql, values
-from session_guard.names.bindings import Call, Constant, Ref, Scope, end_of
+from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
@@ -24,6 +24,7 @@ from session_guard.project.handler import (
     Handler,
     context_manager,
     is_context_manager,
+    is_same_engine,
     opening_of,
     shortfall_of,
 )
@@ -34,6 +35,7 @@ from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
+    import ast
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
@@ -74,7 +76,7 @@ _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _LISTENS_TO_COMMITS = re.compile(
-    rb"\blisten(s_for)?\([^)]*[\"'](?P<session>before_|after_)?commit[\"']"
+    rb"(?s)\blisten(s_for)?\b.{0,200}?[\"'](?P<session>before_|after_)?commit[\"']"
 )
 # What sets a name of another module or object by a string has one of these in it.
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
@@ -212,15 +214,18 @@ class Project:
         return all(self.settings.is_ignored(code, shown) for code in _MAKING_CODES)
 
     def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
-        """Yield the project's own files whose bytes matter: no tests, examples or copies."""
-        for path in self._standing:
-            folders = path.relative_to(self.settings.root).parts[:-1]
-            if _NOT_THE_PROJECT.isdisjoint(folders) and matter(self._data(path)):
-                yield path
+        """Yield the project's own files whose bytes matter."""
+        return (path for path in self._every_own_file if matter(self._data(path)))
 
     @cached_property
-    def _every_own_file(self) -> frozenset[Path]:
-        return frozenset(self._own_files(lambda _: True))
+    def _every_own_file(self) -> dict[Path, None]:
+        """The project's own files, in order: no tests, examples or copies."""
+        root = self.settings.root
+        return {
+            path: None
+            for path in self._standing
+            if _NOT_THE_PROJECT.isdisjoint(path.relative_to(root).parts[:-1])
+        }
 
     @cached_property
     def _standing(self) -> tuple[Path, ...]:
@@ -326,7 +331,7 @@ class Project:
     @cached_property
     def _elsewhere(self) -> ProjectElsewhere:
         return ProjectElsewhere(
-            tuple(self._own_files(lambda _: True)),
+            tuple(self._every_own_file),
             self._data,
             self.names_of,
             self.is_mentioned_elsewhere,
@@ -376,26 +381,39 @@ class Project:
         """What the engines that the configuration names are, where they could be followed."""
         return tuple(value for name in self.settings.engines for value in self.engines_of(name))
 
+    def is_named_engine(self, engine: Value) -> bool:
+        """Return whether the configuration names an engine, or a class whose objects have it."""
+        return any(is_same_engine(own, engine) for own in self.named_engines) or any(
+            isinstance(own, values.Result)
+            and isinstance(engine, values.Result)
+            and own.is_made_where(engine)
+            for name in self.settings.engines
+            if self._is_of_class(name)
+            for own in self.engines_of(name)
+        )
+
+    def _is_of_class(self, dotted: str) -> bool:
+        """Return whether a dotted name of the configuration is of a class, not of an object."""
+        namespace, rest = self.find_configured(dotted) or (None, ())
+        if namespace is None or len(rest) < 2:
+            return False
+        owners = namespace.evaluate(Ref(rest[:-1]), end_of(namespace.scope))
+        return any(isinstance(owner, values.LocalClass) for owner in owners)
+
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
 
-        Of a function or a method that is what it returns when it is called without arguments. Of
-        an object that was made with arguments a method may give what no other object's gives.
+        Of a function or a method that is what it returns when it is called without arguments.
         """
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or not rest:
             return
         place = end_of(namespace.scope)
-        owners = namespace.evaluate(Ref(rest[:-1]), place) if rest[:-1] else ()
-        is_of_one = any(
-            isinstance(owner, values.Result) and (owner.call.arguments or owner.call.keywords)
-            for owner in owners
-        )
         for value in namespace.evaluate(Ref(rest), place):
-            if not isinstance(value, (values.LocalFunction, values.Method)):
-                yield value
-            elif not is_of_one:
+            if isinstance(value, (values.LocalFunction, values.Method)):
                 yield from namespace.evaluate(Call(Ref(rest), (), (), None), place)
+            else:
+                yield value
 
     @cached_property
     def exported_names(self) -> ProjectNames:
@@ -486,11 +504,10 @@ class Project:
 
     def _assigning(self, name: str) -> str | None:
         wanted = re.escape(name.encode())
-        pattern = re.compile(rb"\.%s\s*=[^=]" % wanted)
+        # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
+        pattern = re.compile(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
         by_name = re.compile(
-            rb"((globals|vars)\(.*?\)|__dict__)\s*\[\s*[\"']%s[\"']\s*\]\s*(\S{0,2}=[^=]|:)"
-            rb"|(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]"
-            % (wanted, wanted)
+            rb"(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]" % wanted
         )
         for path in self._own_files(lambda data: by_name.search(data) is not None):
             return self.shown(path)
@@ -530,27 +547,29 @@ class Project:
                 )
         return count > 1 or self._are_set_by_name(owners)
 
-    def is_overridden(self, method: values.LocalFunction) -> bool:
-        """Return whether a class of the project has, or is given, another in a method's place."""
-        name = method.definition.name
-        # By name: a file's own table has other objects than the project's.
-        owners = {
-            (method.home.path, definition.name)
-            for definition in method.home.scope.classes
-            if any(b.value is method.definition for b in definition.scope.bindings.get(name, ()))
-        }
-        if not owners:
+    def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
+        """Return whether a class of the project has, or is given, another for a class's method."""
+        line = list(openings.lineage(owner))
+        bound = (one.definition.scope.bindings.get(name) for one in line)
+        found = next((bindings for bindings in bound if bindings), None)
+        if found is None or not isinstance(found[-1].value, Function):
             return False
-        for names in self._parsed(self._own_files(lambda data: name.encode() in data)):
+        # By name: a file's own table has other objects than the project's.
+        own = {(one.home.path, one.definition.name) for one in line}
+        naming = self._own_files(lambda data: name.encode() in data)
+        below = self._elsewhere.below(owner.definition.name)
+        for names in self._parsed(dict.fromkeys((*naming, *below))):
             if any(parts[-1] == name for parts in names.scope.assigned_attributes):
                 return True
             for definition in names.scope.classes:
-                if (names.path, definition.name) not in owners and name in (
-                    definition.scope.bindings.keys() | definition.scope.attributes.keys()
-                ):
-                    line = openings.lineage(values.LocalClass(definition, names))
-                    if any((one.home.path, one.definition.name) in owners for one in line):
-                        return True
+                derived = list(openings.lineage(values.LocalClass(definition, names)))
+                keys = [(one.home.path, one.definition.name) for one in derived]
+                if keys[0] not in own and (owner.home.path, owner.definition.name) in keys:
+                    # A class beside the owner may come before it: `class A(Mixin, Owner)`.
+                    for key, one in zip(keys, derived, strict=True):
+                        scope = one.definition.scope
+                        if key not in own and (name in scope.bindings or name in scope.attributes):
+                            return True
         return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
@@ -728,7 +747,7 @@ class Project:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        for replaced in self._replaced_in(path, taken).get(name, ()):
+        for replaced in self._replaced[path].get(name, ()):
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):
                     return True
@@ -755,26 +774,25 @@ class Project:
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:
-        """Return what a file takes and replaces, or None where it cannot be parsed."""
+        """Return what a file takes, or None where it cannot be parsed; keep what it replaces."""
         if path not in self._taken:
             text = self._text(path)
             tree = parsed(text) if text is not None else None
-            self._taken[path] = taken_in(tree) if tree is not None else None
+            taken = self._taken[path] = taken_in(tree) if tree is not None else None
+            if tree is not None and taken is not None:
+                self._replaced[path] = self._replaced_in(path, tree, taken)
         return self._taken[path]
 
-    def _replaced_in(self, path: Path, taken: Taken) -> dict[str, set[Replaced]]:
+    def _replaced_in(self, path: Path, tree: ast.Module, taken: Taken) -> dict[str, set[Replaced]]:
         """Return by its name what a file may replace: of no test, what it names in strings."""
-        if path not in self._replaced:
-            text, data = self._text(path), self._data(path)
-            by_string = any(word in data for word in _REPLACING)
-            is_test = self._is_test(path, taken)
-            tree = parsed(text) if text is not None and (by_string or is_test) else None
-            found = replaced_in(tree, taken.modules) if tree is not None else {}
-            self._replaced[path] = {
-                name: {one for one in every if (by_string if one.by_string else is_test)}
-                for name, every in found.items()
-            }
-        return self._replaced[path]
+        data = self._data(path)
+        by_string = any(word in data for word in _REPLACING)
+        is_test = self._is_test(path, taken)
+        found = replaced_in(tree, taken.modules) if by_string or is_test else {}
+        return {
+            name: {one for one in every if (by_string if one.by_string else is_test)}
+            for name, every in found.items()
+        }
 
     def _is_test(self, path: Path, taken: Taken) -> bool:
         return taken.is_test or path not in self._every_own_file

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from session_guard.names.from_ast import parse_quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,22 +50,13 @@ class Taken:
         }
         if any(taken == name and is_module(module) for module, taken in followed):
             return True
-        if self.names(name, is_module):
-            return True
-        # Where it has the module as an object, `copy.name` does.
-        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
-        return self.has(is_module) and any(parts[-1] == name for parts in unknown)
-
-    def names(self, name: str, is_module: Callable[[str], bool]) -> bool:
-        """Return whether the file has `name` of a module in a string.
-
-        `patch("app.jobs.engine")` does, and `monkeypatch.setattr(jobs, "engine", ...)`.
-        """
         ends = re.compile(rf"(?:(.*)[.:])?{re.escape(name)}")
         named = [match for text in self.strings if (match := ends.fullmatch(text))]
         if any(match[1] is not None and is_module(match[1]) for match in named):
             return True
-        return bool(named) and self.has(is_module)
+        # Where it has the module as an object, `setattr(module, "name", …)` and `copy.name` do.
+        unknown = (parts for parts in self.attributes if parts[0] not in self.modules)
+        return self.has(is_module) and (bool(named) or any(parts[-1] == name for parts in unknown))
 
     def has(self, is_module: Callable[[str], bool]) -> bool:
         """Return whether the file has the module as an object."""
@@ -79,9 +71,7 @@ class Taken:
 def parsed(text: str) -> ast.Module | None:
     """Return a file's syntax tree, or None where this interpreter cannot parse it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Python thinks of the checked code
-            return ast.parse(text)
+        return parse_quietly(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
 

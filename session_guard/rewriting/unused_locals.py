@@ -58,7 +58,7 @@ def _leftovers(
     taken_out = {id(old) for rewrite in found for old, new in rewrite.replacements if new is None}
     seen: set[tuple[int, str]] = set()
     for name in gone.values():
-        if not isinstance(name, cst.Name):
+        if not isinstance(name, cst.Name) or not _may_be_local(module, name):
             continue
         for function in module.ancestors(name):
             if not isinstance(function, cst.FunctionDef) or (id(function), name.value) in seen:
@@ -77,6 +77,12 @@ def _leftovers(
             replacements = list(_without_all(module, assignments, taken_out))
             if len(replacements) == len(assignments):
                 yield replacements
+
+
+def _may_be_local(module: Module, name: cst.Name) -> bool:
+    """Return whether a function binds a name: for others, as most are, none need be searched."""
+    bound = module.bindings(module.expr(name), module.place(name))
+    return any(binding.place.scope.kind == "function" for binding in bound)
 
 
 def _assignments(module: Module, function: cst.FunctionDef, name: str) -> list[_Assignment]:

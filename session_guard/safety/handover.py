@@ -22,10 +22,12 @@ from session_guard.safety.matching import (
     check_attribute,
     check_class,
     check_engine,
+    check_way,
     option,
 )
 from session_guard.safety.reference import reference
-from session_guard.safety.replaced import replaced_names
+from session_guard.safety.replaced import replaced_names, way_to
+from session_guard.safety.tries import COMMITTING, calls_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from session_guard.project.handler import Handler
     from session_guard.safety.forms import Form
 
+_BEGINNING = frozenset({"begin"})
 _ENDING = frozenset({"__aexit__", "close", "commit", "rollback"})
 
 
@@ -91,6 +94,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     is_endpoint = function is not None and is_request_handler(function, module)
     manager = _manager(form, function, handler, module)
     every = all_openings(call, module)
+    way = way_to(module.expr(call), module.place(call), module)
+    check_way(way, module)
     check_attribute(module.expr(call.func), module.place(call), module)
     for one in every:
         if one.bind is not None and one.bind.home is module.names:
@@ -105,7 +110,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
-        *dict.fromkeys(replaced_names(module.expr(call), module.place(call), module)),
+        *dict.fromkeys(replaced_names(way, module)),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -187,37 +192,34 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
 
 def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module) -> Iterator[str]:
     """Yield what the handler's commit sets off, where the block may have made none."""
-    if opening.begins or _commits_last(form):
-        return
-    listener = module.project.listener_to_commits
-    if listener is not None:
-        shown = module.project.shown(listener)
-        yield f"{shown} listens to commits, and a block that only reads makes none"
     assert handler.opening is not None
     made = handler.opening.session_class
-    if isinstance(made, LocalClass) and any(
-        _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
+    is_others = not openings.is_same_or_subclass(opening.session_class, made)
+    commits = opening.begins or _commits_last(form)
+    if (
+        isinstance(made, LocalClass)
+        and (is_others or not commits)
+        and any(
+            _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
+        )
     ):
         yield f"`{made.definition.name}` has a way of its own to end a session"
+    listener = module.project.listener_to_commits
+    if listener is not None and not commits:
+        shown = module.project.shown(listener)
+        yield f"{shown} listens to commits, and a block that only reads makes none"
 
 
 def _commits_last(form: Form) -> bool:
     """Return whether the block commits at its end anyway, in a `begin()` or by itself."""
-    begun = [item for item in form.entered if _calls(item.item, form.name, "begin")]
+    entered = [*form.entered]
     last = form.block.body[-1] if form.block.body else None
     match last:
         case cst.With(items=items):
-            begun += [item for item in items if _calls(item.item, form.name, "begin")]
+            entered += items
         case cst.SimpleStatementLine(body=[*_, cst.Expr(cst.Await(call))]):
-            return _calls(call, form.name, "commit")
-    return bool(begun)
-
-
-def _calls(node: cst.BaseExpression, name: str | None, method: str) -> bool:
-    match node:
-        case cst.Call(cst.Attribute(cst.Name(owner), cst.Name(called))):
-            return owner == name and called == method
-    return False
+            return calls_one(call, form.name, COMMITTING)
+    return any(calls_one(item.item, form.name, _BEGINNING) for item in entered)
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:

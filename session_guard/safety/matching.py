@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.names.bindings import Attribute, Await, Call, Constant, Ref, end_of, lookup
-from session_guard.project.handler import is_same_engine
 from session_guard.rewriting.arguments import NotFixableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     import libcst as cst
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding, Expr, Place
     from session_guard.names.openings import Opening
-    from session_guard.names.values import Located
+    from session_guard.names.values import Located, Namespace
     from session_guard.project.handler import Handler
 
 _DEEPEST = 8
@@ -60,7 +62,9 @@ def check_attribute(expr: Expr, place: Place, module: Module, depth: int = 0) ->
             if values.External("getattr") in module.names.evaluate(function, place):
                 _check_name(name, module)
         case Call(function) | Await(Call(function)) if depth < _DEEPEST:
-            _check_function(function, place, module)
+            for called in module.names.evaluate(function, place):
+                if isinstance(called, values.LocalFunction):
+                    _check_assigned(called.definition.name, module)
             if not isinstance(function, Ref):
                 check_attribute(function, place, module, depth + 1)
         case Attribute(_, name):
@@ -78,18 +82,13 @@ def check_attribute(expr: Expr, place: Place, module: Module, depth: int = 0) ->
                 _check_name(name, module)
 
 
-def _check_function(function: Expr, place: Place, module: Module) -> None:
-    """Refuse what a call gives that may be another's: of a method that is overridden, say."""
-    for value in module.names.evaluate(function, place):
-        if not isinstance(value, values.LocalFunction):
-            continue
-        name = value.definition.name
-        _check_assigned(name, module)
-        if module.project.is_overridden(value):
+def check_way(way: Iterable[tuple[Path | values.LocalClass, str]], module: Module) -> None:
+    """Refuse where a name that is looked up on the way is assigned elsewhere, or overridden."""
+    for owner, name in way:
+        if not isinstance(owner, values.LocalClass):
+            _check_assigned(name, module)
+        elif module.project.is_overridden(owner, name):
             raise NotFixableError(f"`{name}` is overridden, and may give another")
-        for returned, _ in value.definition.returns:
-            if isinstance(returned, Ref) and len(returned.parts) == 1:
-                _check_assigned(returned.parts[0], module)
 
 
 def _check_assigned(name: str, module: Module) -> None:
@@ -133,12 +132,8 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     found = [value for value in bind.values() if value != values.Literal(None)]
     if not any(isinstance(v, (values.Result, values.External)) for v in handler.engines()):
         raise NotFixableError(f"the engine of {handler.dotted} could not be followed")
-    named = module.project.named_engines
-    others = [
-        value
-        for value in found
-        if not handler.binds(value) and not any(is_same_engine(own, value) for own in named)
-    ]
+    project = module.project
+    others = [v for v in found if not handler.binds(v) and not project.is_named_engine(v)]
     if found and not others:
         return
     if any(isinstance(value, (values.Result, values.Method)) for value in others):
@@ -159,31 +154,33 @@ def _last_names(*engines: Located | None) -> set[str]:
 
 def _is_named_in_settings(bind: Located, module: Module) -> bool:
     """Return whether the configuration names this engine, or the function that gives it."""
-    return bool(module.project.settings.engines) and _is_named(bind.expr, bind.place, bind, module)
+    return bool(module.project.settings.engines) and _is_named(
+        bind.expr, bind.place, bind.home, module
+    )
 
 
-def _is_named(expr: Expr, place: Place, bind: Located, module: Module, depth: int = 0) -> bool:
+def _is_named(expr: Expr, place: Place, home: Namespace, module: Module, depth: int = 0) -> bool:
     match expr:
         case Await(value) if depth < _DEEPEST:
-            return _is_named(value, place, bind, module, depth + 1)
+            return _is_named(value, place, home, module, depth + 1)
         case Call(function, (), ()) if depth < _DEEPEST:
-            return _is_named(function, place, bind, module, depth + 1)
+            return _is_named(function, place, home, module, depth + 1)
         case Ref((first, *rest)):
             bindings = lookup(first, place) or ()
             return len(bindings) > 0 and all(
-                _leads_to_named(binding, first, tuple(rest), bind, module, depth)
+                _leads_to_named(binding, first, tuple(rest), home, module, depth)
                 for binding in bindings
             )
     return False
 
 
 def _leads_to_named(
-    binding: Binding, name: str, rest: tuple[str, ...], bind: Located, module: Module, depth: int
+    binding: Binding, name: str, rest: tuple[str, ...], home: Namespace, module: Module, depth: int
 ) -> bool:
     if binding.kind == "import":
-        dotted = bind.home.absolute(binding.target)
+        dotted = home.absolute(binding.target)
     elif binding.place.scope.kind == "module":
-        dotted = f"{module.project.module_name(bind.home.path)}.{name}"
+        dotted = f"{module.project.module_name(home.path)}.{name}"
     else:
         value = binding.value
         return (
@@ -192,7 +189,7 @@ def _leads_to_named(
             and isinstance(value, (Await, Call, Ref))
             and not (binding.entered or binding.deferred)
             and depth < _DEEPEST
-            and _is_named(value, binding.place, bind, module, depth + 1)
+            and _is_named(value, binding.place, home, module, depth + 1)
         )
     dotted = ".".join((dotted, *rest))
     return any(_is_one_name(dotted, name, module) for name in module.project.settings.engines)

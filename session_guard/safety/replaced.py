@@ -37,10 +37,15 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Value
 
 
-def replaced_names(expr: Expr, place: Place, module: Module) -> Iterator[str]:
-    """Yield, for each name that a test replaces on the way to what `expr` opens, that it does."""
+def way_to(expr: Expr, place: Place, module: Module) -> list[tuple[Path | LocalClass, str]]:
+    """Return the names, each with its module or class, that are looked up as `expr` is run."""
+    return list(dict.fromkeys(_Way(module).names(expr, place, module.names)))
+
+
+def replaced_names(way: Iterable[tuple[Path | LocalClass, str]], module: Module) -> Iterator[str]:
+    """Yield, for each name on the way that a test replaces, that it does."""
     project = module.project
-    for owner, name in dict.fromkeys(_Way(module).names(expr, place, module.names)):
+    for owner, name in way:
         by = project.replaced_by(owner, name)
         if by is None:
             continue

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CLOSING = frozenset({"close", "aclose"})
-_COMMITTING = frozenset({"commit"})
+COMMITTING = frozenset({"commit"})
 _ROLLING_BACK = frozenset({"rollback"})
 
 
@@ -97,11 +97,15 @@ def _is_call_of(node: cst.CSTNode, name: str, methods: frozenset[str]) -> bool:
     match node:
         case cst.SimpleStatementLine(body=[statement]):
             return _is_call_of(statement, name, methods)
-        case cst.Expr(
-            cst.Await(
-                cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method), args=[])
-            )
-        ):
+        case cst.Expr(cst.Await(call)):
+            return calls_one(call, name, methods)
+    return False
+
+
+def calls_one(node: cst.CSTNode, name: str | None, methods: frozenset[str]) -> bool:
+    """Return whether an expression is `name.method()`, for one of some methods."""
+    match node:
+        case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method), args=[]):
             return owner == name and method.value in methods
     return False
 
@@ -111,7 +115,7 @@ def without_last_commit(block: cst.BaseSuite, name: str) -> cst.BaseSuite:
     if (
         isinstance(block, cst.IndentedBlock)
         and len(block.body) > 1
-        and _is_call_of(block.body[-1], name, _COMMITTING)
+        and _is_call_of(block.body[-1], name, COMMITTING)
         and not has_comment(block.body[-1])
         and not any(line.comment for line in block.footer)
     ):
