@@ -15,17 +15,19 @@ that nobody else can write to, are read.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import re
 import stat
 import sys
-import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from session_guard import __version__, registry
 from session_guard.rule import Applicability, Edit, Finding, Fix
 from session_guard.texts import read
+from session_guard.witnesses import FILE, FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from session_guard.rule import Rule
     from session_guard.sources import Source
     from session_guard.texts import Texts
+    from session_guard.witnesses import Witnesses
 
 _FORMAT = 1
 _MOST_ENTRIES = 1_000
@@ -43,6 +46,7 @@ _TICK = 20_000_000
 _TOO_FRESH = 2_000_000_000
 """Nanoseconds: the coarsest clock of a file system in use ticks every two seconds."""
 
+_STORED = re.compile(r"[0-9a-f]{32}(\.\d+\.tmp)?\.json")
 _TAG = "CACHEDIR.TAG"
 _TAGGED = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is session-guard's cache.\n"
 
@@ -50,27 +54,39 @@ _TAGGED = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is session
 class Cache:
     """The entries in one folder; without a folder that can be trusted it is always empty."""
 
-    def __init__(self, folder: str, rules: Sequence[Rule]) -> None:
-        """Take the rules of the run, whose code is a part of every key."""
+    def __init__(self, folder: str, rules: Sequence[Rule], started: int) -> None:
+        """Take the rules of the run, whose code every entry depends on.
+
+        `started` is when the run read its first file, in nanoseconds since 1970.
+        """
         self._folder = os.path.abspath(folder)
         self._is_usable = _is_own(self._folder)
         with contextlib.suppress(OSError):
             # Now, since a project that it is in is seen to change by it.
             self._prepare()
         self._environment = _environment(rules)
-        self._started = time.time_ns()
+        self._started = started
         self._has_stored = False
 
     def entry(
-        self, settings: Settings, files: Sequence[Source], texts: Texts, *, fingerprints: bool
+        self,
+        settings: Settings,
+        files: Sequence[Source],
+        texts: Texts,
+        witnesses: Witnesses,
+        *,
+        fingerprints: bool,
     ) -> Entry:
-        """Return the place of what is found in `files` of one project, which may be empty yet."""
+        """Return the place of what is found in `files` of one project, which may be empty yet.
+
+        `witnesses` hear all that is read for it.
+        """
         key = blake2b(digest_size=16)
         for source in files:
             key.update(f"{source.shown}\0{source.path}\0".encode(errors="surrogateescape"))
         key.update(repr((fingerprints, settings)).encode(errors="surrogateescape"))
         paths = tuple(dict.fromkeys((*texts.paths, *(source.path for source in files))))
-        return Entry(self, key.hexdigest(), str(settings.root), paths)
+        return Entry(self, key.hexdigest(), str(settings.root), paths, witnesses)
 
     def load(self, name: str) -> Any:
         """Return what is stored under a name, or None."""
@@ -102,7 +118,8 @@ class Cache:
                     json.dump(content, file, separators=(",", ":"))
                 os.replace(temporary, self._path(name))
             except BaseException:
-                os.unlink(temporary)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
                 raise
             self._has_stored = True
 
@@ -113,7 +130,7 @@ class Cache:
         with contextlib.suppress(OSError):
             kept = []
             for entry in os.scandir(self._folder):
-                if entry.name.endswith((".json", ".tmp")):
+                if _STORED.fullmatch(entry.name):
                     status = entry.stat(follow_symlinks=False)
                     kept.append((status.st_mtime_ns, status.st_size, entry.path))
             kept.sort(reverse=True)
@@ -132,8 +149,13 @@ class Cache:
         return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TICK
 
     def is_fresh(self, status: os.stat_result) -> bool:
-        """Return whether a file changed so lately that its times do not tell one text for sure."""
-        return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TOO_FRESH
+        """Return whether a file's times do not tell for sure that its text is the same.
+
+        That is where it changed lately; Windows keeps no time of the last change that is not set
+        back with the other one.
+        """
+        changed = max(status.st_ctime_ns, status.st_mtime_ns)
+        return changed > self._started - _TOO_FRESH or sys.platform == "win32"
 
     def digest(self, paths: Iterable[str]) -> tuple[str, list[str]]:
         """Return a hash of which files there are and how they are, and those that are fresh."""
@@ -153,30 +175,28 @@ class Cache:
 
     def _prepare(self) -> None:
         """Make the folder where there is none yet. Raises OSError."""
-        if not self._is_usable and not os.path.lexists(self._folder):
+        if not os.path.lexists(self._folder):
             os.makedirs(os.path.dirname(self._folder), exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._folder, 0o700)
+            os.mkdir(self._folder, 0o700)
             self._is_usable = _is_own(self._folder)
-        if self._is_usable:
+            # Not where a folder is there already: it may hold more than a cache.
             for name, text in ((".gitignore", "*\n"), (_TAG, _TAGGED)):
-                with (
-                    contextlib.suppress(FileExistsError),
-                    open(os.path.join(self._folder, name), "x", encoding="ascii") as file,
-                ):
+                with open(os.path.join(self._folder, name), "x", encoding="ascii") as file:
                     file.write(text)
 
 
 class Entry:
     """What was found in some files of one project."""
 
-    def __init__(self, cache: Cache, name: str, root: str, paths: Sequence[str]) -> None:
+    def __init__(
+        self, cache: Cache, name: str, root: str, paths: Sequence[str], witnesses: Witnesses
+    ) -> None:
         self._cache = cache
         self._name = name
         self._root = root
         self._paths = paths
-        self._state, self._fresh = cache.digest((*_marks(root), *paths))
-        self._witnesses = _Witnesses()
+        self._state, self._fresh = cache.digest(paths)
+        self._witnesses = witnesses
         self.findings: dict[str, list[Finding]] = {}
         self.notices: list[str] = []
 
@@ -190,24 +210,21 @@ class Entry:
                 return False
             if any(_hash(path) != said for path, said in stored["fresh"]):
                 return False
-            self.findings = {
+            findings = {
                 _text(path): [_finding(item) for item in items]
                 for path, items in stored["findings"].items()
             }
-            self.notices = [_text(notice) for notice in stored["notices"]]
+            notices = [_text(notice) for notice in stored["notices"]]
         except (TypeError, ValueError, KeyError, AttributeError):
             return False  # it is none of ours, or of another version
+        except OSError:
+            return False  # a file went away just now
+        self.findings, self.notices = findings, notices
         return True
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Take note of which other files and folders are read."""
-        with self._witnesses.listening():
-            yield
 
     def store(self, texts: Texts) -> None:
         """Keep what was found, unless a file was changed meanwhile."""
-        if self._cache.digest((*_marks(self._root), *self._paths))[0] != self._state:
+        if self._cache.digest(self._paths)[0] != self._state:
             return
         known = frozenset(self._paths)
         witnesses = []
@@ -217,7 +234,10 @@ class Entry:
             if self._cache.may_have_changed(path) or os.path.lexists(path) != was_there:
                 return
             witnesses.append([kind, path, _witnessed(kind, path)])
-        fresh = [[path, _hash_of(texts.read(path))] for path in self._fresh if path in known]
+        try:
+            fresh = [[path, _hash_of(texts.read(path))] for path in self._fresh]
+        except OSError:
+            return  # one cannot be read, so that nothing tells whether it is the same
         content = {
             "format": _FORMAT,
             "state": self._state,
@@ -241,50 +261,13 @@ def identity_of(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-class _Witnesses:
-    """The files that were opened and the folders that were listed, as the interpreter tells."""
-
-    _listeners: list[dict[tuple[str, str], bool]] | None = None
-
-    def __init__(self) -> None:
-        self.seen: dict[tuple[str, str], bool] = {}
-        """Of each, whether it was there."""
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        if _Witnesses._listeners is None:
-            # A hook stays for good: it is there once.
-            _Witnesses._listeners = []
-            sys.addaudithook(_hear)
-        _Witnesses._listeners.append(self.seen)
-        try:
-            yield
-        finally:
-            _Witnesses._listeners.pop()
-
-
-_KINDS = {"open": "file", "os.listdir": "folder", "os.scandir": "folder"}
-
-
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    kind = _KINDS.get(event)
-    if kind is not None and _Witnesses._listeners:
-        path = arguments[0]
-        if isinstance(path, os.PathLike):
-            path = os.fspath(path)
-        if isinstance(path, str):
-            _Witnesses._listeners[-1].setdefault(
-                (kind, os.path.abspath(path)), os.path.lexists(path)
-            )
-
-
 def _witnessed(kind: str, path: str) -> str | None:
-    """Return what is to be the same of a file or folder that was read; None if it is not there."""
+    """Return what is to be the same of what was read; None if it is not there."""
     try:
-        if kind == "folder":
+        if kind == FOLDER:
             return _hash_of("\0".join(sorted(os.listdir(path))).encode(errors="surrogateescape"))
         # They are few and small: what is in them is what counts.
-        return _hash(path)
+        return _hash(path) if kind == FILE else str(os.path.exists(path))
     except OSError:
         return None
 
@@ -293,36 +276,40 @@ def _may_change(path: str, root: str) -> bool:
     """Return whether a file is not one of those that Python and what is installed consist of."""
     if path.startswith(os.path.join(root, "")):
         return not path.endswith(".pyc")
-    fixed = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(__file__), "/dev"}
-    return not any(path.startswith(os.path.join(folder, "")) for folder in fixed)
+    return not _is_installed(path) and not path.startswith("/dev/")
 
 
-def _marks(root: str) -> Iterator[str]:
-    """Yield the paths that decide where a project, its repository and its package begin."""
-    while True:
-        for name in (".git", "pyproject.toml", "__init__.py"):
-            yield os.path.join(root, name)
-        above = os.path.dirname(root)
-        if above == root:
-            return
-        root = above
+def _is_installed(path: str) -> bool:
+    """Return whether a file comes with Python or with what is installed, ourselves included."""
+    return path.startswith(_installed_in())
+
+
+@functools.cache
+def _installed_in() -> tuple[str, ...]:
+    folders = {os.path.dirname(os.__file__), os.path.dirname(__file__)}
+    folders.update(
+        folder
+        for folder in sys.path
+        if os.path.basename(folder) in ("site-packages", "dist-packages")
+    )
+    return tuple(os.path.join(folder, "") for folder in folders)
 
 
 def _environment(rules: Sequence[Rule]) -> bytes:
-    """Return a hash of all that is installed, by name and version, and of the rules' own code."""
+    """Return a hash of all that is installed, by name and version, and of the code that looks."""
     state = blake2b(digest_size=16)
     state.update(repr((__version__, sys.version, sys.platform, os.path.sep)).encode())
     state.update(repr([os.path.basename(path) for path in registry.distributions()]).encode())
     state.update(repr([(rule.code, type(rule).__module__) for rule in rules]).encode())
     folders = {os.path.dirname(__file__)}
-    for rule in rules:
-        name = type(rule).__module__
-        for length in range(name.count(".") + 1):
-            package = sys.modules[name.rsplit(".", length)[0]]
-            folders.update(getattr(package, "__path__", ()))
-            file = getattr(package, "__file__", None)
-            if file is not None and not hasattr(package, "__path__"):
-                folders.add(file)
+    for name in {type(rule).__module__.partition(".")[0] for rule in rules}:
+        package = sys.modules[name]
+        folders.update(getattr(package, "__path__", (package.__file__ or "",)))
+    for module in tuple(sys.modules.values()):
+        # What a plug-in in development is made of may lie anywhere.
+        file = getattr(module, "__file__", None)
+        if file is not None and not _is_installed(file):
+            folders.add(file)
     for folder in sorted(folders):
         for path in _code_in(folder):
             with contextlib.suppress(OSError):

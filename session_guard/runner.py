@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from session_guard.config import ConfigError, Configuration
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames
 from session_guard.sources import Finder, Source
 from session_guard.texts import Texts
+from session_guard.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -74,6 +76,7 @@ class _Root:
 
     def __init__(self, settings: Settings, rules: Sequence[Rule], paths: Sequence[str]) -> None:
         self.texts = Texts(paths)
+        self.witnesses = Witnesses(self._paths)
         self.is_known = False
         """Whether what is found in it is known from the cache."""
         self._settings = settings
@@ -141,6 +144,7 @@ class Run:
         Raises ConfigError, and RuleLoadError where a rule package is broken.
         """
         self._options = options
+        self._started = time.time_ns()
         self._rules = registry.load_rules()
         self._configuration = Configuration(options.overrides, registry.known_codes)
         self._finder = Finder(self._configuration.settings, force_exclude=options.force_exclude)
@@ -216,13 +220,16 @@ class Run:
         root = self._root(settings)
         if self._options.cache_dir is None or given is not None:
             return None
-        if len(root.texts.paths) <= _FEW and not root.may_find_in(files):
-            return None
+        with root.witnesses.listening():
+            if len(root.texts.paths) <= _FEW and not root.may_find_in(files):
+                return None
         if self._cache is None:
             from session_guard.cache import Cache
 
-            self._cache = Cache(self._options.cache_dir, self._rules)
-        entry = self._cache.entry(settings, files, root.texts, fingerprints=fingerprints)
+            self._cache = Cache(self._options.cache_dir, self._rules, self._started)
+        entry = self._cache.entry(
+            settings, files, root.texts, root.witnesses, fingerprints=fingerprints
+        )
         root.is_known = entry.load()
         return entry
 
@@ -232,8 +239,9 @@ class Run:
         """Return what is found in a file, from the cache if it is there."""
         if entry is None:
             return self._check(file, given, fingerprints=fingerprints)
-        if not self._root(file.settings).is_known:
-            with entry.recording():
+        root = self._root(file.settings)
+        if not root.is_known:
+            with root.witnesses.listening():
                 entry.findings[file.path] = self._check(file, given, fingerprints=fingerprints)
         return entry.findings.get(file.path, [])
 
