@@ -348,21 +348,31 @@ def _plain(finding: Finding) -> list[object]:
 
 def _finding(plain: list[Any]) -> Finding:
     """Return a finding that was stored. Raises TypeError or ValueError where it is none."""
-    finding = Finding(*plain)
-    for name, kind in Finding.__annotations__.items():
-        value = getattr(finding, name)
-        if str(kind) in ("str", "int") and type(value).__name__ != str(kind):
-            raise TypeError(name)
-    start, end = map(_number, finding.spot)
-    fix = finding.fix
+    path, line, column, end_line, end_column, *texts, spot, fix, fingerprint = plain
+    code, name, message, advice, source_line = map(_text, texts)
+    start, end = map(_number, spot)
     if fix is not None:
-        applicability, message, edits = fix
+        applicability, said, edits = fix
         fix = Fix(
             Applicability(applicability),
-            _text(message),
+            _text(said),
             tuple(Edit(_number(first), _number(last), _text(text)) for first, last, text in edits),
         )
-    return finding._replace(spot=(start, end), fix=fix)
+    return Finding(
+        _text(path),
+        _number(line),
+        _number(column),
+        _number(end_line),
+        _number(end_column),
+        code,
+        name,
+        message,
+        advice,
+        source_line,
+        (start, end),
+        fix,
+        _text(fingerprint),
+    )
 
 
 def _text(value: object) -> str:
