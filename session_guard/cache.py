@@ -24,7 +24,7 @@ import sys
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from session_guard import __version__, registry
+from session_guard import registry
 from session_guard.rule import Applicability, Edit, Finding, Fix
 from session_guard.texts import read
 from session_guard.witnesses import FILE, FOLDER
@@ -296,24 +296,24 @@ def _installed_in() -> tuple[str, ...]:
 
 
 def _environment(rules: Sequence[Rule]) -> bytes:
-    """Return a hash of all that is installed, by name and version, and of the code that looks."""
+    """Return a hash of all that is installed, and of the code that looks."""
     state = blake2b(digest_size=16)
-    state.update(repr((__version__, sys.version, sys.platform, os.path.sep)).encode())
-    state.update(repr([os.path.basename(path) for path in registry.distributions()]).encode())
+    state.update(repr((sys.version, sys.platform)).encode())
     state.update(repr([(rule.code, type(rule).__module__) for rule in rules]).encode())
-    folders = {os.path.dirname(__file__)}
+    # What says that a package is installed is made anew whenever it is.
+    files = {*registry.distributions()}
     for name in {type(rule).__module__.partition(".")[0] for rule in rules}:
         package = sys.modules[name]
-        folders.update(getattr(package, "__path__", (package.__file__ or "",)))
+        for path in getattr(package, "__path__", (package.__file__ or "",)):
+            files.update(_code_in(path))
     for module in tuple(sys.modules.values()):
         # What a plug-in in development is made of may lie anywhere.
         file = getattr(module, "__file__", None)
         if file is not None and not _is_installed(file):
-            folders.add(file)
-    for folder in sorted(folders):
-        for path in _code_in(folder):
-            with contextlib.suppress(OSError):
-                state.update(f"{path} {identity_of(os.stat(path))}".encode())
+            files.add(file)
+    for path in sorted(files):
+        with contextlib.suppress(OSError):
+            state.update(f"{path} {identity_of(os.stat(path))}".encode(errors="surrogateescape"))
     return state.digest()
 
 

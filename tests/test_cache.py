@@ -113,13 +113,13 @@ def is_planted(said: Answer) -> bool:
     return PLANTED in notices
 
 
-def keep(*overrides: str) -> Answer:
+def keep(paths: tuple[str, ...] = (".",)) -> Answer:
     """Fill the cache, plant in it, and see that it is used."""
     time.sleep(0.05)  # what changes while a run is on its way is not kept
-    found = cached(*overrides)
+    found = cached(paths=paths)
     assert found[0]
     plant()
-    assert is_planted(cached(*overrides))
+    assert is_planted(cached(paths=paths))
     return found
 
 
@@ -143,6 +143,8 @@ def swap(one: str, other: str) -> None:
     os.rename("kept", other)
 
 
+# Whoever asks for versions lists folders, and would see much else by that.
+NO_VERSIONS = {"pyproject.toml": TABLE + 'select = ["SG101"]\n'}
 CHANGES: dict[str, tuple[dict[str, str], Callable[[], object]]] = {
     "a text, of as many bytes and at the same time": (
         {},
@@ -184,14 +186,17 @@ CHANGES: dict[str, tuple[dict[str, str], Callable[[], object]]] = {
         ),
     ),
     "how imports are written": ({}, lambda: Path("../ruff.toml").write_text("line-length = 30\n")),
-    "a repository within": ({}, lambda: Path("app/.git").mkdir()),
-    "no repository round it": ({}, lambda: Path("../.git").rmdir()),
+    "a repository within": (NO_VERSIONS, lambda: Path("app/.git").mkdir()),
+    "no repository round it": (NO_VERSIONS, lambda: Path("../.git").rmdir()),
     "a package round it": (
-        {"__init__.py": ""},
+        NO_VERSIONS | {"__init__.py": ""},
         lambda: Path("../__init__.py").touch(),
     ),
     "the handler, which is not checked": (
-        {"pyproject.toml": TABLE + 'handler = "build/db.py"\n', "build/db.py": DB},
+        {
+            "pyproject.toml": TABLE + 'handler = "build/db.py"\nselect = ["SG201"]\n',
+            "build/db.py": DB,
+        },
         lambda: rewrite("build/db.py", DB.replace("async with factory", "async with fuctory")),
     ),
 }
@@ -218,6 +223,26 @@ def test_an_edit_that_keeps_size_and_time_is_noticed_in_a_file_that_is_old(proje
     assert content["fresh"] == []
     rewrite("app/jobs.py", JOB.replace("AsyncSession(engine)", "AsyncSessiom(engine)"))
     assert len(cached()[0]) < len(before[0])
+
+
+def test_an_edit_in_the_same_tick_of_the_clock_is_noticed(project: Path) -> None:
+    before = keep()
+    [entry] = entries()
+    content = json.loads(entry.read_text())
+    assert {path for path, _ in content["fresh"]} == set(map(str, project.rglob("*.py")))
+    # As if the file had said something else, and had then been written again at once.
+    content["fresh"][0][1] = "0" * 32
+    entry.write_text(json.dumps(content))
+    assert cached() == before
+
+
+def test_another_name_of_a_folder_is_noticed_though_its_files_stay_as_they_are(
+    project: Path,
+) -> None:
+    lay(project, {"main.py": JOB})
+    keep(paths=("main.py",))
+    os.rename("app", "lib")
+    assert cached(paths=("main.py",)) == answer(paths=("main.py",))
 
 
 def test_what_the_command_line_says_is_noticed(project: Path) -> None:
@@ -283,8 +308,14 @@ class Team(Rule):
 """
 
 
+def install_again(package: Path) -> None:
+    shutil.copytree(package, package.with_name("new"))
+    shutil.rmtree(package)
+    package.with_name("new").rename(package)
+
+
 def test_another_version_or_code_is_noticed(project: Path) -> None:
-    site = project.parents[1] / "site"
+    site, own = project.parents[1] / "site-packages", project.parents[1] / "own"
     leave = shutil.ignore_patterns("__pycache__")
     package = site / "session_guard"
     shutil.copytree(Path(session_guard.__file__).parent, package, ignore=leave, dirs_exist_ok=True)
@@ -296,15 +327,15 @@ def test_another_version_or_code_is_noticed(project: Path) -> None:
             "team-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: team\nVersion: 1\n",
             "team-1.dist-info/entry_points.txt": "[session_guard.rules]\nteam = team_rules\n",
             "team_rules.py": RULE,
-            "team_words.py": 'TOKENS = (b"no such word",)\n',
         },
     )
+    lay(own, {"team_words.py": 'TOKENS = (b"no such word",)\n'})
     command = [sys.executable, "-P", "-m", "session_guard", "check", "--cache-dir", "../../cache"]
 
     def run() -> str:
         done = subprocess.run(
             command,
-            env={**os.environ, "PYTHONPATH": str(site), "PYTHONWARNINGS": "error"},
+            env={**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{own}", "PYTHONWARNINGS": "error"},
             capture_output=True,
             text=True,
         )
@@ -320,8 +351,9 @@ def test_another_version_or_code_is_noticed(project: Path) -> None:
         lambda: rewrite(str(rule), rule.read_text()),
         lambda: (package / "__init__.py").write_text('"""Another."""\n\n__version__ = "9"\n'),
         lambda: team.rename(site / "team-2.dist-info"),
+        lambda: install_again(site / "team-2.dist-info"),
         lambda: rewrite(str(site / "team_rules.py"), RULE),
-        lambda: rewrite(str(site / "team_words.py"), (site / "team_words.py").read_text()),
+        lambda: rewrite(str(own / "team_words.py"), (own / "team_words.py").read_text()),
     ):
         change()
         assert run() == said
