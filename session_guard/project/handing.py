@@ -40,11 +40,13 @@ from session_guard.project import routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from session_guard.names.bindings import Binding, Expr, Place, Scope
     from session_guard.names.values import Namespace, Value
 
 _DEEPEST = 8
+_DEEPEST_DISPLAY = 2
 
 
 class Use(enum.Enum):
@@ -55,10 +57,13 @@ class Use(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def handed_to_routes(names: Namespace) -> Iterator[LocalFunction | str]:
+def handed_to_routes(
+    names: Namespace, may_add: Callable[[Path], bool]
+) -> Iterator[LocalFunction | str]:
     """Yield the functions that a module hands to what runs them for requests.
 
-    Of a method of an object that is not known, that is its name.
+    Of a method of an object that is not known, that is its name. `may_add` says of a file whether
+    its functions may add routes for what they are given.
     """
     for call, place in names.scope.calls:
         adds = routes.adds_routes(call, place, names)
@@ -66,13 +71,13 @@ def handed_to_routes(names: Namespace) -> Iterator[LocalFunction | str]:
             if (
                 adds
                 or routes.is_of_application(at)
-                or _is_handed_on(call, at, argument, place, names)
+                or _is_handed_on(call, at, place, names, may_add)
             ):
                 yield from functions_in(argument, place, names, routes.is_run_of_object)
 
 
 def functions_in(
-    expr: Expr, place: Place, home: Namespace, runs: Callable[[str], bool]
+    expr: Expr, place: Place, home: Namespace, runs: Callable[[str], bool], depth: int = 0
 ) -> Iterator[LocalFunction | str]:
     """Yield the functions that an expression stands for, or holds.
 
@@ -83,45 +88,44 @@ def functions_in(
         match value, expr:
             case Unknown() | Method(), Attribute(_, name) | Ref((_, *_, name)):
                 yield name
-        yield from _functions(value, runs)
+        if isinstance(value, Partial):
+            value = value.function
+        inner: Iterable[Expr] = ()
+        match value:
+            case LocalFunction():
+                yield value
+            case Items(sequence):
+                inner = sequence.items
+            case Dictionary(display):
+                inner = (item for _, item in display.items)
+            case _ if (owner := class_of(value)) is not None:
+                yield from _methods(owner, runs)
+        if isinstance(value, (Dictionary, Items)) and depth < _DEEPEST_DISPLAY:
+            for item in inner:
+                yield from functions_in(item, value.place, value.home, runs, depth + 1)
 
 
-def _functions(value: Value, runs: Callable[[str], bool]) -> Iterator[LocalFunction | str]:
-    match value:
-        case LocalFunction():
-            yield value
-        case Partial(function):
-            yield from _functions(function, runs)
-        case Items(sequence, place, home):
-            for item in sequence.items:
-                yield from functions_in(item, place, home, runs)
-        case Dictionary(display, place, home):
-            for _, item in display.items:
-                yield from functions_in(item, place, home, runs)
-        case _ if (owner := class_of(value)) is not None:
-            for one in openings.lineage(owner):
-                for name, bindings in one.definition.scope.bindings.items():
-                    for binding in bindings if runs(name) else ():
-                        if isinstance(binding.value, Function):
-                            yield LocalFunction(binding.value, one.home)
+def _methods(owner: LocalClass, runs: Callable[[str], bool]) -> Iterator[LocalFunction]:
+    for one in openings.lineage(owner):
+        for name, bindings in one.definition.scope.bindings.items():
+            for binding in bindings if runs(name) else ():
+                if isinstance(binding.value, Function):
+                    yield LocalFunction(binding.value, one.home)
 
 
 def _is_handed_on(
-    call: Call, at: int | str, argument: Expr, place: Place, names: Namespace
+    call: Call, at: int | str, place: Place, names: Namespace, may_add: Callable[[Path], bool]
 ) -> bool:
     """Return whether a known function, or a route's decorator, hands on what it is given."""
-    if not isinstance(argument, (Attribute, Call, Ref, Sequence, Display)):
-        return False
     is_followed = (
         isinstance(call.function, Call)
         or bool(_sources(call.function, place, names))
-        or any(isinstance(v, LocalFunction) for v in names.evaluate(call.function, place))
+        or any(
+            isinstance(value, LocalFunction) and may_add(value.home.path)
+            for value in names.evaluate(call.function, place)
+        )
     )
-    return (
-        is_followed
-        and any(functions_in(argument, place, names, routes.is_run_of_object))
-        and Receivers().given_to(call.function, place, names, at) is Use.REQUESTS
-    )
+    return is_followed and Receivers().given_to(call.function, place, names, at) is Use.REQUESTS
 
 
 def decorated_by(decorator: Expr, place: Place, home: Namespace) -> Use:
@@ -268,9 +272,10 @@ class _Carriers:
             for binding in bindings:
                 value = binding.value
                 if isinstance(value, Function):
-                    self._bindings.add(binding)
-                    self.functions.append(value)
                     self._gather(value.scope)
+                    if self._is_used_in(value):
+                        self._bindings.add(binding)
+                        self.functions.append(value)
                 elif isinstance(value, Call):
                     if any(self.are_in(item, binding.place) for _, item in _arguments(value)):
                         self._bindings.add(binding)
@@ -278,6 +283,14 @@ class _Carriers:
                     value, binding.place
                 ):
                     self._bindings.add(binding)
+
+    def _is_used_in(self, function: Function) -> bool:
+        """Return whether an inner function calls one of them, or hands it on."""
+        return any(self.are_in(item, function.place) for item in function.decorators) or any(
+            self.are_in(item, place)
+            for call, place in calls_in(function)
+            for item in (call.function, *(value for _, value in _arguments(call)))
+        )
 
     def are_in(self, expr: Expr, place: Place) -> bool:
         """Return whether an expression is one of them, or a display that holds one."""
@@ -296,14 +309,17 @@ class _Carriers:
 
 
 def _kept(scope: Scope) -> Iterator[tuple[Expr, Place]]:
-    """Yield what a function puts into items and attributes, but for `wrapper.__wrapped__`."""
+    """Yield what a function puts into items and attributes, but for those of inner functions."""
     module = scope.module
     for store in module.stores:
         if store.value is not None and is_inside(store.place.scope, scope):
             yield store.value, store.place
-    for parts, every in module.assigned_attributes.items():
-        for one in every if not parts[-1].startswith("__") else ():
-            if one.value is not None and is_inside(one.place.scope, scope):
+    for (first, *_), every in module.assigned_attributes.items():
+        for one in every:
+            of_function = any(
+                isinstance(binding.value, Function) for binding in lookup(first, one.place) or ()
+            )
+            if one.value is not None and is_inside(one.place.scope, scope) and not of_function:
                 yield one.value, one.place
     owner = scope.parent
     for bindings in owner.attributes.values() if owner is not None else ():

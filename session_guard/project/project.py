@@ -672,9 +672,12 @@ class Project:
         """
         if not self._serves:
             return
-        given = re.compile(rb"[(,=]\s*(\w+\.)*%s\s*[,)]" % re.escape(function[-1].encode()))
+        wanted = function[-1].encode()
+        given = re.compile(rb"[(,=.\s]%s\s*[,)]" % re.escape(wanted))
         yield from self._parsed(self._adding_many)
-        yield from self._parsed(self._own_files(lambda data: given.search(data) is not None))
+        yield from self._parsed(
+            self._own_files(lambda data: wanted in data and given.search(data) is not None)
+        )
 
     @cached_property
     def _adding_many(self) -> tuple[Path, ...]:
@@ -711,7 +714,10 @@ class Project:
     def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction | str, ...]:
         known = self._handed.get(names.path)
         if known is None or known[0] is not names:
-            known = self._handed[names.path] = (names, tuple(handed_to_routes(names)))
+            known = self._handed[names.path] = (
+                names,
+                tuple(handed_to_routes(names, frozenset(self._handing_over).__contains__)),
+            )
         return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
