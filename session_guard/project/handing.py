@@ -65,15 +65,23 @@ def handed_to_routes(
     Of a method of an object that is not known, that is its name. `may_add` says of a file whether
     its functions may add routes for what they are given.
     """
+    receivers = Receivers()
     for call, place in names.scope.calls:
-        adds = routes.adds_routes(call, place, names)
-        for at, argument in _arguments(call):
-            if (
-                adds
-                or routes.is_of_application(at)
-                or _is_handed_on(call, at, place, names, may_add)
-            ):
-                yield from functions_in(argument, place, names, routes.is_run_of_object)
+        arguments = list(_arguments(call))
+        adds = bool(arguments) and routes.adds_routes(call, place, names)
+        is_followed = not adds and bool(arguments) and _hands_on(call, place, names, may_add)
+        for at, argument in arguments:
+            if adds or is_followed or routes.is_of_application(at):
+                found = tuple(functions_in(argument, place, names, routes.is_run_of_object))
+                if (
+                    not is_followed
+                    or routes.is_of_application(at)
+                    or (
+                        found
+                        and receivers.given_to(call.function, place, names, at) is Use.REQUESTS
+                    )
+                ):
+                    yield from found
 
 
 def functions_in(
@@ -113,11 +121,9 @@ def _methods(owner: LocalClass, runs: Callable[[str], bool]) -> Iterator[LocalFu
                     yield LocalFunction(binding.value, one.home)
 
 
-def _is_handed_on(
-    call: Call, at: int | str, place: Place, names: Namespace, may_add: Callable[[Path], bool]
-) -> bool:
-    """Return whether a known function, or a route's decorator, hands on what it is given."""
-    is_followed = (
+def _hands_on(call: Call, place: Place, names: Namespace, may_add: Callable[[Path], bool]) -> bool:
+    """Return whether what is called is a known function, or what a router gave, and may add one."""
+    return (
         isinstance(call.function, Call)
         or bool(_sources(call.function, place, names))
         or any(
@@ -125,7 +131,6 @@ def _is_handed_on(
             for value in names.evaluate(call.function, place)
         )
     )
-    return is_followed and Receivers().given_to(call.function, place, names, at) is Use.REQUESTS
 
 
 def decorated_by(decorator: Expr, place: Place, home: Namespace) -> Use:
@@ -134,10 +139,11 @@ def decorated_by(decorator: Expr, place: Place, home: Namespace) -> Use:
 
 
 class Receivers:
-    """One question after what functions are given to; what is being asked adds nothing new."""
+    """Finds out what functions are given to; what is being asked already adds nothing new."""
 
     def __init__(self) -> None:
         self._seen: set[object] = set()
+        self._known: dict[object, Use] = {}
         self._depth = 0
 
     def given_to(self, receiver: Expr, place: Place, home: Namespace, at: int | str) -> Use:
@@ -232,7 +238,12 @@ class Receivers:
     def _uses(self, parameter: str, function: LocalFunction) -> Iterator[Use]:
         definition, home = function.definition, function.home
         carriers = _Carriers(parameter, definition)
-        calls = list(calls_in(definition))
+        # What a wrapper does is done when it runs, and registers nothing.
+        calls = [
+            (c, at)
+            for c, at in calls_in(definition)
+            if not _is_in_wrapper(at.scope, definition.scope)
+        ]
         if isinstance(definition.node, LambdaExpr):
             calls = [(c, at) for c, at in definition.returns if isinstance(c, Call)]
         for call, place in calls:
@@ -249,13 +260,16 @@ class Receivers:
 
     def _once(self, key: object, find: Callable[[], Use]) -> Use:
         """Return what `find` says; in a circle, that nothing was found."""
+        if key in self._known:
+            return self._known[key]
         if key in self._seen:
             return Use.OTHER
         self._seen.add(key)
-        try:
-            return find()
-        finally:
-            self._seen.discard(key)
+        use = find()
+        self._seen.discard(key)
+        if not self._seen:  # nothing that it hangs on is still being asked
+            self._known[key] = use
+        return use
 
 
 class _Carriers:
@@ -316,11 +330,10 @@ def _kept(scope: Scope) -> Iterator[tuple[Expr, Place]]:
             yield store.value, store.place
     for (first, *_), every in module.assigned_attributes.items():
         for one in every:
-            of_function = any(
-                isinstance(binding.value, Function) for binding in lookup(first, one.place) or ()
-            )
-            if one.value is not None and is_inside(one.place.scope, scope) and not of_function:
-                yield one.value, one.place
+            if one.value is not None and is_inside(one.place.scope, scope):
+                bindings = lookup(first, one.place) or ()
+                if not any(isinstance(binding.value, Function) for binding in bindings):
+                    yield one.value, one.place
     owner = scope.parent
     for bindings in owner.attributes.values() if owner is not None else ():
         for binding in bindings:
@@ -353,6 +366,16 @@ def _sources(
         elif not rest and isinstance(binding.value, (Attribute, Call, Either, Ref)):
             found.append((binding.value, binding.place, home))
     return found if len(found) >= len(bindings) else []
+
+
+def _is_in_wrapper(scope: Scope, outer: Scope) -> bool:
+    """Return whether a scope stands in an async function that another function defines."""
+    current: Scope | None = scope
+    while current is not None and current is not outer:
+        if current.function is not None and current.function.is_async:
+            return True
+        current = current.parent
+    return False
 
 
 def _is_context_manager(definition: Function, home: Namespace) -> bool:
