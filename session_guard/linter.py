@@ -9,7 +9,7 @@ from session_guard import sources
 from session_guard.config import OUTSIDE_THE_STANDARD
 from session_guard.names.fixtures import is_in_fixture
 from session_guard.registry import UNREADABLE
-from session_guard.rule import Finding, Fix
+from session_guard.rule import Applicability, Finding, Fix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -214,6 +214,10 @@ def finding(
                         edits = ()
                     message = concealed(module, rewrite.message)
                     fix = Fix(rewrite.applicability, message, edits)
+                    if fix.applicability is Applicability.UNSAFE:
+                        is_said = rewrite.message == help_text
+                        does = " does it" if is_said else f": {rewrite.message}"
+                        help_text = f"{help_text} (`--unsafe-fixes`{does})"
     return Finding(
         path=display_path,
         line=position.start.line,

@@ -84,6 +84,13 @@ class Import(NamedTuple):
     """An import statement to put it into, or next to where that is inside a function."""
     function: cst.FunctionDef | None = None
     """A function to put it at the beginning of, since at the top it would close a cycle."""
+    alias: str | None = None
+    """The other name that it gets, where its own is taken."""
+
+    @property
+    def written(self) -> str:
+        """What an import statement has of it: `name`, or `name as alias`."""
+        return self.name if self.alias is None else f"{self.name} as {self.alias}"
 
 
 class Appended(NamedTuple):

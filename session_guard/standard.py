@@ -297,17 +297,19 @@ def worth(
     right_since = UNNAMED_SINCE if dialect_off else CURSORS_RIGHT_SINCE
     if asyncpg is not None and asyncpg.is_surely_at_least(*right_since):
         return _RIGHT
+    needs_pooler = True
     if dialect_off:
         wrong = "still gives statements names that another process uses too, before asyncpg 0.31"
     elif asyncpg is not None and asyncpg.is_surely_at_least(*UNNAMED_SINCE):
         wrong = "returns rows of other queries from `stream()` on asyncpg 0.31"
+        needs_pooler = not asyncpg.is_surely_below(*CURSORS_RIGHT_SINCE)
     elif asyncpg is not None and asyncpg.is_surely_below(*UNNAMED_SINCE):
         wrong = "returns rows of other queries on asyncpg 0.30 and before"
     else:
         wrong = (
             "returns rows of other queries on asyncpg 0.30 and before, and from `stream()` on 0.31"
         )
-    return Worth(False, f"{wrong} ({_known(asyncpg)})")
+    return Worth(False, f"{wrong} ({_known(asyncpg)})", needs_pooler=needs_pooler)
 
 
 def _worth_of_anonymous(asyncpg: Version | None, *, driver_off: bool, dialect_off: bool) -> Worth:

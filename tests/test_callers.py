@@ -335,7 +335,12 @@ def test_a_dependency_of_tasks_gets_get_background_session(tmp_path: Path) -> No
 
 def test_a_name_that_is_taken_is_not_hidden(tmp_path: Path) -> None:
     of = project(tmp_path, {"routes": ROUTES.replace("get_db", "get_session")})
-    level, message = verdict(of, COMMITS.replace("get_db", "get_session"))
+    code = COMMITS.replace("get_db", "get_session")
+    assert verdict(of, code)[0] == "safe"
+    text = fixed(of, code)
+    assert "get_session as get_request_session\n" in text
+    assert "def get_session():\n    async with get_request_session() as session:\n" in text
+    level, message = verdict(of, f"{code}get_request_session = 1\n")
     assert level == "none"
     assert "the file has another `get_session`" in message
 

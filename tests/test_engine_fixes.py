@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ ALL = f"{NAMES}, {NO_CACHE}, {NO_OTHER_CACHE}"
 def fixed(folder: Path, code: str, *select: str, config: str = "") -> tuple[str, list[str]]:
     """Return the code after `fix --unsafe-fixes`, and the help of what is left."""
     (folder / "pyproject.toml").write_text(f"{CONFIG}{config}")
+    if not (folder / "ruff.toml").exists():
+        (folder / "ruff.toml").write_text("line-length = 300\n")
     overrides = (f"select = {list(select)}",) if select else ()
     file = folder / "jobs.py"
     file.write_text(HEAD + code)
@@ -123,6 +126,44 @@ SETTINGS = {
 @pytest.mark.parametrize(("before", "after"), SETTINGS.values(), ids=SETTINGS.keys())
 def test_settings_are_completed(before: str, after: str, tmp_path: Path) -> None:
     assert fixed(tmp_path, before) == (after, [])
+
+
+# `SET` stands for the three settings, each on a line of its own.
+LAYOUTS = {
+    "behind the arguments": (
+        'def make():\n    return create_async_engine("x", echo=True)\n',
+        'def make():\n    return create_async_engine("x", echo=True, connect_args={\n'
+        "        SET,\n    })\n",
+    ),
+    "on a line of its own": (
+        'create_async_engine(\n    "x",\n)\n',
+        'create_async_engine(\n    "x",\n    connect_args={\n        SET,\n    },\n)\n',
+    ),
+    "among others": (
+        'if True:\n\tcreate_async_engine("x", connect_args={"timeout": 5}, echo=True)  # why\n',
+        'if True:\n\tcreate_async_engine("x", connect_args={\n\t\t"timeout": 5,\n'
+        "\t\tSET,\n\t}, echo=True)  # why\n",
+    ),
+    "instead of nothing": (
+        'create_async_engine("x", connect_args=None, echo=True)\n',
+        'create_async_engine("x", connect_args={\n    SET,\n}, echo=True)\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize(("before", "after"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_settings_get_lines_of_their_own_where_one_line_would_be_too_long(
+    before: str, after: str, newline: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(CONFIG)
+    indent = re.search(r"\n([ \t]*)SET,", after)
+    assert indent is not None
+    after = after.replace("SET", f",\n{indent[1]}".join((NAMES, NO_CACHE, NO_OTHER_CACHE)))
+    file = tmp_path / "jobs.py"
+    file.write_text((HEAD + before).replace('"x"', URL), newline=newline)
+    list(Run(Options((str(file),))).fix(unsafe=True, write=True))
+    assert file.read_bytes().decode() == (HEAD + after).replace('"x"', URL).replace("\n", newline)
 
 
 MOVES = {

@@ -78,7 +78,7 @@ CLOSED_BY_HAND = {
     ),
     "a last commit goes": (
         """
-        async def job(name):
+        async def job(name: str):
             session = AsyncSession(engine)
             try:
                 session.add(User(name=name))
@@ -90,7 +90,7 @@ CLOSED_BY_HAND = {
             print(name)
         """,
         """
-        async def job(name):
+        async def job(name: str):
             async with get_background_session() as session:
                 session.add(User(name=name))
 
@@ -312,7 +312,7 @@ CLOSED_BY_HAND = {
     ),
     "comments and blank lines stay where they are": (
         """
-        async def job(name):
+        async def job(name: str):
             # its own session
             session = AsyncSession(engine)
 
@@ -335,7 +335,7 @@ CLOSED_BY_HAND = {
             print(name)
         """,
         """
-        async def job(name):
+        async def job(name: str):
             # its own session
             # may fail
             async with get_background_session() as session:  # here

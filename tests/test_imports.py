@@ -834,6 +834,106 @@ def compared(root: Path, project: Project, sources: dict[str, str]) -> dict[str,
     }
 
 
+FOR_REQUESTS = """
+
+@asynccontextmanager
+async def get_session():
+    async with get_background_session() as session:
+        yield session
+"""
+WEB = """\
+from fastapi import APIRouter
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+{imports}
+router = APIRouter()
+
+
+@router.get("/")
+async def listed():
+    async with AsyncSession(engine) as session:
+        return (await session.scalars(select(1))).all()
+
+
+@router.get("/all")
+async def listed_all():
+    async with AsyncSession(engine) as session:
+        return (await session.scalars(select(1))).all()
+
+"""
+WEB_JOB = """
+async def job():
+    async with AsyncSession(engine) as session:
+        return (await session.scalars(select(1))).all()
+"""
+OF_ITS_OWN = "\n\nasync def get_session():\n    yield {uses}\n"
+TAKEN_NAMES = {
+    "its own": ("from app.db import engine\n", OF_ITS_OWN.format(uses="1")),
+    "its own, beside others": (
+        "from app.db import Base, engine, zero\n",
+        OF_ITS_OWN.format(uses="Base, zero"),
+    ),
+    "its own, beside what comes later": (
+        "from app.db import engine, zero\n",
+        OF_ITS_OWN.format(uses="zero"),
+    ),
+    "imported": ("from app.db import engine\nfrom app.orm import get_session\n", "get_session()\n"),
+    "imported, in a list": (
+        "from app.db import (\n    Base,\n    engine,\n)\nfrom app.orm import get_session\n",
+        "get_session(Base)\n",
+    ),
+    "imported with the engine": (
+        "from app.core import engine, get_session\n",
+        "get_session()\n",
+    ),
+    "imported relatively": (
+        "from .db import engine\nfrom .orm import get_session\n",
+        "get_session()\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("style", "is_told"), STYLES.values(), ids=STYLES.keys())
+def test_ruff_finds_nothing_where_the_name_is_taken(
+    style: str, is_told: bool, tmp_path: Path
+) -> None:
+    project = lay_project(tmp_path, style, is_told)
+    with open(tmp_path / "app" / "db.py", "a") as stream:
+        stream.write(FOR_REQUESTS)
+    sources = {}
+    for number, (imports, uses) in enumerate(TAKEN_NAMES.values()):
+        code = WEB.format(imports=imports) + uses
+        sources |= {f"web{number}.py": code, f"jobs{number}.py": f"{code}\n{WEB_JOB}"}
+    assert compared(tmp_path, project, sources) == {}
+    for name in sources:
+        text = (tmp_path / "app" / name).read_text()
+        assert text.count("async with get_request_session() as session:") == 2
+        assert text.count("get_session as get_request_session") == 1
+        assert "AsyncSession" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "called"),
+    [
+        ("get_request_session = None", None),
+        ("from app.db import get_session as get_request_session", "get_request_session"),
+        ("from app.db import get_session", "get_session"),
+    ],
+)
+def test_a_name_that_stands_for_the_handlers_is_used_and_any_other_is_not(
+    line: str, called: str | None, project: Project
+) -> None:
+    (project.settings.root / "app" / "db.py").write_text(STANDARD + FOR_REQUESTS)
+    code = WEB.format(imports=f"from app.db import engine\n{line}\n")
+    if called != "get_session":
+        code += OF_ITS_OWN.format(uses="1")
+    text = fixed(project, code.encode()).decode()
+    assert text.count(f"async with {called}() as session:") == (2 if called else 0)
+    assert text.count(line) == 1
+    assert text.count("get_session as get_request_session") == (called == "get_request_session")
+
+
 @pytest.mark.parametrize(("style", "is_told"), STYLES.values(), ids=STYLES.keys())
 def test_ruff_finds_nothing_where_it_found_nothing(
     style: str, is_told: bool, tmp_path: Path

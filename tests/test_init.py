@@ -127,6 +127,7 @@ def url_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """Give what imports a written handler from a folder and returns its engine's URL."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://env/env")
     monkeypatch.setenv("HOME_DB", "postgresql+asyncpg://home/home")
+    monkeypatch.setenv("AT", "@there")
     before = set(sys.modules)
 
     def url(folder: str) -> str:
@@ -394,6 +395,42 @@ def test_the_project_is_the_one_that_the_folder_belongs_to(monkeypatch: pytest.M
     assert "[tool.session-guard]" in Path("backend/pyproject.toml").read_text()
 
 
+BELOW = {
+    "backend/settings.py": 'URL = "postgresql+asyncpg://app:sesame@db/app"\n',
+    "backend/session.py": (
+        "from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine\n\n"
+        "from settings import URL\n\n"
+        "engine = create_async_engine(URL)\nSessionLocal = async_sessionmaker(engine)\n"
+    ),
+    "backend/jobs.py": (
+        "from session import SessionLocal\n\n\n"
+        "async def names():\n    async with SessionLocal() as session:\n"
+        "        return (await session.get(int, 1)) is None\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["imported", "in the engine's module"])
+def test_a_program_that_runs_from_a_folder_below_the_root_imports_the_handler_from_there(
+    own: bool,
+) -> None:
+    files = dict(BELOW)
+    if own:
+        files["backend/session.py"] = files["backend/session.py"].replace(
+            "from settings import URL\n", files.pop("backend/settings.py")
+        )
+    lay(files)
+    done = run("init")
+    assert "`from async_session import engine`" in done.stdout
+    assert run("fix").returncode == 1  # the engine and its factory are still there
+    assert Path("backend/jobs.py").read_text().startswith("from async_session import get_back")
+    code = "import async_session, jobs; print(async_session.engine.url.database)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd="backend", capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("app\n", "")
+
+
 # -- the project's URL ----------------------------------------------------------------------------
 
 HEAD = "import os\n\nfrom sqlalchemy.ext.asyncio import create_async_engine\n"
@@ -451,6 +488,27 @@ TAKEN_OVER = {
         "    return create_async_engine(url)\n\nengine = make()\n",
         "postgresql+asyncpg://app:sesame@db/app",
     ),
+    "another driver, replaced": (
+        "from app.core.config import settings\nengine = create_async_engine(\n"
+        "    settings.DATABASE_URL.replace('postgresql+psycopg', 'postgresql+asyncpg'))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "another driver, replaced by what has a name": (
+        "from app.core.config import settings\nOLD = 'postgresql:'\nNEW = 'postgresql+asyncpg:'\n"
+        "engine = create_async_engine(settings.DATABASE_URL.replace(OLD, NEW))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "a driver that is set by a name": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "DRIVER = 'postgresql+asyncpg'\n"
+        "engine = create_async_engine(make_url(settings.DATABASE_URL).set(drivername=DRIVER))\n",
+        "postgresql+asyncpg://app:sesame@db/app",
+    ),
+    "another part of it, replaced": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.DATABASE_URL.replace('@db', os.environ['AT']))\n",
+        "postgresql+asyncpg://app:sesame@there/app",
+    ),
 }
 
 
@@ -504,6 +562,37 @@ NOT_TAKEN_OVER = {
         "import os\nengine = create_async_engine(\n"
         "    os.environ['A'].replace('postgresql://', 'postgresql+psycopg://'))\n",
         "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver by a name": (
+        "from app.core.config import settings\nDRIVER = 'postgresql+psycopg://'\n"
+        "engine = create_async_engine(settings.A.replace('postgresql://', DRIVER))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver alone": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A.replace('+asyncpg', '+psycopg'))\n",
+        "its driver is not asyncpg: +psycopg",
+    ),
+    "another driver that is set by a name": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "DRIVER = 'postgresql+psycopg'\n"
+        "engine = create_async_engine(make_url(settings.A).set(drivername=DRIVER))\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "another driver in a setting of its own": (
+        "from app.core.config import settings\nclass Driver:\n    NAME = 'postgresql+psycopg'\n"
+        "engine = create_async_engine(f'{Driver.NAME}://{settings.A}')\n",
+        "its driver is not asyncpg: postgresql+psycopg",
+    ),
+    "a driver that is not known": (
+        "from sqlalchemy import make_url\nfrom app.core.config import settings\n"
+        "engine = create_async_engine(make_url(settings.A).set(drivername=settings.DRIVER))\n",
+        "its driver is replaced by what could not be followed",
+    ),
+    "a scheme that is not known": (
+        "from app.core.config import settings\n"
+        "engine = create_async_engine(settings.A.replace('postgres:', os.environ['SCHEME']))\n",
+        "its driver is replaced by what could not be followed",
     ),
     "a name that is set anew": (
         "from app.core.config import settings\nurl = settings.A\n"

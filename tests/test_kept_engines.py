@@ -648,6 +648,67 @@ def test_a_class_that_is_named_stands_for_all_its_objects(name: str, tmp_path: P
     assert len(fixed(tmp_path, code, "app.objects.Database.get_engine").applied) == 1
 
 
+GIVEN = """\
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+class Database:
+    def __init__(self, engine):
+        self.given = engine
+
+    def get_engine(self):
+        return self.given
+
+
+main = Database(create_async_engine("postgresql+asyncpg://main/db"))
+archive = Database(create_async_engine("postgresql+asyncpg://archive/db"))
+"""
+JOB_OF_GIVEN = """\
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from app import objects
+from app.objects import Database, main as db
+
+
+async def job(n, handed: Database):
+    async with AsyncSession({engine}) as session:
+        return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "attribute"),
+    [
+        ("db.given", "given"),
+        ("objects.main.given", "given"),
+        ("db.get_engine()", "get_engine"),
+    ],
+)
+def test_a_class_whose_objects_are_given_theirs_tells_no_engine(
+    engine: str, attribute: str, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(GIVEN)
+    code = JOB_OF_GIVEN.format(engine=engine)
+    result = fixed(tmp_path, code, f"app.objects.Database.{attribute}")
+    assert result.applied == []
+    [finding] = result.remaining
+    advice = f'name the object\'s: engines = ["app.objects.main.{attribute}"]'
+    assert finding.help.endswith(advice)
+    assert f"`app.objects.Database.{attribute}` in [tool.session-guard] does not" in finding.help
+    assert len(fixed(tmp_path, code, f"app.objects.main.{attribute}").applied) == 1
+
+
+def test_a_class_that_is_named_does_not_stand_for_an_object_that_is_handed_in(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "objects.py").write_text(OBJECTS)
+    code = JOB_OF_GIVEN.format(engine="handed.get_engine()")
+    [finding] = fixed(tmp_path, code, "app.objects.Database.get_engine").remaining
+    assert "of an object which could not be followed" in finding.help
+
+
 def handler_of_class_with(method: str) -> str:
     """Return the handler on a session class that has a method of its own."""
     own = f"class Own(AsyncSession):\n    async def {method}(self):\n        print('x')\n\n\n"
@@ -664,6 +725,16 @@ LISTENERS = {
     "of what a call gives": "@event.listens_for(get_factory(), 'before_commit')\ndef f(s): ...\n",
     "by another name": "from sqlalchemy.event import listens_for as on\non(S, 'after_commit')(f)\n",
     "an engine's": 'event.listen(engine.sync_engine, "commit", print)\n',
+    "a constant": "EVENT = 'before_commit'\nevent.listen(Session, EVENT, print)\n",
+    "another file's constant": "from names import EVENT\nevent.listen(Session, EVENT, print)\n",
+    "by keywords": "event.listen(target=S, identifier='after_commit', fn=print)\n",
+    "one of several": "for e in EVENTS:\n    event.listen(Session, e, print)\n",
+    "handed to it": "def on(name):\n    return event.listens_for(Session, name)\n",
+}
+OTHER_LISTENERS = {
+    "to another event": "EVENT = 'after_flush'\nevent.listen(Session, EVENT, print)\n",
+    "to a port": "PORT = 80\nserver.listen('0.0.0.0', PORT)\nserver.listen(host, port)\n",
+    "in words": "# listens to what we 'commit'\nprint('listen', 'commit')\n",
 }
 COMMITS = {
     "at the end": "await session.get(n, 1)\n        await session.commit()",
@@ -674,9 +745,16 @@ COMMITS = {
 @pytest.mark.parametrize("listener", LISTENERS.values(), ids=LISTENERS.keys())
 def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path: Path) -> None:
     (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    (tmp_path / "names.py").write_text("EVENT = 'after_commit'\n")
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
     assert result.applied == []
     assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("listener", OTHER_LISTENERS.values(), ids=OTHER_LISTENERS.keys())
+def test_other_listeners_are_no_matter(listener: str, tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
 
 
 def test_a_class_with_a_commit_of_its_own_is_another_for_a_block_that_had_not_got_it(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -32,17 +33,23 @@ logger = logging.getLogger(__name__)
 """
 
 
-def found(tmp_path: Path, code: str, handler: str = STANDARD) -> list[Finding]:
+def found(
+    tmp_path: Path, code: str, handler: str = STANDARD, models: str | None = None
+) -> list[Finding]:
     (tmp_path / "app").mkdir()
+    if models is not None:
+        (tmp_path / "app" / "models.py").write_text(models)
     (tmp_path / "app" / "db.py").write_text(handler)
     path = tmp_path / "app" / "jobs.py"
     project = Project(Settings(root=tmp_path))
     return lint("jobs.py", path, code.encode(), project, RULES)
 
 
-def verdict(tmp_path: Path, code: str, handler: str = STANDARD) -> tuple[str, str]:
+def verdict(
+    tmp_path: Path, code: str, handler: str = STANDARD, models: str | None = None
+) -> tuple[str, str]:
     """Return "safe", "unsafe" or "none", and the text that says why."""
-    findings = found(tmp_path, code, handler)
+    findings = found(tmp_path, code, handler, models)
     assert len(findings) == 1, findings
     fix = findings[0].fix
     if fix is None:
@@ -742,6 +749,128 @@ def test_without_expiry_a_poll_is_the_same(tmp_path: Path) -> None:
     assert verdict(tmp_path, in_block(body, "engine, expire_on_commit=False"))[0] == "safe"
 
 
+MODELS = """\
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+class Base(DeclarativeBase): ...
+
+class User(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    orders: Mapped[list["Order"]] = relationship()
+
+class Order(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+"""
+# What stands in the block, what behind it, and why that shows what has expired.
+ADDS = "user = User(name=name)\ns.add(user)\nawait s.commit()\n"
+CAUGHT = "try:\n    print(user.name)\nexcept {}:\n    {}"
+SHOWS_EXPIRY = {
+    "its dictionary": (ADDS, "print(user.__dict__)", "done with `user`"),
+    "by a function": (ADDS, "print(vars(user))", "done with `user`"),
+    "by SQLAlchemy": (ADDS, "print(inspect(user).expired_attributes)", "done with `user`"),
+    "its text": (ADDS, "print(user)", "done with `user`"),
+    "its text in another": (ADDS, "print(f'{user!r}', '%s' % name)", "done with `user`"),
+    "its text by an operator": (ADDS, "print('%s' % user)", "done with `user`"),
+    "a method": (ADDS, "return user.model_dump()", "done with `user`"),
+    "other code": (ADDS, "return Out.model_validate(user)", "done with `user`"),
+    "each of several": (
+        "users = [User(), User()]\ns.add_all(users)\nawait s.commit()\n",
+        "for user in users:\n    print(user.__dict__)",
+        "done with `user`",
+    ),
+    "under another name": (ADDS, "one = user\nprint(vars(one))", "done with `one`"),
+    "made before": ("s.add(job)\nawait s.commit()", "print(job.__dict__)", "done with `job`"),
+    "what it loaded of another": (
+        "user = await s.get(User, 1)\norders = user.orders\ns.add(user)\nawait s.commit()",
+        "print(orders)",
+        "done with `orders`",
+    ),
+    "by a transaction": (
+        "async with s.begin():\n    user = User()\n    s.add(user)",
+        "print(user)",
+        "done with `user`",
+    ),
+    "refreshed in one branch": (
+        f"{ADDS}if job:\n    await s.refresh(user)\n",
+        "print(user)",
+        "done with `user`",
+    ),
+    "refreshed before the last commit": (
+        f"{ADDS}await s.refresh(user)\ns.add(User())\nawait s.commit()\n",
+        "print(user)",
+        "done with `user`",
+    ),
+    "refreshed in part": (f"{ADDS}await s.refresh(user, ['id'])", "print(user)", "with `user`"),
+    "an attribute": (ADDS, CAUGHT.format("Exception", "print('gone')"), "errors are caught"),
+    "one among others": (ADDS, CAUGHT.format("(KeyError, DBError)", "pass"), "are caught"),
+    "an attribute, any error": (
+        ADDS,
+        "with contextlib.suppress(Exception):\n    print(user.name)",
+        "errors are caught",
+    ),
+    "in the block": (f"{ADDS}print(user)\n", "", "the text of `user`"),
+    "in the block, in a text": (f"{ADDS}logger.info(f'{{user}}')\n", "", "the text of `user`"),
+    "in the block, logged": (f"{ADDS}logger.info('%s', [user])\n", "", "the text of `user`"),
+    "in the block, its dictionary": (f"{ADDS}print(user.__dict__)\n", "", "`user.__dict__`"),
+}
+SHOWS_NONE = {
+    "an attribute fails": (ADDS, "print(user.name)"),
+    "it fails, and is raised on": (ADDS, CAUGHT.format("Exception", "raise")),
+    "another error": (ADDS, CAUGHT.format("KeyError", "print('gone')")),
+    "given back": (ADDS, "return user"),
+    "given back in the block": (f"{ADDS}return user", ""),
+    "compared": (ADDS, "print(user is None, len([user]))"),
+    "read anew": (f"{ADDS}await s.refresh(user)\nprint(user)\n", "print(user, vars(user))"),
+    "another": (ADDS, "user = User()\nprint(user)"),
+    "another in the block": (f"{ADDS}user = User()\nprint(user)", ""),
+    "only read": ("user = await s.get(User, 1)", "print(user.__dict__)"),
+    "a column's value": (
+        "user = await s.get(User, 1)\nname = user.name\nuser.name = ''\nawait s.commit()\n",
+        "send(name)",
+    ),
+    "what a column was given": ("s.add(User(name=name))\nawait s.commit()\n", "send(name)"),
+}
+
+
+def around_block(inside: str, behind: str, arguments: str = "engine") -> str:
+    code = in_block(inside, arguments) + "\n" + textwrap.indent(behind, "    ") + "\n"
+    return f"from sqlalchemy import inspect\n{code}"
+
+
+@pytest.mark.parametrize(
+    ("inside", "behind", "reason"), SHOWS_EXPIRY.values(), ids=SHOWS_EXPIRY.keys()
+)
+def test_what_shows_that_an_object_has_expired_is_not_safe(
+    inside: str, behind: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    code = around_block(inside, behind)
+    got = verdict(tmp_path, code, models=MODELS)
+    assert got[0] == "unsafe"
+    assert reason in got[1]
+    kept = around_block(inside, behind, "engine, expire_on_commit=False")
+    assert verdict(tmp_path / "other", kept, models=MODELS)[0] == "safe"
+
+
+@pytest.mark.parametrize(("inside", "behind"), SHOWS_NONE.values(), ids=SHOWS_NONE.keys())
+def test_what_does_not_show_that_an_object_has_expired_is_safe(
+    inside: str, behind: str, tmp_path: Path
+) -> None:
+    assert verdict(tmp_path, around_block(inside, behind), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("handler", ["print('gone')", "raise"])
+def test_an_attribute_read_in_a_block_whose_errors_are_caught(handler: str, tmp_path: Path) -> None:
+    block = in_block(f"{ADDS}print(user.name)\n")
+    head, _, block = block.partition("    async with")
+    block = textwrap.indent(f"    async with{block}", "    ")
+    code = f"{head}    try:\n{block}    except Exception:\n        {handler}\n"
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert level == ("safe" if handler == "raise" else "unsafe")
+    assert ("`user.name` fails where errors are caught" in message) == (level == "unsafe")
+
+
 FORMS = {
     "a request dependency": (
         """
@@ -750,7 +879,25 @@ FORMS = {
                 yield s
         """,
         "none",
-        "`get_session()`",
+        "the block yields the session, and nothing",
+    ),
+    "a generator of objects with the session": (
+        """
+        async def repositories():
+            async with AsyncSession(engine) as s:
+                yield Repository(s)
+        """,
+        "none",
+        "the block yields the session, and nothing",
+    ),
+    "a generator of values": (
+        """
+        async def numbers():
+            async with AsyncSession(engine) as s:
+                yield 1
+        """,
+        "none",
+        "not fixed: the block yields, and whoever gets that may never resume it",
     ),
     "a request handler": (
         """

@@ -183,8 +183,11 @@ engine = create_async_engine(
             fixed="""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-ARGS = {"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0}
+ARGS = {
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+}
 engine = create_async_engine(
     "postgresql+asyncpg://db/app",
     connect_args=ARGS,
@@ -232,8 +235,11 @@ def name() -> str:
     return f"__asyncpg_{uuid4()}__"
 
 engine = create_async_engine(
-    "postgresql+asyncpg://db:6432/app", connect_args={"prepared_statement_name_func": lambda: "", \
-"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    "postgresql+asyncpg://db:6432/app", connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    }
 )
 autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 """,
@@ -307,8 +313,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 engine = create_async_engine(
     "postgresql+asyncpg://db/app",
     isolation_level="autocommit",
-    connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0},
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    },
 )
 """,
         ),

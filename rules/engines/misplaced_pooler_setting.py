@@ -161,7 +161,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from app.config import ARGS
 
 engine = create_async_engine(
-    "postgresql+asyncpg://db/app", connect_args={**ARGS, "prepared_statement_name_func": lambda: ""}
+    "postgresql+asyncpg://db/app", connect_args={
+        **ARGS,
+        "prepared_statement_name_func": lambda: "",
+    }
 )
 """,
         ),

@@ -202,9 +202,11 @@ engine = create_async_engine("postgresql+asyncpg://app@db/app")
             fixed="""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args={\
-"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0})
+engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args={
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+})
 """,
             unsafe=True,
             because='behind a transaction pooler; set `pooler = "direct"` if there is none',
@@ -251,8 +253,11 @@ engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=con
 from uuid import uuid4
 from sqlalchemy.ext.asyncio import create_async_engine
 
-connect_args = {"prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__", \
-"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+connect_args = {
+    "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+}
 engine = create_async_engine("postgresql+asyncpg://app@db/app", connect_args=connect_args)
 """,
         ),
@@ -271,9 +276,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 URL = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+asyncpg://")
-engine = create_async_engine(URL, poolclass=NullPool, connect_args={\
-"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0})
+engine = create_async_engine(URL, poolclass=NullPool, connect_args={
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+})
 """,
             config='pooler = "supavisor"\nsqlalchemy-version = "2.1"',
             because="`NullPool` alone does not help",
@@ -290,9 +297,12 @@ print(ARGS)
 from sqlalchemy.ext.asyncio import create_async_engine
 
 ARGS = {"timeout": 10}
-reader = create_async_engine("postgresql+asyncpg://app@reader:6432/app", connect_args={**ARGS, \
-"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0})
+reader = create_async_engine("postgresql+asyncpg://app@reader:6432/app", connect_args={
+    **ARGS,
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+})
 print(ARGS)
 """,
             unsafe=True,
@@ -334,13 +344,20 @@ engine = create_async_engine("postgresql+asyncpg://", async_creator=connect)
             """\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-engine = create_async_engine("postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0")
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0",
+)
 """,
             fixed="""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-engine = create_async_engine("postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0", \
-connect_args={"prepared_statement_name_func": lambda: "", "statement_cache_size": 0})
+engine = create_async_engine(
+    "postgresql+asyncpg://app@db/app?prepared_statement_cache_size=0",
+    connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+    },
+)
 """,
             config='sqlalchemy-version = "2.0.46"',
         ),
@@ -379,8 +396,11 @@ class CConnection(asyncpg.Connection):
 
 engine = create_async_engine(
     "postgresql+asyncpg://app@db:6432/app",
-    connect_args={"statement_cache_size": 0, "connection_class": CConnection, \
-"prepared_statement_cache_size": 0},
+    connect_args={
+        "statement_cache_size": 0,
+        "connection_class": CConnection,
+        "prepared_statement_cache_size": 0,
+    },
 )
 """,
             config='asyncpg-version = "0.30.0"',
@@ -416,8 +436,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 engine = create_async_engine(
     "postgresql+asyncpg://app@db:6432/app",
-    connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0, \
-"prepared_statement_name_func": lambda: ""},
+    connect_args={
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
+    },
 )
 
 @event.listens_for(engine.sync_engine, "begin")

@@ -213,8 +213,11 @@ def nameless():
     return ""
 
 engine = create_async_engine(
-    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": nameless, \
-"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    "postgresql+asyncpg://db/app", connect_args={
+        "prepared_statement_name_func": nameless,
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    }
 )
 """,
             config='pooler = "direct"',
@@ -230,8 +233,11 @@ engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=AR
             fixed="""\
 from sqlalchemy.ext.asyncio import create_async_engine
 
-ARGS = {"prepared_statement_name_func": lambda: "", "prepared_statement_cache_size": 0, \
-"statement_cache_size": 0}
+ARGS = {
+    "prepared_statement_name_func": lambda: "",
+    "prepared_statement_cache_size": 0,
+    "statement_cache_size": 0,
+}
 engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
 """,
             config='asyncpg-version = "0.32.0"',
@@ -355,8 +361,11 @@ def name() -> str:
     _n += 1
     return f"__asyncpg_stmt_{_n}__"
 
-ARGS = {"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, \
-"prepared_statement_cache_size": 0}
+ARGS = {
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+}
 engine = create_async_engine("postgresql+asyncpg://db:6432/app", connect_args=ARGS)
 """,
             because="counts in one process alone",
@@ -377,8 +386,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 NAME = f"__asyncpg_{uuid4()}__"
 engine = create_async_engine(
-    "postgresql+asyncpg://db/app", connect_args={"prepared_statement_name_func": lambda: "", \
-"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+    "postgresql+asyncpg://db/app", connect_args={
+        "prepared_statement_name_func": lambda: "",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    }
 )
 """,
         ),

@@ -218,7 +218,7 @@ SessionLocal = async_sessionmaker(engine)
                     yield Violation(node, message, f"{help_text}; not fixed: {error}")
                 else:
                     if rewrite.applicability is Applicability.UNSAFE:
-                        help_text = f"{rewrite.message} (`--unsafe-fixes` does it)"
+                        help_text = rewrite.message
                     yield Violation(node, message, help_text, rewrite)
                 return
 

@@ -317,7 +317,7 @@ async def run(rows):
             if found.rewrite is None:
                 help_text = f"{help_text}; not fixed: {found.reason}"
             elif found.rewrite.applicability is Applicability.UNSAFE:
-                help_text = f"{found.rewrite.message} (`--unsafe-fixes` does it)"
+                help_text = found.rewrite.message
             yield Violation(
                 found.node,
                 f"`{found.session}.{found.method}()` is what the handler does when the block ends",

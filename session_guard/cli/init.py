@@ -96,10 +96,11 @@ def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
             f'say so with `engines = ["{kept_as}"]`.'
         )
     else:
+        module = project.import_name(scaffold.handler.path, scaffold.engine.home)
         yield (
             f"`{scaffold.engine_name}` has the same URL: sessions on it can be rewritten. Once "
             f"they are, let {home} have the engine from the handler, "
-            f"`from {scaffold.dotted} import engine`, or delete its own."
+            f"`from {module} import engine`, or delete its own."
         )
     fields, others = former_engine.carried_over(former_engine.facts(scaffold.engine, project))
     if fields:

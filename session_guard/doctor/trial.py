@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import random
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ from session_guard.doctor.server import PREFIX, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS, Recipe, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -75,6 +76,11 @@ class Counts:
     def is_right(self) -> bool:
         """Whether nothing went wrong."""
         return self.right > 0 and not self.wrong and not self.failed
+
+
+if TYPE_CHECKING:
+    Mode = Callable[[AsyncEngine, int, int, Counts], Awaitable[None]]
+    """What a client does in one turn, from its number, the turn's and what it counts in."""
 
 
 @dataclass
@@ -171,9 +177,13 @@ def _joined(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 async def attempt_engine(
-    engine: AsyncEngine, name: str, load: Load, progress: Callable[[str], None]
+    engine: AsyncEngine,
+    name: str,
+    load: Load,
+    progress: Callable[[str], None],
+    modes: Mapping[str, Mode] | None = None,
 ) -> Outcome:
-    """Try an engine in every mode, and dispose of it."""
+    """Try an engine in every mode, or in those given, and dispose of it."""
     outcome = Outcome(name, {})
     try:
         try:
@@ -182,7 +192,7 @@ async def attempt_engine(
         except Exception as error:
             outcome.refusal = driver_error(error)
             return outcome
-        for mode, work in _MODES.items():
+        for mode, work in (modes or MODES).items():
             progress(f"trying {name}: {mode}")
             outcome.modes[mode] = await _run(engine, work, load)
     finally:
@@ -212,7 +222,7 @@ def driver_error(error: BaseException) -> str:
     return type((driver and driver.__cause__) or driver or error).__name__
 
 
-async def _run(engine: AsyncEngine, work: Any, load: Load) -> Counts:
+async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
     counts = Counts()
 
     async def client(number: int) -> None:
@@ -231,13 +241,20 @@ async def _run(engine: AsyncEngine, work: Any, load: Load) -> Counts:
     return counts
 
 
-def _query(label: str) -> Any:
+def query(label: str) -> Any:
+    """Return a query of one row, `value` and `label`, that takes `value` as its parameter."""
     # The label stands in the text: each query asks for another thing in the same shape.
-    return text(f"SELECT CAST(:value AS integer) AS value, '{label}' AS label")
+    return text(f"SELECT CAST(:value AS integer) AS value, '{_own(label)}' AS label")
 
 
-def _count(row: Any, label: str, value: int, counts: Counts) -> None:
-    if (row.value, row.label) == (value, label):
+def _own(label: str) -> str:
+    """Tell apart what two processes ask for."""
+    return f"{label} of process {os.getpid()}"
+
+
+def count(row: Any, label: str, value: int, counts: Counts) -> None:
+    """Count a row by whether it is the answer to the query of this label and value."""
+    if (row.value, row.label) == (value, _own(label)):
         counts.right += 1
     else:
         counts.wrong += 1
@@ -255,10 +272,10 @@ async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Count
 
 async def _queries(connection: AsyncConnection, number: int, turn: int, counts: Counts) -> None:
     value = 1000 * number + turn
-    for query in range(QUERIES):
-        label = f"query {query} of turn {turn % 4}"
-        result = await connection.execute(_query(label), {"value": value})
-        _count(result.one(), label, value, counts)
+    for number_of_query in range(QUERIES):
+        label = f"query {number_of_query} of turn {turn % 4}"
+        result = await connection.execute(query(label), {"value": value})
+        count(result.one(), label, value, counts)
         await asyncio.sleep(random.random() * 0.003)  # noqa: S311 - others take their turn
 
 
@@ -267,17 +284,18 @@ async def _cursors(engine: AsyncEngine, number: int, turn: int, counts: Counts) 
     async with engine.begin() as connection:
         for label in ("first cursor", "a query between", "first cursor"):
             if label == "a query between":
-                result = await connection.execute(_query(label), {"value": value})
+                result = await connection.execute(query(label), {"value": value})
                 rows = result.all()
             else:
-                stream = await connection.stream(_query(label), {"value": value})
+                stream = await connection.stream(query(label), {"value": value})
                 rows = [row async for row in stream]
             for row in rows:
-                _count(row, label, value, counts)
+                count(row, label, value, counts)
 
 
-_MODES: dict[str, Any] = {
+MODES: dict[str, Mode] = {
     "transactions": _transactions,
     "AUTOCOMMIT": _autocommit,
     "cursors": _cursors,
 }
+"""What an engine is tried with: the name of each mode, and one turn of a client."""

@@ -11,6 +11,7 @@ from session_guard.names.from_libcst import walk
 from session_guard.names.values import Dictionary, Literal
 from session_guard.project.dictionary_users import ensure_own
 from session_guard.rewriting.arguments import NotFixableError, argument, keyword
+from session_guard.rewriting.import_style import style_for
 from session_guard.rewriting.imports import has_comment, is_removable
 from session_guard.rule import Appended
 from session_guard.standard import SERVER_SETTINGS
@@ -287,20 +288,22 @@ def _with_items(
     """Return the edits that set keys in the engine's call itself. Raises NotFixableError."""
     given = _given(engine)
     if given is None:
-        return ((engine.call, Appended(keyword("connect_args", _display(items)))),)
+        new = _laid_out(_display(items), module, behind=engine.call)
+        return ((engine.call, Appended(keyword("connect_args", new))),)
     found = module.evaluate(given.value)
     dictionary = _dictionary(found)
     display = _display_of(dictionary, module) if dictionary is not None else None
     if display is given.value and _takes(display, engine.connect_args, items):
         return _in_display(display, engine.connect_args, items)
     if found == (Literal(None),):
-        return ((given.value, _display(items)),)
+        return ((given.value, _laid_out(_display(items), module, instead=given.value)),)
     unpacked = given.value
     if not isinstance(unpacked, _UNPACKED_AS_IT_IS):
         unpacked = _in_parentheses(unpacked)
     if Literal(None) in found:  # which cannot be unpacked
         unpacked = _in_parentheses(cst.BooleanOperation(unpacked, cst.Or(), cst.Dict([])))
-    return ((given.value, _display(items, unpacked)),)
+    new = _laid_out(_display(items, unpacked), module, instead=given.value)
+    return ((given.value, new),)
 
 
 def _bare(item: _AnItem) -> _AnItem:
@@ -323,6 +326,48 @@ def _display(
     """Return a new display of `items`, behind what is unpacked into it."""
     elements = [_item(key, value) for key, value in items.items()]
     return cst.Dict([*([cst.StarredDictElement(unpacked)] if unpacked else ()), *elements])
+
+
+def _laid_out(
+    display: cst.Dict,
+    module: Module,
+    *,
+    behind: cst.Call | None = None,
+    instead: cst.BaseExpression | None = None,
+) -> cst.Dict:
+    """Return a new display with a line for each item, if its line would be too long.
+
+    It stands behind the arguments of a call, or instead of another expression.
+    """
+    code = module.tree.code_for_node(display)
+    if instead is not None:
+        position = module.position(instead)
+        length = len(code) - (position.end.column - position.start.column)
+        begins_line = False
+    else:
+        assert behind is not None
+        position = module.position(behind.args[-1] if behind.args else behind)
+        begins_line = not module.lines.text(position.start.line)[: position.start.column].strip()
+        length = len(f"connect_args={code}, ")
+    line = module.lines.text(position.end.line).rstrip()
+    indent = line[: len(line) - len(line.lstrip())]
+    length += len(indent) if begins_line else len(line)
+    if length <= style_for(module.path, module.project).line_length or "\n" in code:
+        return display
+
+    def new_line(indentation: str) -> cst.ParenthesizedWhitespace:
+        spaces = cst.SimpleWhitespace(indentation)
+        return cst.ParenthesizedWhitespace(indent=False, last_line=spaces)
+
+    inner = new_line(indent + module.tree.default_indent)
+    *others, last = display.elements
+    return display.with_changes(
+        lbrace=cst.LeftCurlyBrace(inner),
+        elements=[
+            *(one.with_changes(comma=cst.Comma(whitespace_after=inner)) for one in others),
+            last.with_changes(comma=cst.Comma(whitespace_after=new_line(indent))),
+        ],
+    )
 
 
 def _item(key: str, value: cst.BaseExpression) -> cst.DictElement:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.names import dictionaries, openings
+from session_guard.names import dictionaries, events, openings
 from session_guard.names.bindings import Call, Constant, Function
-from session_guard.names.values import UNKNOWN, External, LocalFunction, Method, Result
+from session_guard.names.values import UNKNOWN, LocalFunction, Method, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Value
 
 _EVENT = "do_connect"
-_DECORATOR = External("sqlalchemy.event.listens_for")
-_CALL = External("sqlalchemy.event.listen")
 # The dialect, the pool's record, the arguments by position, and those by name.
 _PARAMETERS = 4
 
@@ -37,21 +35,24 @@ def apply(found: Contents, engine: Result, homes: Iterable[Namespace]) -> None:
 
 def _listening(home: Namespace) -> Iterator[tuple[tuple[Value, ...], tuple[Value, ...]]]:
     """Yield what a module listens to, and with which functions."""
-    for call, place in home.scope.calls:
-        match call.arguments:
-            case (target, Constant(value), *rest) if value == _EVENT:
-                function = home.evaluate(call.function, place)
-            case _:
-                continue
+    for call, place, heard in events.listening(home):
+        if _EVENT not in heard or len(call.arguments) < 2:
+            continue
+        target, _, *rest = call.arguments
+        function = home.evaluate(call.function, place)
         listeners: tuple[Value, ...] = ()
-        if function == (_DECORATOR,):
+        if function == (events.DECORATOR,):
             listeners = tuple(_decorated(call, place, home))
-        elif function == (_CALL,) and rest:
+        elif function == (events.CALL,) and rest:
             listeners = home.evaluate(rest[0], place)
         else:
             continue
         # With `named=True` a function is given the event's parameters by their names.
-        is_known = listeners and all(key not in (None, "named") for key, _ in call.keywords)
+        is_known = (
+            listeners
+            and len(heard) == 1
+            and all(key not in (None, "named") for key, _ in call.keywords)
+        )
         yield home.evaluate(target, place), listeners if is_known else (UNKNOWN,)
 
 

@@ -55,6 +55,7 @@ _CONSTRUCTORS = frozenset({"sqlalchemy.engine.URL.create", "sqlalchemy.URL.creat
 _CONVERSIONS = frozenset(
     {"str", "sqlalchemy.make_url", "sqlalchemy.engine.make_url", "sqlalchemy.engine.url.make_url"}
 )
+_DRIVER = re.compile(r"\+(asyncpg|psycopg\w*)")
 _SCHEME = re.compile(r"(\w+(?:\+\w+)?)://")
 _ENVIRONMENT = (External("os.getenv"), External("os.environ.get"))
 # Methods of a URL that give it back, changed or not.
@@ -158,7 +159,8 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
         case Result(function=Method(owner, name)) if name in _CHANGES and depth < _DEEPEST:
             return _changed(_of_value(owner, depth + 1), name, value)
         case Result():
-            return _replaced(value.call) or _default(value)
+            called = Located(value.call, value.place, value.home)
+            return _replaced(called) or _default(value)
     return UNREAD
 
 
@@ -337,7 +339,7 @@ def _of_expression(url: Located, depth: int) -> DatabaseUrl | None:
                 replaced = _of_expression(inner, depth + 1)
                 if replaced is not None:
                     return replaced
-    return _replaced(expr) if isinstance(expr, Call) else None
+    return _replaced(url)
 
 
 def _with_driver(url: Located, depth: int) -> DatabaseUrl | None:
@@ -410,11 +412,14 @@ def _scheme(value: Value) -> str | None:
     return match[1].lower() if match is not None else None
 
 
-def _replaced(call: Call) -> DatabaseUrl | None:
-    match call:
+def _replaced(url: Located) -> DatabaseUrl | None:
+    """Return what `….replace("postgresql://", "postgresql+asyncpg://")` makes of a URL."""
+    match url.expr:
         case Call(
-            function=Attribute(name="replace") | Ref(parts=(*_, "replace")),
-            arguments=(_, Constant(str(text)), *_),
-        ) if "+asyncpg" in text:
-            return DatabaseUrl("postgresql+asyncpg")
+            function=Attribute(name="replace") | Ref(parts=(*_, "replace")), arguments=(_, new, *_)
+        ):
+            found = url.home.evaluate(new, url.place)
+            text = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
+            driver = _DRIVER.search(text) if isinstance(text, str) else None
+            return DatabaseUrl(f"postgresql+{driver[1]}") if driver is not None else None
     return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
-from session_guard.names import databases, evaluation, fixtures, openings, sql, values
+from session_guard.names import databases, evaluation, events, fixtures, openings, sql, values
 from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -29,6 +29,7 @@ from session_guard.project.handler import (
     opening_of,
     shortfall_of,
 )
+from session_guard.project.import_names import name_after
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
@@ -77,9 +78,8 @@ _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
-_LISTENS_TO_COMMITS = re.compile(
-    rb"(?s)\blisten(s_for)?\b.{0,200}?[\"'](?P<session>before_|after_)?commit[\"']"
-)
+_COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
+_COMMITS = frozenset({*_COMMITS_OF_SESSIONS, "commit"})
 # What sets a name of another module or object by a string has one of these in it.
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
@@ -347,6 +347,19 @@ class Project:
             self.is_mentioned_elsewhere,
         )
 
+    def import_name(self, path: Path, importer: Namespace) -> str:
+        """Return the dotted name under which a file that imports a module would name it.
+
+        It is counted from where the file's other imports are; where it has none of the project,
+        from where others count what stands beside the module.
+        """
+        found = name_after([importer], path, self.modules)
+        if found is None:
+            stems = {one.stem.encode() for one in self.modules.files if one.parent == path.parent}
+            naming = self._own_files(lambda data: any(stem in data for stem in stems))
+            found = name_after(self._parsed(naming), path, self.modules, beside=True)
+        return found or self.modules.likeliest_name(path)
+
     def module_name(self, path: Path) -> str:
         """Return a file's dotted name, counted from the project's root."""
         return ".".join(self.modules.parts(path))
@@ -398,17 +411,17 @@ class Project:
             and isinstance(engine, values.Result)
             and own.is_made_where(engine)
             for name in self.settings.engines
-            if self._is_of_class(name)
+            if self.class_named(name) is not None
             for own in self.engines_of(name)
         )
 
-    def _is_of_class(self, dotted: str) -> bool:
-        """Return whether a dotted name of the configuration is of a class, not of an object."""
+    def class_named(self, dotted: str) -> values.LocalClass | None:
+        """Return the class of which the configuration names an attribute by `dotted`, or None."""
         namespace, rest = self.find_configured(dotted) or (None, ())
         if namespace is None or len(rest) < 2:
-            return False
+            return None
         owners = namespace.evaluate(Ref(rest[:-1]), end_of(namespace.scope))
-        return any(isinstance(owner, values.LocalClass) for owner in owners)
+        return next((owner for owner in owners if isinstance(owner, values.LocalClass)), None)
 
     def engines_of(self, dotted: str) -> Iterator[Value]:
         """Yield what a dotted name of the configuration stands for.
@@ -603,12 +616,18 @@ class Project:
     def listener_to_commits(self) -> Path | None:
         """A file that has something run at each commit: of sessions, or of an engine.
 
-        What the handler itself sees of its engine's commits is its own bookkeeping.
+        What the handler itself sees of its engine's commits is its own bookkeeping. A file that
+        cannot be parsed, and an event whose name could not be followed, may be one.
         """
         own = self.handler.path if self.handler is not None else None
-        for path in self._own_files(lambda data: _LISTENS_TO_COMMITS.search(data) is not None):
-            found = _LISTENS_TO_COMMITS.finditer(self._data(path))
-            if path != own or any(listening["session"] for listening in found):
+        for path in self._own_files(lambda data: b"listen" in data):
+            names = self.names_of(path)
+            wanted = {None, *(_COMMITS_OF_SESSIONS if path == own else _COMMITS)}
+            if (
+                b"commit" in self._data(path)
+                if names is None
+                else any(wanted & heard for _, _, heard in events.listening(names))
+            ):
                 return path
         return None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.rewriting.import_style import style_for
 from session_guard.rewriting.spans import Change
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class _Listed:
         every = node.args if isinstance(node, cst.Call) else node.elements
         self._items = [self._item(item, stays=id(item) not in gone) for item in every]
         start, end = module.lines.span(module.position(node))
+        self._is_display = isinstance(node, cst.Dict)
         if isinstance(node, cst.Call):
             start, _ = module.lines.span(module.position(node.whitespace_before_args))
         else:
@@ -226,7 +228,10 @@ class _Listed:
     def _appended(self, last: _Item, added: Sequence[str]) -> Iterator[Change]:
         separator = self._separator(last.start)
         if separator == ", ":
-            yield Change(last.end, last.end, "".join(separator + text for text in added))
+            if self._is_too_long_with(added):
+                yield from self._one_to_a_line(added)
+            else:
+                yield Change(last.end, last.end, "".join(separator + text for text in added))
             return
         at = last.behind
         if comment := _SAME_LINE_COMMENT.match(self._text, at):
@@ -239,6 +244,32 @@ class _Listed:
         else:
             yield Change(last.end, last.end, ",")
             yield Change(at, at, text)
+
+    def _is_too_long_with(self, added: Sequence[str]) -> bool:
+        """Return whether a display that stands on one line would make that too long."""
+        start, end = self._inside
+        first = self._lines.line_at(start)
+        if not (self._is_display and all(item.stays for item in self._items)):
+            return False
+        if first != self._lines.line_at(end):
+            return False
+        length = len(self._lines.text(first).rstrip()) + sum(len(f", {text}") for text in added)
+        return length > style_for(self._module.path, self._module.project).line_length
+
+    def _one_to_a_line(self, added: Sequence[str]) -> Iterator[Change]:
+        """Give each item a line, with a comma behind, and the bracket behind them its own.
+
+        The items themselves stay, since they may change too.
+        """
+        line = self._lines.text(self._lines.line_at(self._inside[0]))
+        indent = line[: len(line) - len(line.lstrip())]
+        newline = self._module.tree.default_newline
+        inner = f"{newline}{indent}{self._module.tree.default_indent}"
+        yield Change(self._inside[0], self._items[0].start, inner)
+        for one, other in pairwise(self._items):
+            yield Change(one.end, other.start, f",{inner}")
+        texts = "".join(f",{inner}{text}" for text in added)
+        yield Change(self._items[-1].end, self._inside[1], f"{texts},{newline}{indent}")
 
     def _filled(self, added: Sequence[str]) -> Change:
         """Put the first items into an empty list."""

@@ -14,7 +14,7 @@ from session_guard.names.from_libcst import dotted_parts, module_name
 from session_guard.rewriting.import_style import style_for
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from session_guard.module import Module
     from session_guard.names.from_libcst import ImportStatement
@@ -71,11 +71,12 @@ class Order:
         name: str,
         lines: Sequence[cst.SimpleStatementLine],
         gone: Collection[int],
+        names: Mapping[int, Sequence[str]],
     ) -> Spot | None:
         """Return where `from wanted import name` goes among lines of imports, if there are any.
 
         `lines` stand in one block, in source order; those that are `gone`, by `id`, are not there
-        any more in the end.
+        any more in the end, and statements that change, by `id`, have other `names` then.
         """
         found = [(line, s) for line in lines if (s := _import_of(line)) is not None]
         related = [(line, s) for line, s in found if is_related(wanted, line)]
@@ -91,16 +92,20 @@ class Order:
                 if later and sections == sorted(sections):
                     return Spot(later[0], before=True, is_apart=True)
                 return Spot(found[-1][0], before=False, is_apart=id(found[-1][0]) not in gone)
-        key, keys = self._sort_key(wanted, name, is_from=True), [self._key(s) for _, s in related]
+        key, keys = (
+            self._sort_key(wanted, name, is_from=True),
+            [self._key(s, names.get(id(s))) for _, s in related],
+        )
         if keys == sorted(keys):
             for (line, _), other in zip(related, keys, strict=True):
                 if other > key:
                     return Spot(line, before=True)
         return Spot(related[-1][0], before=False) if related else None
 
-    def _key(self, statement: ImportStatement) -> tuple[object, ...]:
+    def _key(self, statement: ImportStatement, names: Sequence[str] | None) -> tuple[object, ...]:
         is_from = isinstance(statement, cst.ImportFrom)
-        names = [a.evaluated_name for a in _names(statement)] if is_from else []
+        if names is None or not is_from:
+            names = [a.evaluated_name for a in _names(statement)] if is_from else []
         first = min(names, key=self.name_key, default="")
         return self._sort_key(module_of(statement), first, is_from=is_from)
 

@@ -44,13 +44,19 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
                 statement.drop.append(alias)
                 statement.may_go &= unused.always_ran
     order = Order(module)
-    new: list[Import] = []
-    for wanted in _distinct(item for rewrite in rewrites for item in rewrite.imports):
+    new: list[list[Import]] = []
+    every = _distinct(item for rewrite in rewrites for item in rewrite.imports)
+    for wanted in sorted(every, key=lambda item: (item.module, order.name_key(item.name))):
         node = _statement_for(module, wanted, statements, order, lines)
         if node is None:
-            new.append(wanted)
+            together = (group for group in new if _is_one_place(module, group[0], wanted))
+            group = next((g for g in together if _go_together([*g, wanted], order)), None)
+            if group is not None:
+                group.append(wanted)
+            else:
+                new.append([wanted])
         else:
-            statements.setdefault(id(node), _Statement(node)).add.append(wanted.name)
+            statements.setdefault(id(node), _Statement(node)).add.append(wanted)
     changes: list[Change] = []
     emptied = []
     for statement in statements.values():
@@ -60,7 +66,8 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
         elif statement.may_go:
             emptied.append(statement.node)
     gone = [id(module.parent(node)) for node in emptied]
-    changes.extend(_new_statement(module, wanted, gone, order, lines) for wanted in new)
+    names = {key: statement.names_left for key, statement in statements.items()}
+    changes.extend(_new_statement(module, group, gone, names, order, lines) for group in new)
     changes.extend(_without(module, emptied, lines))
     return changes
 
@@ -70,15 +77,22 @@ class _Statement:
     """An import statement, and what is to happen to it."""
 
     node: ImportStatement
-    add: list[str] = field(default_factory=list)
+    add: list[Import] = field(default_factory=list)
     drop: list[cst.ImportAlias] = field(default_factory=list)
     may_go: bool = True
     """Whether it ran in any case before each use of what it imports that is gone."""
 
+    @property
+    def names_left(self) -> list[str]:
+        """What it imports in the end."""
+        assert not isinstance(self.node.names, cst.ImportStar)
+        kept = [alias.evaluated_name for alias in self.node.names if alias not in self.drop]
+        return [*kept, *(new.name for new in self.add)]
+
 
 def _distinct(imports: Iterable[Import]) -> list[Import]:
     """Return imports without those that another one makes needless."""
-    return list({(i.module, i.name, id(i.beside), id(i.function)): i for i in imports}.values())
+    return list({(i.module, i.written, id(i.beside), id(i.function)): i for i in imports}.values())
 
 
 # -- adding ---------------------------------------------------------------------------------------
@@ -114,12 +128,32 @@ def _statement_for(
         statement = statements.get(id(node))
         left = [a for a in node.names if statement is None or a not in statement.drop]
         if not left:
-            emptied = emptied or node
+            # What it gets besides has to go into one statement with this, too.
+            beside = statement.add if statement is not None else []
+            if not beside or _go_together([*beside, wanted], order):
+                emptied = emptied or node
         elif not order.is_single_line and (
-            order.combines_aliases or any(alias.asname is None for alias in left)
+            order.combines_aliases
+            or (wanted.alias is None and any(alias.asname is None for alias in left))
         ):
             return node
     return emptied
+
+
+def _is_one_place(module: Module, one: Import, other: Import) -> bool:
+    """Return whether two imports of one module would stand in one place."""
+    local = [i.beside for i in (one, other) if i.beside is not None and _is_local(module, i.beside)]
+    return (
+        one.module == other.module
+        and one.function is other.function
+        and (not local or one.beside is other.beside)
+    )
+
+
+def _go_together(imports: Sequence[Import], order: Order) -> bool:
+    """Return whether one statement may import all of some names."""
+    plain = all(item.alias is None for item in imports)
+    return not order.is_single_line and (plain or order.combines_aliases)
 
 
 def _is_local(module: Module, node: cst.CSTNode) -> bool:
@@ -163,9 +197,18 @@ def _is_import(line: cst.CSTNode) -> TypeGuard[cst.SimpleStatementLine]:
 
 
 def _new_statement(
-    module: Module, wanted: Import, gone: Collection[int], order: Order, lines: Lines
+    module: Module,
+    group: Sequence[Import],
+    gone: Collection[int],
+    names: Mapping[int, Sequence[str]],
+    order: Order,
+    lines: Lines,
 ) -> Change:
-    """Return the change that adds a statement; the lines `gone` are taken away by another."""
+    """Return the change that adds a statement for some names of one module.
+
+    Others take the lines `gone` away, and leave statements the `names` that these import then.
+    """
+    wanted = group[0]
     block: Sequence[cst.CSTNode] = module.tree.body
     near = _run_at_top(module, wanted)
     if wanted.function is not None:
@@ -174,19 +217,23 @@ def _new_statement(
         line = line_of(module, wanted.beside)
         near = _run_of(module, line)
         if not near:  # the import is not the first on its line
-            return _inserted(module, line, wanted, order, lines, before=False)
-    spot = order.spot(wanted.module, wanted.name, near, gone)
+            return _inserted(module, line, group, order, lines, before=False)
+    spot = order.spot(wanted.module, wanted.name, near, gone, names)
     if spot is not None:
         return _inserted(
-            module, spot.line, wanted, order, lines, before=spot.before, is_apart=spot.is_apart
+            module, spot.line, group, order, lines, before=spot.before, is_apart=spot.is_apart
         )
     first = next(iter(_without_docstring(block)), None)
     if first is not None:
         is_definition = isinstance(first, (cst.FunctionDef, cst.ClassDef))
         blank = 2 if is_definition and block is module.tree.body else 1
-        return _inserted(module, first, wanted, order, lines, before=True, blank=blank)
+        return _inserted(module, first, group, order, lines, before=True, blank=blank)
     at = len(module.text)
-    return Change(at, at, f"{module.tree.default_newline}from {wanted.module} import {wanted.name}")
+    return Change(at, at, f"{module.tree.default_newline}{_written(group)}")
+
+
+def _written(group: Sequence[Import]) -> str:
+    return f"from {group[0].module} import {', '.join(one.written for one in group)}"
 
 
 def _run_at_top(module: Module, wanted: Import) -> list[cst.SimpleStatementLine]:
@@ -219,7 +266,7 @@ def _run_of(module: Module, line: cst.CSTNode) -> list[cst.SimpleStatementLine]:
 def _inserted(
     module: Module,
     line: cst.CSTNode,
-    wanted: Import,
+    group: Sequence[Import],
     order: Order,
     lines: Lines,
     *,
@@ -232,9 +279,9 @@ def _inserted(
     Where `is_apart`, a blank line goes between the two; `blank` lines do behind the statement.
     """
     newline, indent = module.tree.default_newline, indentation(module, line)
-    text = f"from {wanted.module} import {wanted.name}"
+    text = _written(group)
     if len(indent) + len(text) > order.style.line_length:
-        text = _one_to_a_line(module, wanted.module, [wanted.name], indent)
+        text = _one_to_a_line(module, group[0].module, [one.written for one in group], indent)
     gap = newline if is_apart else newline * blank
     if before:
         number = module.position(line).start.line
@@ -273,8 +320,9 @@ def _changed(
     listed = _listed(module, node, lines)
     drop = statement.drop
     names = [alias for alias in node.names if alias not in drop]
-    present = {alias.evaluated_name for alias in names if alias.asname is None}
-    add = [name for name in dict.fromkeys(statement.add) if name not in present]
+    present = {(alias.evaluated_name, alias.evaluated_alias) for alias in names}
+    wanted = {new.written: new for new in statement.add}.values()
+    add = [new for new in wanted if (new.name, new.alias) not in present]
     if not add and not drop:
         return []
     if not names and not add:
@@ -284,18 +332,22 @@ def _changed(
     if listed is not None:
         return _changed_list(module, listed, drop, add, order if in_order else None, lines)
     texts = [(alias.name, alias.asname) for alias in names]
-    texts.extend((cst.Name(name), None) for name in add)
+    texts.extend(
+        (cst.Name(new.name), cst.AsName(cst.Name(new.alias)) if new.alias is not None else None)
+        for new in add
+    )
     if in_order:
         texts.sort(key=lambda item: order.name_key(module.tree.code_for_node(item[0])))
     start, end = lines.span(module.position(node))
-    new = node.with_changes(names=_laid_out(node, texts), semicolon=cst.MaybeSentinel.DEFAULT)
-    text = rendered(module, new, node)
+    changed = node.with_changes(names=_laid_out(node, texts), semicolon=cst.MaybeSentinel.DEFAULT)
+    text = rendered(module, changed, node)
     line = lines.before(start) + text + lines.behind(end)
     if add and len(line) > order.style.line_length and not line.removeprefix(text).strip():
-        assert isinstance(new, cst.ImportFrom)
-        assert not isinstance(new.names, cst.ImportStar)
-        written = [module.tree.code_for_node(a.with_changes(comma=_NO_COMMA)) for a in new.names]
-        text = _one_to_a_line(module, module_name(new), written, indentation(module, node))
+        assert isinstance(changed, cst.ImportFrom)
+        assert not isinstance(changed.names, cst.ImportStar)
+        aliases = [a.with_changes(comma=_NO_COMMA) for a in changed.names]
+        written = [module.tree.code_for_node(alias) for alias in aliases]
+        text = _one_to_a_line(module, module_name(changed), written, indentation(module, node))
     return [Change(start, end, text)]
 
 
@@ -348,7 +400,7 @@ def _changed_list(
     module: Module,
     entries: Sequence[_Entry],
     drop: Sequence[cst.ImportAlias],
-    add: Sequence[str],
+    add: Sequence[Import],
     order: Order | None,
     lines: Lines,
 ) -> list[Change]:
@@ -361,13 +413,13 @@ def _changed_list(
         if entry.alias in drop:
             start, end = lines.start(entry.line), lines.start(entry.line + 1)
             changes.append(Change(start, end, ""))
-    for name in add:
-        text = f"{entries[0].match['indent']}{name},{module.tree.default_newline}"
+    for new in add:
+        text = f"{entries[0].match['indent']}{new.written},{module.tree.default_newline}"
         behind = [
             entry
             for entry in entries
             if order is not None
-            and order.name_key(entry.alias.evaluated_name) > order.name_key(name)
+            and order.name_key(entry.alias.evaluated_name) > order.name_key(new.name)
         ]
         if behind:
             line = behind[0].line

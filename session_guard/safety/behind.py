@@ -2,11 +2,13 @@
 
 The handler rolls back on an error, which expires what the session knew; a session that is only
 closed leaves it as it was loaded. And the handler's commits expire nothing, where the session's own
-did: another session that takes such an object in then overwrites newer rows with it, or hides them.
+did: another session that takes such an object in then overwrites newer rows with it, or hides them,
+and what looks into one finds values where there were none.
 """
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -14,14 +16,22 @@ import libcst as cst
 from session_guard.names.bindings import Call, Constant, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.openings import opening
-from session_guard.safety.loaded import TAKES
-from session_guard.safety.ways_out import is_quiet_context, leaves_the_function
+from session_guard.safety.loaded import TAKES, bound_names, held_names
+from session_guard.safety.statements import PURE_BUILTINS, SHOWING
+from session_guard.safety.ways_out import always_raises, is_quiet_context, leaves_the_function
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.safety.forms import Form
+
+# Built-in exceptions that none of SQLAlchemy's is one of.
+_OTHER_ERRORS = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
+)
 
 
 def reasons_behind(
@@ -30,13 +40,14 @@ def reasons_behind(
     tracked: frozenset[str],
     *,
     expires: bool,
-    expired: bool,
+    expired: frozenset[str],
+    read: Sequence[cst.Attribute],
     kept: bool,
 ) -> list[str]:
     """Return why the objects of a form's block, by their names `tracked`, may be others behind it.
 
-    `expires` says whether its own commits expire them, `expired` whether one may have done so, and
-    `kept` whether an error that left it did not.
+    `expires` says whether its own commits expire them, `expired` which they may have, `read` which
+    attributes of such are read in the block, and `kept` whether an error that left it expired none.
     """
     behind = _Behind(module, form, tracked, expires=expires)
     reasons = []
@@ -46,11 +57,23 @@ def reasons_behind(
             f"`{used.value}` is used where an error may have left the block "
             f"(line {behind.line(used)}), and the handler's rollback expires it"
         )
-    taken = next(behind.taken_again(), None) if expired else None
+    taken = next(behind.taken_again(expired), None)
     if taken is not None:
         reasons.append(
             f"`{taken.value}` goes on to another session (line {behind.line(taken)}) with values "
             "that would have expired"
+        )
+    shown = next(behind.shown(expired), None)
+    if shown is not None and shown is not taken:
+        reasons.append(
+            f"what is done with `{shown.value}` (line {behind.line(shown)}) may show that it has "
+            "expired, and it would no longer"
+        )
+    failing = next(filter(behind.is_caught, (*read, *behind.read(expired))), None)
+    if failing is not None:
+        reasons.append(
+            f"`{module.code(failing)}` fails where errors are caught (line "
+            f"{behind.line(failing)}), since it has expired, and would no longer"
         )
     return reasons
 
@@ -70,10 +93,11 @@ class _Behind:
                 break
         orders = [
             module.place(part).order
-            for part in walk(self._block)
-            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
-            and module.parent(part) is not None  # a rule may have made a `try` of another
+            for part in _statements(self._block)
+            if module.parent(part) is not None  # a rule may have made a `try` of another
         ]
+        self._also_called: set[str] = set()
+        """What the objects are called that are bound to other names behind the block."""
         self._first, self._last = min(orders, default=0), max(orders, default=0)
 
     def line(self, node: cst.CSTNode) -> int:
@@ -94,9 +118,8 @@ class _Behind:
             elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
                 yield from self._reached_after(holder)
 
-    def taken_again(self) -> Iterator[cst.Name]:
+    def taken_again(self, expired: frozenset[str]) -> Iterator[cst.Name]:
         """Yield the objects that are handed to a session, or to a coroutine that may have one."""
-        refreshed = self._refreshed()
         for part in walk(self._around[-1]):
             if not isinstance(part, cst.Call):
                 continue
@@ -106,27 +129,97 @@ class _Behind:
                     name = argument.value
                     if (
                         isinstance(name, cst.Name)
-                        and name.value not in refreshed
+                        and name.value in expired
                         and self._is_from_block(name)
                     ):
                         yield name
 
-    def _refreshed(self) -> frozenset[str]:
-        """Return the names of objects that are read anew right behind the block's only commit."""
-        ends = [
-            part
-            for part in walk(self._block)
-            if isinstance(part, cst.Attribute) and part.attr.value in ("commit", "begin")
-        ]
-        if len(ends) != 1 or ends[0].attr.value == "begin":
-            return frozenset()
-        suite = next(a for a in self._module.ancestors(ends[0]) if isinstance(a, cst.BaseSuite))
-        return frozenset(
-            name.value
-            for line in suite.body
-            for name in _refreshed_by(line)
-            if self._order(name) > self._order(ends[0])
-        )
+    def shown(self, expired: frozenset[str]) -> Iterator[cst.Name]:
+        """Yield the objects behind the block that go where their state may be looked into.
+
+        Reading an attribute fails, and giving an object back or on to a name shows nothing of it.
+        """
+        for part, names in self._behind(expired):
+            given: list[cst.CSTNode] = []
+            match part:
+                case cst.Attribute(attr=cst.Name(value="__dict__")):
+                    given = [part.value]
+                case cst.Call() if not _tells_nothing(part):
+                    given = [argument.value for argument in part.args]
+                    if isinstance(part.func, cst.Attribute):
+                        given.append(part.func.value)
+                case cst.FormattedStringExpression():
+                    given = [part.expression]
+                case cst.BinaryOperation():
+                    given = [part.left, part.right]
+            for node in given:
+                yield from filter(self._may_be_expired, held_names(node, names))
+
+    def read(self, expired: frozenset[str]) -> Iterator[cst.Attribute]:
+        """Yield the attributes that are read of objects behind the block."""
+        for part, names in self._behind(expired):
+            if isinstance(part, cst.Attribute) and any(
+                map(self._may_be_expired, held_names(part.value, names))
+            ):
+                yield part
+
+    def is_caught(self, node: cst.CSTNode) -> bool:
+        """Return whether an error of SQLAlchemy's does not leave the function from a node."""
+        inner = node
+        for holder in self._module.ancestors(node):
+            if isinstance(holder, cst.FunctionDef):
+                break
+            if isinstance(holder, (cst.Try, cst.TryStar)) and inner is holder.body:
+                if any(map(_catches, holder.handlers)):
+                    return True
+            elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
+                return True
+            inner = holder
+        return False
+
+    def _behind(self, expired: frozenset[str]) -> Iterator[tuple[cst.CSTNode, frozenset[str]]]:
+        """Yield what of the function is outside the block, and the names of expired objects."""
+        if not expired:
+            return
+        apart = {
+            id(part) for suite in (self._block, *self._only_after_errors()) for part in walk(suite)
+        }
+        parts = [part for part in walk(self._around[-1]) if id(part) not in apart]
+        names = expired
+        while True:
+            found = set(names)
+            for part in parts:
+                value, bound = bound_names(part)
+                if value is not None and any(held_names(value, names)):
+                    self._also_called.update(bound)
+            found |= self._also_called
+            if found == names:
+                break
+            names = frozenset(found)
+        yield from ((part, names) for part in parts)
+
+    def _only_after_errors(self) -> Iterator[cst.BaseSuite]:
+        """Yield what runs only where an error left the block; `after_an_error()` looks at that."""
+        for inner, holder in zip(self._around, self._around[1:], strict=False):
+            if (
+                isinstance(holder, (cst.Try, cst.TryStar))
+                and inner is holder.body
+                and max(map(self._order, _statements(inner))) <= self._last
+            ):
+                yield from (handler.body for handler in holder.handlers)
+
+    def _may_be_expired(self, name: cst.Name) -> bool:
+        """Return whether a name stands where the block may have been left before, with its object.
+
+        The object may have been made in front of the block, and added in it.
+        """
+        place = self._module.place(name)
+        if name.value in self._also_called:
+            return place.order > self._last
+        if place.order < self._first:
+            return self._is_from_block(name)
+        found = lookup(name.value, place) or ()
+        return any(binding.place.order <= self._last + 1 for binding in found)
 
     def _reached_after(self, holder: cst.CSTNode) -> Iterator[cst.Name]:
         """Yield the uses behind a statement that went on after an error, by a loop too."""
@@ -206,25 +299,26 @@ class _Behind:
         return self._module.place(node).order
 
 
+def _statements(suite: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    kinds = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
+    return (part for part in walk(suite) if isinstance(part, kinds))
+
+
+def _tells_nothing(call: cst.Call) -> bool:
+    """Return whether a call shows nothing of its arguments but how many there are, or which."""
+    return isinstance(call.func, cst.Name) and call.func.value in PURE_BUILTINS - SHOWING
+
+
+def _catches(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
+    """Return whether a handler may catch an error of SQLAlchemy's, and goes on."""
+    if always_raises(handler.body):
+        return False
+    kinds = handler.type.elements if isinstance(handler.type, cst.Tuple) else ()
+    types = [kind.value for kind in kinds] if kinds else [handler.type]
+    return not all(isinstance(kind, cst.Name) and kind.value in _OTHER_ERRORS for kind in types)
+
+
 def _names(node: cst.CSTNode, wanted: frozenset[str]) -> Iterator[cst.Name]:
     for part in walk(node):
         if isinstance(part, cst.Name) and part.value in wanted:
             yield part
-
-
-def _refreshed_by(line: cst.CSTNode) -> Iterator[cst.Name]:
-    """Yield the name of the object that a statement reads anew, all of it."""
-    match line:
-        case cst.SimpleStatementLine(
-            body=[
-                cst.Expr(
-                    value=cst.Await(
-                        expression=cst.Call(
-                            func=cst.Attribute(attr=cst.Name(value="refresh")),
-                            args=[cst.Arg(value=cst.Name() as name, keyword=None)],
-                        )
-                    )
-                )
-            ]
-        ):
-            yield name

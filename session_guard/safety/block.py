@@ -17,7 +17,9 @@ from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
     READS,
+    bound_names,
     carries_objects,
+    held_names,
     is_column_value,
     is_result,
     result_names,
@@ -25,6 +27,7 @@ from session_guard.safety.loaded import (
 )
 from session_guard.safety.statements import (
     PURE_BUILTINS,
+    SHOWING,
     VALUE_MODULES,
     builds_sql,
     statement_kind,
@@ -73,6 +76,8 @@ class State:
     """Objects of the session may be in the hands of code that was not followed."""
     ended: bool = False
     """The transaction was ended by a call, which those round the block may not take."""
+    fresh: frozenset[str] = frozenset()
+    """The names whose objects were read anew, or made, since the last commit."""
 
     def joined(self, other: State) -> State:
         """Return what may be true where two ways meet."""
@@ -88,6 +93,7 @@ class State:
             self.stale or other.stale,
             self.escaped or other.escaped,
             self.ended or other.ended,
+            self.fresh & other.fresh,
         )
 
 
@@ -117,7 +123,10 @@ def reasons_against(
     block, session, items = form.block, form.name, form.entered
     analysis = _Analysis(module, block, session, terms)
     analysis.tracked = tracked_names(module, block, session)
+    analysis.objects = tracked_names(module, block, session, values=False)
     analysis.results = result_names(module, block, session)
+    if terms.commits_itself and terms.expiry_ends:
+        analysis.expired |= analysis.objects
     start = State(escaped=analysis.is_captured_outside(form))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
@@ -127,7 +136,8 @@ def reasons_against(
         form,
         analysis.tracked,
         expires=terms.expiry_ends,
-        expired=analysis.expired,
+        expired=frozenset(analysis.expired),
+        read=analysis.read,
         kept=not begins,
     )
     return [*analysis.reasons, *behind]
@@ -148,8 +158,12 @@ class _Analysis:
         self.raising = False
         self.loops: list[list[State]] = []
         self.last_write = ""
-        self.expired = terms.commits_itself and terms.expiry_ends
-        """Whether the block may be left with objects that its own commit expired."""
+        self.objects: frozenset[str] = frozenset()
+        """Those of the tracked names that hold more than values of columns."""
+        self.expired: set[str] = set()
+        """The names of objects that the block may be left with expired, by its own commit."""
+        self.read: list[cst.Attribute] = []
+        """The attributes that are read of such objects in the block, which fails."""
 
     def object_to(self, reason: str, node: cst.CSTNode) -> None:
         """Record a reason, once, with the line it stands on."""
@@ -198,11 +212,11 @@ class _Analysis:
                     if not isinstance(target.target, cst.Name) and self.carries(node.value):
                         # What was stored can be reached by other names than those tracked.
                         state = replace(state, escaped=True)
-                return state
+                return self.bound(node, state)
             case cst.AnnAssign():
                 if node.value is None:
                     return state
-                return self.target(node.target, self.value(node.value, state))
+                return self.bound(node, self.target(node.target, self.value(node.value, state)))
             case cst.AugAssign():
                 return self.target(node.target, self.value(node.value, state), augmented=True)
             case cst.Del():
@@ -280,7 +294,7 @@ class _Analysis:
             self.loops.append([])
             inner = self.value(node.test, state) if isinstance(node, cst.While) else state
             if isinstance(node, cst.For):
-                inner = self.target(node.target, inner)
+                inner = self.bound(node, self.target(node.target, inner))
             if (
                 isinstance(node, cst.For)
                 and node.asynchronous is not None
@@ -379,14 +393,16 @@ class _Analysis:
     def leave(self, state: State, node: cst.CSTNode) -> None:
         """Check a way out of the block that raises nothing."""
         expires = state.stale or (self.committing > 0 and state.loaded)
-        self.expired = self.expired or (state.reached and self.terms.expiry_ends and expires)
+        if state.reached and self.terms.expiry_ends and expires:
+            self.expired |= self.objects - (state.fresh if not self.committing else frozenset())
         if state.reached and state.dirty and not self.committing:
             reason = f"{self.last_write}, and nothing commits that; the handler would"
             if reason not in self.reasons:
                 self.reasons.append(reason)
 
     def committed(self, state: State) -> State:
-        return replace(state, dirty=False, unflushed=False, stale=state.stale or state.loaded)
+        stale = state.stale or state.loaded
+        return replace(state, dirty=False, unflushed=False, stale=stale, fresh=frozenset())
 
     # -- targets ----------------------------------------------------------------------------
 
@@ -411,6 +427,13 @@ class _Analysis:
         ):
             return self.written(state, "it changes what it loaded", node)
         return state
+
+    def bound(self, node: cst.CSTNode, state: State) -> State:
+        """Mind that a name which is bound to none of the session's objects has no expired one."""
+        value, names = bound_names(node)
+        if value is None or self.carries(value):
+            return replace(state, fresh=state.fresh.difference(names))
+        return replace(state, fresh=state.fresh.union(names))
 
     def written(self, state: State, what: str, node: cst.CSTNode, *, fresh: bool = False) -> State:
         """Return the state after an object may have changed, or a `fresh` one came."""
@@ -467,14 +490,25 @@ class _Analysis:
                     self.object_to(f"`{self.session}.{node.attr.value}` is not understood", node)
                     return state
                 state = self.value(node.value, state)
+                shown = next(held_names(node.value, self.expired_names(state)), None)
+                if shown is not None and node.attr.value == "__dict__":
+                    self.object_to(f"`{shown.value}.__dict__` shows what has expired", node)
+                elif shown is not None:
+                    self.read.append(node)
                 if node.attr.value == "awaitable_attrs":
                     return self.query(node, state, loads=True)
                 if self.sets_when_read(node) and (state.escaped or self.carries(node.value)):
                     what = f"`{node.attr.value}` changes what it loaded when it is read"
                     return self.written(state, what, node)
                 return state
+            case cst.FormattedStringExpression() | cst.BinaryOperation():
+                parts = [*children(node)]
+                for part in parts:
+                    state = self.value(part, state)
+                    self.check_shown(part, state)
+                return state
             case cst.NamedExpr():
-                return self.target(node.target, self.value(node.value, state))
+                return self.bound(node, self.target(node.target, self.value(node.value, state)))
             case cst.IfExp():
                 state = self.value(node.test, state)
                 body = self.value(node.body, state)
@@ -497,6 +531,18 @@ class _Analysis:
                 for part in children(node):
                     state = self.value(part, state)
                 return state
+
+    def expired_names(self, state: State) -> frozenset[str]:
+        """Return the names whose objects a commit expired, and would no longer."""
+        if not (state.stale and self.terms.expiry_ends):
+            return frozenset()
+        return self.objects - state.fresh
+
+    def check_shown(self, node: cst.CSTNode, state: State) -> None:
+        """Object to an expired object whose text is made: what that shows, its class says."""
+        shown = next(held_names(node, self.expired_names(state)), None)
+        if shown is not None:
+            self.object_to(f"the text of `{shown.value}` may show that it has expired", node)
 
     def sets_when_read(self, node: cst.Attribute) -> bool:
         """Return whether an attribute is named like a property of the project that sets something.
@@ -540,7 +586,11 @@ class _Analysis:
                 self.object_to(f"an argument of `{self.session}.{name}()` is not understood", call)
             return self.query(call, state, loads=True)
         if name == "refresh":
-            return self.query(call, state, loads=False)
+            state = self.query(call, state, loads=False)
+            match call.args:
+                case [cst.Arg(value=cst.Name(value=read), keyword=None)]:
+                    return replace(state, fresh=state.fresh | {read})
+            return state
         if name in ("add", "add_all"):
             return self.added(call, state)
         if name == "delete":
@@ -616,6 +666,9 @@ class _Analysis:
             state = self.value(argument.value, state)
             takes_objects = takes_objects or self.carries(argument.value)
         if self.is_pure(call):
+            if is_shown_by(call):
+                for argument in call.args:
+                    self.check_shown(argument.value, state)
             return state
         owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
         if takes_objects or owner_tracked:
@@ -719,6 +772,12 @@ class _Analysis:
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
+
+
+def is_shown_by(call: cst.Call) -> bool:
+    """Return whether a call that is known to change nothing makes texts of its arguments."""
+    function = call.func
+    return not isinstance(function, cst.Name) or function.value not in PURE_BUILTINS - SHOWING
 
 
 def _is_construction(function: cst.BaseExpression) -> bool:

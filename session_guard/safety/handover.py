@@ -50,10 +50,7 @@ def report_opening(call: cst.Call, opening: Opening, module: Module, message: st
     except NotFixableError as error:
         help_text = f"open it with `async with {CONTEXT_MANAGER}() as session:`"
         return Violation(call, message, f"{help_text}; not fixed: {error}")
-    help_text = rewrite.message
-    if rewrite.applicability is Applicability.UNSAFE:
-        help_text = f"{help_text} (`--unsafe-fixes` does it)"
-    return Violation(call, message, help_text, rewrite)
+    return Violation(call, message, rewrite.message, rewrite)
 
 
 def is_no_async_session(call: cst.Call, module: Module) -> bool:
@@ -147,9 +144,17 @@ def _manager(
         return for_requests if caller.is_request and for_requests is not None else handler
     is_dependency = is_request_dependency(function, module)
     if is_dependency is None:
+        is_session = any(
+            isinstance(part, cst.Yield)
+            and part.value is not None
+            and any(isinstance(n, cst.Name) and n.value == form.name for n in walk(part.value))
+            for part in walk(form.block)
+        )
         raise NotFixableError(
             "the block yields the session, and nothing in the project tells a framework to run "
             f"its function for a parameter; a request dependency uses `{REQUEST_MANAGER}()`"
+            if is_session
+            else "the block yields, and whoever gets that may never resume it"
         )
     if not is_dependency:
         return handler

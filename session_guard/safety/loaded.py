@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Constant, TextBeginning
+from session_guard.names.bindings import Constant, Subscript, TextBeginning
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import UNKNOWN, External, LocalClass, Result
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from session_guard.module import Module
 
@@ -40,33 +40,37 @@ _CONTAINERS = frozenset(
 )
 
 
-def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:
-    """Return the names that may hold objects of the session at any place of the block."""
+def tracked_names(
+    module: Module, block: cst.BaseSuite, session: str | None, *, values: bool = True
+) -> frozenset[str]:
+    """Return the names that may hold objects of the session at any place of the block.
+
+    With `values`, what is read of an object counts for it; without, values of columns do not.
+    """
     tracked: frozenset[str] = frozenset()
+    columns_of = None if values else block
+
+    def carries(node: cst.CSTNode) -> bool:
+        return carries_objects(module, node, session, tracked, columns_of)
+
     while True:
         found = set(tracked)
         for node in walk(block):
             match node:
-                case cst.Assign() if carries_objects(module, node.value, session, tracked):
+                case cst.Assign() if carries(node.value):
                     for target in node.targets:
                         found.update(_bound(target.target))
-                case cst.AugAssign() if carries_objects(module, node.value, session, tracked):
+                case cst.AugAssign() if carries(node.value):
                     found.update(_bound(node.target))
-                case cst.AnnAssign() if node.value is not None and carries_objects(
-                    module, node.value, session, tracked
-                ):
+                case cst.AnnAssign() if node.value is not None and carries(node.value):
                     found.update(_bound(node.target))
-                case cst.NamedExpr() if carries_objects(module, node.value, session, tracked):
+                case cst.NamedExpr() if carries(node.value):
                     found.update(_bound(node.target))
-                case cst.For() | cst.CompFor() if carries_objects(
-                    module, node.iter, session, tracked
-                ):
+                case cst.For() | cst.CompFor() if carries(node.iter):
                     found.update(_bound(node.target))
-                case cst.WithItem() if node.asname is not None and carries_objects(
-                    module, node.item, session, tracked
-                ):
+                case cst.WithItem() if node.asname is not None and carries(node.item):
                     found.update(_bound(node.asname.name))
-                case cst.Match() if carries_objects(module, node.subject, session, tracked):
+                case cst.Match() if carries(node.subject):
                     for part in walk(node):
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
@@ -74,7 +78,7 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
                     owner == session and method.value in TAKES
                 ):
                     for argument in node.args:
-                        found.update(_reachable(module, argument.value))
+                        found.update(_reachable(module, argument.value, values=values))
                 case _:
                     pass
         found.discard(session or "")
@@ -83,21 +87,36 @@ def tracked_names(module: Module, block: cst.BaseSuite, session: str | None) -> 
         tracked = frozenset(found)
 
 
-def _reachable(module: Module, node: cst.CSTNode) -> Iterator[str]:
-    """Yield the names whose objects the session takes in with `node`, by cascades too."""
+def _reachable(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[str]:
+    """Yield the names whose objects the session takes in with `node`, by cascades too.
+
+    Without `values`, not those that are given to columns.
+    """
     waiting, seen = [node], set()
     while waiting:
         for part in walk(waiting.pop()):
             if not isinstance(part, cst.Name) or part.value in seen or _is_callee(module, part):
                 continue
             seen.add(part.value)
-            if _is_plain(module, part):
+            if _is_plain(module, part) or (not values and _is_given_to_column(module, part)):
                 continue
             yield part.value
             for binding in module.bindings(module.expr(part), module.place(part)):
                 made_by = getattr(binding.value, "node", None)
                 if isinstance(made_by, cst.Call) and module.parent(made_by) is not None:
                     waiting.append(made_by)
+
+
+def _is_given_to_column(module: Module, name: cst.Name) -> bool:
+    """Return whether a name is what a column gets in `User(name=name)`."""
+    argument = module.parent(name)
+    call = module.parent(argument) if isinstance(argument, cst.Arg) else None
+    if not isinstance(argument, cst.Arg) or argument.keyword is None:
+        return False
+    owners = module.evaluate(call.func) if isinstance(call, cst.Call) else ()
+    return all(isinstance(owner, LocalClass) for owner in owners) and _is_column(
+        [owner for owner in owners if isinstance(owner, LocalClass)], argument.keyword.value
+    )
 
 
 def _is_callee(module: Module, name: cst.Name) -> bool:
@@ -181,9 +200,16 @@ def _bound(target: cst.CSTNode) -> Iterator[str]:
 
 
 def carries_objects(
-    module: Module, node: cst.CSTNode, session: str | None, tracked: frozenset[str]
+    module: Module,
+    node: cst.CSTNode,
+    session: str | None,
+    tracked: frozenset[str],
+    columns_of: cst.BaseSuite | None = None,
 ) -> bool:
-    """Return whether an expression's value may be, or hold, an object that the session knows."""
+    """Return whether an expression's value may be, or hold, an object that the session knows.
+
+    Values of columns hold none where a block is given that names the classes that have them.
+    """
 
     def carries(part: cst.CSTNode) -> bool:
         match part:
@@ -218,6 +244,10 @@ def carries_objects(
                 return carries(part.elt)
             case cst.DictComp():
                 return carries(part.key) or carries(part.value)
+            case cst.Attribute() if columns_of is not None and is_column_value(
+                module, part, columns_of
+            ):
+                return False
             case cst.Attribute() | cst.Subscript():
                 return carries(part.value)
             case cst.IfExp():
@@ -228,22 +258,75 @@ def carries_objects(
     return carries(node)
 
 
+def held_names(node: cst.CSTNode, names: frozenset[str]) -> Iterator[cst.Name]:
+    """Yield the names by which an expression's value is, or holds, an object as a whole."""
+    match node:
+        case cst.Name():
+            if node.value in names:
+                yield node
+        case cst.Call(func=cst.Name(value=name)) if name in _CONTAINERS:
+            for argument in node.args:
+                yield from held_names(argument.value, names)
+        case cst.Call() | cst.Attribute() | cst.Comparison() | cst.Lambda() | cst.UnaryOperation():
+            pass
+        case cst.FormattedString() | cst.ConcatenatedString():
+            pass
+        case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
+            yield from held_names(node.elt, names)
+        case cst.IfExp():
+            yield from held_names(node.body, names)
+            yield from held_names(node.orelse, names)
+        case cst.Subscript():
+            yield from held_names(node.value, names)
+        case _:
+            for child in children(node):
+                yield from held_names(child, names)
+
+
+def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
+    """Return what a statement or a part of one binds to names, and these."""
+    match node:
+        case cst.Assign():
+            return node.value, [n for target in node.targets for n in _bound(target.target)]
+        case cst.AnnAssign() | cst.NamedExpr():
+            return node.value, [*_bound(node.target)]
+        case cst.For() | cst.CompFor():
+            return node.iter, [*_bound(node.target)]
+    return None, []
+
+
 def is_column_value(module: Module, node: cst.BaseExpression, block: cst.BaseSuite) -> bool:
     """Return whether `user.name` is a column's value, by all classes that the block names."""
     if not isinstance(node, cst.Attribute) or not isinstance(node.value, cst.Name):
         return False
-    members = [
-        member
+    owners = {
+        owner.definition: owner
         for part in walk(block)
         if isinstance(part, cst.Name)
         for owner in module.evaluate(part)
         if isinstance(owner, LocalClass)
-        for member in class_member(owner, node.attr.value)
-        if member != UNKNOWN
+    }
+    return _is_column(owners.values(), node.attr.value)
+
+
+def _is_column(owners: Collection[LocalClass], name: str) -> bool:
+    """Return whether a name is a column of all those classes that have it, and of one."""
+    members = [
+        member for owner in owners for member in class_member(owner, name) if member != UNKNOWN
     ]
-    return bool(members) and all(
+    return (bool(members) or any(_is_mapped(owner, name) for owner in owners)) and all(
         isinstance(member, Result)
         and isinstance(member.function, External)
         and member.function.dotted in _COLUMNS
         for member in members
+    )
+
+
+def _is_mapped(owner: LocalClass, name: str) -> bool:
+    """Return whether a class has `name: Mapped[str]` with nothing assigned, which is a column."""
+    scope = owner.definition.scope
+    return any(
+        isinstance(annotation, Subscript)
+        and owner.home.evaluate(annotation.value, place) == (External("sqlalchemy.orm.Mapped"),)
+        for annotation, place in scope.annotations.get(name, ())
     )

@@ -136,11 +136,54 @@ def check_engine(opening: Opening, handler: Handler, module: Module) -> None:
     others = [v for v in found if not handler.binds(v) and not project.is_named_engine(v)]
     if found and not others:
         return
+    _check_named_class(bind, module)
     if any(isinstance(value, (values.Result, values.Method)) for value in others):
         raise NotFixableError(
             "its engine is another than the handler's; if both lead to one database, " + _NAME_IT
         )
     raise NotFixableError(f"its engine is not known to be the handler's; if it is, {_NAME_IT}")
+
+
+def _check_named_class(bind: Located, module: Module) -> None:
+    """Say what to do where `engines` names a class's attribute that does not tell which engine."""
+    match bind.expr:
+        case Ref((*owner, attribute)) | Call(Ref((*owner, attribute)), (), ()) if owner:
+            objects = bind.home.evaluate(Ref(tuple(owner)), bind.place)
+        case _:
+            return
+    owners = [values.class_of(value) for value in objects]
+    for configured in module.project.settings.engines:
+        named = module.project.class_named(configured)
+        if (
+            named is None
+            or configured.rpartition(".")[2] != attribute
+            or not any(one is not None and _is_one_class(one, named) for one in owners)
+        ):
+            continue
+        if not all(isinstance(value, values.Result) for value in objects):
+            raise NotFixableError(
+                f"its engine is that of an object which could not be followed, and `{configured}` "
+                "in [tool.session-guard] is about those that can"
+            )
+        raise NotFixableError(
+            f"`{configured}` in [tool.session-guard] does not tell which engine that is, since "
+            f"each object of the class may be given another; name the object's: "
+            f'engines = ["{_dotted_object(tuple(owner), bind, module)}.{attribute}"]'
+        )
+
+
+def _is_one_class(one: values.LocalClass, other: values.LocalClass) -> bool:
+    return (one.home.path, one.definition.name) == (other.home.path, other.definition.name)
+
+
+def _dotted_object(parts: tuple[str, ...], bind: Located, module: Module) -> str:
+    """Return the dotted name of an object, or the pattern of one where it has none."""
+    bindings = lookup(parts[0], bind.place) or []
+    if len(bindings) == 1 and bindings[0].kind == "import":
+        return ".".join((bind.home.absolute(bindings[0].target), *parts[1:]))
+    if len(bindings) == 1 and bindings[0].place.scope.kind == "module":
+        return ".".join((module.project.modules.likeliest_name(bind.home.path), *parts))
+    return "package.module.object"
 
 
 def _last_names(*engines: Located | None) -> set[str]:

@@ -9,6 +9,7 @@ import libcst as cst
 
 from session_guard.names import values
 from session_guard.names.bindings import Ref, end_of, lookup
+from session_guard.project.handler import REQUEST_MANAGER
 from session_guard.rewriting import import_cycles
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.import_order import module_of
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from session_guard.names.from_libcst import ImportStatement
     from session_guard.names.values import Namespace
     from session_guard.project.handler import Handler
+
+# What the handler's are called in a file where something else has their name.
+_OTHER_NAMES = {REQUEST_MANAGER: ("get_request_session",)}
 
 
 def reference(
@@ -42,45 +46,41 @@ def reference(
             found = module.names.find_module(module.names.absolute(binding.target))
             if found is None or len(found[1]) != 1 or not _has_it(found[0], handler):
                 continue
-            if _is_bound(handler, module, place):
-                return cst.Name(handler.manager), ()
+            name, is_bound = _called(handler, module, place)
+            if is_bound:
+                return cst.Name(name), ()
             if not always_runs(binding, place):
                 raise NotFixableError("its engine is imported in a branch, which may not have run")
             written = binding.target[: -len(found[1][0])]
             spelled = written if written.strip(".") == "" else written.rstrip(".")
-            beside = _statement_of(binding, module)
-            return cst.Name(handler.manager), (
-                _imported(handler.manager, spelled, beside, found[0].path, call, module),
-            )
-    if _is_bound(handler, module, place):
-        return cst.Name(handler.manager), ()
+            wanted = Import(spelled, handler.manager, _statement_of(binding, module))
+            return _imported(wanted, name, found[0].path, call, module)
+    name, is_bound = _called(handler, module, place)
+    if is_bound:
+        return cst.Name(name), ()
     beside = _model(call, module)
-    spelled = _spelling(handler, beside, module)
-    return cst.Name(handler.manager), (
-        _imported(handler.manager, spelled, beside, handler.path, call, module),
-    )
+    wanted = Import(_spelling(handler, beside, module), handler.manager, beside)
+    return _imported(wanted, name, handler.path, call, module)
 
 
 def _imported(
-    name: str,
-    spelled: str,
-    beside: ImportStatement | None,
-    source: Path,
-    call: cst.Call,
-    module: Module,
-) -> Import:
-    """Return the import of the context manager from the file `source`, at the top if it can be.
+    wanted: Import, name: str, source: Path, call: cst.Call, module: Module
+) -> tuple[cst.BaseExpression, tuple[Import, ...]]:
+    """Return the name that the context manager gets, and its import from the file `source`.
 
-    Raises NotFixableError.
+    That stands at the top if it can. Raises NotFixableError.
     """
+    if name != wanted.name:
+        wanted = wanted._replace(alias=name)
+    beside = wanted.beside
     is_local = beside is not None and module.place(beside).scope.kind != "module"
-    if is_local or not import_cycles.runs(source, module.path, module.project):
-        return Import(spelled, name, beside)
-    around = (holder for holder in module.ancestors(call) if isinstance(holder, cst.FunctionDef))
-    function = next(around, None)
-    if function is None:
-        raise NotFixableError(f"an import of {spelled} would close a cycle")
-    return Import(spelled, name, function=function)
+    if not is_local and import_cycles.runs(source, module.path, module.project):
+        around = (a for a in module.ancestors(call) if isinstance(a, cst.FunctionDef))
+        function = next(around, None)
+        if function is None:
+            raise NotFixableError(f"an import of {wanted.module} would close a cycle")
+        wanted = wanted._replace(beside=None, function=function)
+    return cst.Name(name), (wanted,)
 
 
 def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:
@@ -139,32 +139,32 @@ def _has_it(names: Namespace, handler: Handler) -> bool:
     )
 
 
-def _is_bound(handler: Handler, module: Module, place: Place) -> bool:
-    """Return whether the context manager's name means the handler's at `place` already.
+def _called(handler: Handler, module: Module, place: Place) -> tuple[str, bool]:
+    """Return what the file calls the context manager at `place`, and whether it does so already.
 
-    Raises NotFixableError where it means something else there or elsewhere in the file, or nothing
-    in some runs.
+    Raises NotFixableError where the names mean something else there or elsewhere in the file, or
+    nothing in some runs.
     """
-    own = lookup(handler.manager, place) or []
-    bindings = [*module.names.scope.bindings.get(handler.manager, ()), *own]
-    for node in module.nodes("Name"):
-        assert isinstance(node, cst.Name)
-        if node.value == handler.manager and is_use(module, node):
-            bindings.extend(module.bindings(module.expr(node), module.place(node)))
-    meant = [
-        value
-        for value in module.names.evaluate(Ref((handler.manager,)), place)
-        if value != values.External(handler.manager)  # what is bound nowhere
-    ]
-    if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
-        handler.function_of(value) is not None for value in meant
-    ):
-        raise NotFixableError(f"the file has another `{handler.manager}`")
-    if own and not any(always_runs(binding, place) for binding in own):
-        raise NotFixableError(
-            f"`{handler.manager}` is imported in a branch, which may not have run"
-        )
-    return bool(own or meant)
+    for name in (handler.manager, *_OTHER_NAMES.get(handler.manager, ())):
+        own = lookup(name, place) or []
+        bindings = [*module.names.scope.bindings.get(name, ()), *own]
+        for node in module.nodes("Name"):
+            assert isinstance(node, cst.Name)
+            if node.value == name and is_use(module, node):
+                bindings.extend(module.bindings(module.expr(node), module.place(node)))
+        meant = [
+            value
+            for value in module.names.evaluate(Ref((name,)), place)
+            if value != values.External(name)  # what is bound nowhere
+        ]
+        if not all(_is_handlers(binding, handler, module) for binding in bindings) or not all(
+            handler.function_of(value) is not None for value in meant
+        ):
+            continue
+        if own and not any(always_runs(binding, place) for binding in own):
+            raise NotFixableError(f"`{name}` is imported in a branch, which may not have run")
+        return name, bool(own or meant)
+    raise NotFixableError(f"the file has another `{handler.manager}`")
 
 
 def _statement_of(binding: Binding, module: Module) -> ImportStatement | None:
@@ -194,23 +194,12 @@ def _spelling(handler: Handler, beside: ImportStatement | None, module: Module) 
     relative = _relative(handler, module) if is_relative else None
     if relative is not None:
         return relative
-    parts = handler.dotted.split(".")
-    full = module.project.module_name(handler.path).split(".")
-    firsts = {
-        binding.target.split(".", 1)[0]
-        for bindings in module.names.scope.bindings.values()
-        for binding in bindings
-        if binding.kind == "import"
-    }
-    if parts[0] in firsts:
-        return ".".join(parts)
-    for start in range(len(full)):
-        if full[start] in firsts and len(full) - start > 1:
-            return ".".join(full[start:])
-    package = module.project.modules.root_package
-    if package and package[0] in firsts:
-        return ".".join((*package, *full))
-    return ".".join(parts)
+    project = module.project
+    named = project.modules.find(handler.dotted, project.settings.root / "pyproject.toml")
+    if named is None or named[1]:
+        is_elsewhere = not handler.path.is_relative_to(project.settings.root)
+        return handler.dotted if is_elsewhere else project.import_name(handler.path, module.names)
+    return project.import_name(named[0], module.names)
 
 
 def _is_of_project(target: str, module: Module) -> bool:

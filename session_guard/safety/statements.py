@@ -74,6 +74,8 @@ PURE_BUILTINS = frozenset(
     round id type
     """.split()
 )
+SHOWING = frozenset("str repr format print dict".split())
+"""Those that show what they are given, as its class has it."""
 # What builds SQL and runs nothing; anything else of SQLAlchemy's may be text, or a statement.
 _CONSTRUCTS = frozenset(
     """

@@ -61,7 +61,8 @@ _FIELDS = {
 }
 # Arguments that are no settings, or of which the handler has the like.
 _THE_HANDLERS_TOO = frozenset({"url", "future", "connect_args", "isolation_level"})
-_OTHER_DRIVER = re.compile(r"\bpostgres(ql)?\+(?!asyncpg)\w+")
+_OTHER_DRIVER = re.compile(r"(?:\bpostgres(?:ql)?|^)\+(?!asyncpg)\w+")
+_PART_OF_SCHEME = re.compile(r"postgres|\+|://")
 # What the handler takes in the query of a URL.
 _IN_QUERIES = frozenset({"host", "port"})
 _DEEPEST = 8
@@ -146,11 +147,11 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
         )
     if writer.reads_database_url(given, engine.place):
         return Source((), DATABASE_URL)
-    expression = ast.unparse(writer.written(given, engine.place))
-    other = _OTHER_DRIVER.search(expression)
-    if other is not None:
-        raise NotToldError(f"its driver is not asyncpg: {other[0]}")
-    return Source(tuple(writer.import_lines()), expression)
+    written = writer.written(given, engine.place)
+    writer.check_driver(written)
+    if url.scheme is not None and _OTHER_DRIVER.match(url.scheme):
+        raise NotToldError(f"its driver is not asyncpg: {url.scheme}")
+    return Source(tuple(writer.import_lines()), ast.unparse(written))
 
 
 class _Writer:
@@ -186,6 +187,45 @@ class _Writer:
         return ast.unparse(node) in _READS_DATABASE_URL and [
             binding.target for binding in lookup("os", place) or ()
         ] == ["os"]
+
+    def check_driver(self, url: ast.expr) -> None:
+        """Refuse a URL that is given another driver than asyncpg, or one that is not known.
+
+        What a `replace()` looks for is in the URL no more. Raises NotToldError.
+        """
+        looked_for: set[int] = set()
+        for node in ast.walk(url):
+            given: list[ast.expr] = []
+            match node:
+                case ast.Constant(value=str(text)) if id(node) not in looked_for:
+                    if other := _OTHER_DRIVER.search(text):
+                        raise NotToldError(f"its driver is not asyncpg: {other[0]}")
+                case ast.Call(func=ast.Attribute(attr="replace"), args=[old, new, *_]):
+                    looked_for.add(id(old))
+                    sought = old.value if isinstance(old, ast.Constant) else None
+                    if not isinstance(sought, str) or _PART_OF_SCHEME.search(sought):
+                        given = [new]
+                case ast.Call(func=ast.Attribute(attr="set"), keywords=keywords):
+                    given = [item.value for item in keywords if item.arg == "drivername"]
+            for driver in given:
+                self._check_given(driver)
+
+    def _check_given(self, driver: ast.expr) -> None:
+        """Refuse a driver that is not asyncpg, or not known. Raises NotToldError."""
+        match driver:
+            case ast.Constant():
+                return  # looked at by itself
+            case ast.Name() | ast.Attribute():
+                parts = ast.unparse(driver).split(".")
+                found = self._home.evaluate(Ref(tuple(parts)), end_of(self._home.scope))
+            case _:
+                found = ()
+        for value in found or (values.UNKNOWN,):
+            text = value.value if isinstance(value, values.Literal) else None
+            if not isinstance(text, str):
+                raise NotToldError("its driver is replaced by what could not be followed")
+            if other := _OTHER_DRIVER.search(text):
+                raise NotToldError(f"its driver is not asyncpg: {other[0]}")
 
     def written(self, node: ast.expr, place: Place, depth: int = 0) -> ast.expr:
         """Return an expression in which each name is one that `import_lines` brings.
@@ -250,7 +290,7 @@ class _Writer:
         found = self._project.modules.find(dotted, self._home.path)
         if found is None:
             return dotted
-        return ".".join((self._project.modules.likeliest_name(found[0]), *found[1]))
+        return ".".join((self._project.import_name(found[0], self._home), *found[1]))
 
     def _own_name(self) -> str:
         """Return the name of the module that has the expression, as the target imports it."""
@@ -258,7 +298,7 @@ class _Writer:
         is_relative = any(b.target.startswith(".") for several in bindings for b in several)
         if is_relative and self._is_neighbour:
             return "." if self._home.path.name == "__init__.py" else f".{self._home.path.stem}"
-        return self._project.modules.likeliest_name(self._home.path)
+        return self._project.import_name(self._home.path, self._home)
 
     def import_lines(self) -> Iterator[str]:
         """Yield the lines of the imports, in isort's order."""
