@@ -722,7 +722,7 @@ def test_what_runs_for_requests_gets_get_session_and_keeps_its_commit(
 
 ELSEWHERE = {
     "a loop over another module's list": (
-        ADD.replace("add(", "create(") + "ROUTES = [('/', create)]\n",
+        ADD.replace("def add", "def create") + "ROUTES = [('/', create)]\n",
         "from fastapi import FastAPI\nfrom app.deps import ROUTES\napp = FastAPI()\n"
         "for p, f in ROUTES:\n    app.add_api_route(p, f)\n",
     ),
