@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -87,6 +88,9 @@ async def _attempt_own(
 ) -> Outcome:
     progress(f"trying {engine} in programs of its own: {load.processes}")
     make = partial(own.probed, engine, load.clients)
-    outcome = await trial.attempt_in_processes(make, engine, load)
+    try:
+        outcome = await trial.attempt_in_processes(make, engine, load)
+    except BrokenProcessPool:
+        raise TargetError(f"--engine {engine}: a process that imported it ended") from None
     outcome.left = await trial.take_away(target, load)
     return outcome

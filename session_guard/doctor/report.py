@@ -72,8 +72,11 @@ class Report:
             return f"lost connections ({error}), for which no setting is to blame; try again"
         if any(one.is_cut_short or not one.right for one in counts):
             return "could not be tried to the end in the time; try again under less load"
-        if self.server.mode not in ("none", "session") and not all(o.is_shared for o in counts):
-            return "never had two clients meet on one server connection; try --deep"
+        if self.server.mode not in ("none", "session") and not all(o.is_mixed for o in counts):
+            return (
+                "was right, but its clients did not meet on two server connections or more, as they do "
+                "under load; try again when more of the pool is free, or --deep"
+            )
         if self.server.mode == "transaction" and outcome.left is None:
             return "was right, but what it left on the server connections could not be looked at"
         return ""
@@ -136,6 +139,11 @@ class Report:
                 yield f"  {key}: {shown}"
         yield ""
         yield from _table(self.outcomes)
+        if self.settings is not None and self.settings.names != "anonymous":
+            yield (
+                "not counted, and not taken away: statements with which SQLAlchemy begins, as each "
+                "start of your program leaves them behind a pooler"
+            )
         yield ""
         yield self.conclusion
         if self._instead is not None:

@@ -97,9 +97,10 @@ class Counts:
         return self.wrong > 0 or self.failed > self.lost
 
     @property
-    def is_shared(self) -> bool:
-        """Whether a client was served where another one had been: only then do they meet."""
-        return any(len(clients) > 1 for clients in self.served.values())
+    def is_mixed(self) -> bool:
+        """Whether clients met on a server connection, and there was another one to go to."""
+        is_shared = any(len(clients) > 1 for clients in self.served.values())
+        return is_shared and len(self.served) > 1
 
 
 if TYPE_CHECKING:
