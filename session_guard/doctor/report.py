@@ -74,8 +74,8 @@ class Report:
             return "could not be tried to the end in the time; try again under less load"
         if self.server.mode not in ("none", "session") and not all(o.is_mixed for o in counts):
             return (
-                "was right, but its clients did not meet on two server connections or more, as they do "
-                "under load; try again when more of the pool is free, or --deep"
+                "was right, but its clients did not meet on two server connections or more, "
+                "as they do under load; try again when more of the pool is free, or --deep"
             )
         if self.server.mode == "transaction" and outcome.left is None:
             return "was right, but what it left on the server connections could not be looked at"
