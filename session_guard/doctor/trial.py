@@ -25,7 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from session_guard.doctor.server import MARK, PREFIX, close, process_of, remove_statements
+from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS
 
 if TYPE_CHECKING:
@@ -363,9 +363,13 @@ async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Count
 async def _note_server(connection: AsyncConnection, counts: Counts) -> None:
     """Note which server process serves this client."""
     client: Any = (await connection.get_raw_connection()).driver_connection
-    process = await process_of(client)
+    [[process, _]] = await ask(client, _BUSY_SERVER)
     name = f"{os.getpid()} {id(client)} {client.get_server_pid()}"
-    counts.served.setdefault(process, set()).add(name)
+    counts.served.setdefault(int(process), set()).add(name)
+
+
+# Meanwhile others have to go to another server connection, if there is one.
+_BUSY_SERVER = "SELECT pg_backend_pid(), pg_sleep(0.003)"
 
 
 async def _queries(connection: AsyncConnection, number: int, turn: int, counts: Counts) -> None:

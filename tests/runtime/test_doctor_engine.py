@@ -1,6 +1,7 @@
 """`session-guard doctor --engine`: engines of a project, tried at real servers."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import asyncpg
+from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 url = make_url(os.environ["APP_DATABASE"]).set(drivername="postgresql+asyncpg")
@@ -52,6 +54,11 @@ tls_if_offered = create_async_engine(url, connect_args=anonymous)
 elsewhere = create_async_engine(
     "postgresql+asyncpg://guard:s3cret@Pa55word@127.0.0.1:5432/postgres", connect_args=anonymous
 )
+
+@event.listens_for(unique_pool_of_one.sync_engine, "connect")
+def note(connection, record):
+    with open("connections", "a") as notes:
+        notes.write(f"{os.getpid()}\\n")
 
 def with_much_else():
     return create_async_engine(
@@ -165,6 +172,9 @@ def test_pool_of_one_meets_the_statements_of_others(
         "InvalidSQLStatementNameError": outcome["modes"]["AUTOCOMMIT"]["failed"]
     }
     assert found["verdict"] == "unsafe"
+    # Once to read its settings back, and three times in each of two processes.
+    connected = Counter((app / "connections").read_text().split())
+    assert sorted(connected.values()) == [1, 3, 3]
 
 
 def test_statements_that_an_engine_named_are_taken_away(app: Path, pgbouncer: PgBouncer) -> None:
