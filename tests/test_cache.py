@@ -193,7 +193,6 @@ CHANGES: dict[str, tuple[dict[str, str], Callable[[], object]]] = {
         lambda: Path("../__init__.py").touch(),
     ),
     "the handler, which is not checked": (
-        # With this rule alone the handler is read when it is asked whether anything may be found.
         {
             "pyproject.toml": TABLE + 'handler = "build/db.py"\nselect = ["SG301"]\n',
             "build/db.py": DB,
