@@ -21,6 +21,7 @@ from session_guard.rule import Applicability, Finding
 RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
+import asyncio
 import contextlib
 import logging
 from sqlalchemy import delete, func, insert, select, text, update
@@ -820,9 +821,14 @@ def test_what_is_kept_beyond_the_block_would_be_expired_after_an_error(
 
 TAKES_IN = {
     "a parameter": "s.add(job)\nawait s.scalar(select(1))\nawait s.commit()",
-    "an attribute": "s.add(send.job)\nawait s.flush()\nif name:\n    raise LookupError\nawait s.commit()",
+    "an attribute": (
+        "s.add(send.job)\nawait s.flush()\nif name:\n    raise LookupError\nawait s.commit()"
+    ),
     "what is in a list": "for one in jobs:\n    s.add(one)\nawait send(1)\nawait s.commit()",
     "several": "s.add_all([one for one in jobs])\nawait send(1)\nawait s.commit()",
+    "what is stored by one that may be cancelled": (
+        "s.add(job)\nawait asyncio.sleep(1)\nawait s.commit()"
+    ),
     "what it deletes": "await s.delete(job)\nawait s.flush()\nassert name\nawait s.commit()",
 }
 
@@ -841,14 +847,16 @@ TAKES_IN_SAFELY = {
     "stored at once": "s.add(job)\nawait s.commit()",
     "stored and read again": "s.add(job)\nawait s.commit()\nawait s.refresh(job)\nreturn job",
     "several": "s.add_all(jobs)\nawait s.commit()",
-    "another error": "s.add(job)\ntry:\n    await s.commit()\nexcept LookupError:\n    raise KeyError",
+    "another error": (
+        "s.add(job)\ntry:\n    await s.commit()\nexcept LookupError:\n    raise KeyError"
+    ),
     "an object of its own": "user = User(name='x')\ns.add(user)\nawait send(1)\nawait s.commit()",
     "one that it loaded": (
         "user = await s.get(User, 1)\nawait s.delete(user)\nawait send(1)\nawait s.commit()"
     ),
     "some that it loaded": (
-        "for user in await s.scalars(select(User)):\n    await s.delete(user)\n    await send(1)\n"
-        "await s.commit()"
+        "for user in await s.scalars(select(User)):\n    await s.delete(user)\n"
+        "    await s.flush()\n    await asyncio.sleep(1)\nawait s.commit()"
     ),
 }
 

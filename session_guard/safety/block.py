@@ -521,6 +521,7 @@ class _Analysis:
                 method = self.session_method(call)
                 if method is not None:
                     return self.session_call(method[0], call, state)
+                self.check_foreign(node, state)  # it may be cancelled
                 return self.call(call, state)
             case cst.Await():
                 state = self.value(node.expression, state)
