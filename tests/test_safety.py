@@ -1370,7 +1370,7 @@ FULL = {
     "logs when it has rolled back": (
         "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
         "except BaseException:\n    try:\n        await s.rollback()\n"
-        "    finally:\n        logger.error('rolled back')\n    raise\nfinally:\n    await s.close()"
+        "    finally:\n        logger.error('gone')\n    raise\nfinally:\n    await s.close()"
     ),
     "without an except": (
         "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\nfinally:\n    await s.close()"
