@@ -263,8 +263,8 @@ async def dispose() -> None:
     slot.is_left = True
     if slot.closer is not None:
         await slot.closer.aclose()
-    elif slot.engine is not None:
-        await _to_completion(slot.engine.dispose())
+    else:
+        await slot.close_connections()
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,10 +439,33 @@ class _Slot:
             )
         return self.factory
 
+    async def close_connections(self) -> None:
+        if self.engine is not None:
+            await _to_completion(self.engine.dispose())
+            _let_tasks_wait(self.engine)
+
+    def drop_connections(self) -> None:
+        """Give the engine a new pool, and leave the connections of the old one as they are."""
+        if self.engine is not None:
+            self.engine.sync_engine.dispose(close=False)
+            _let_tasks_wait(self.engine)
+
     def _close_if_left(self, dbapi_connection: object, record: ConnectionPoolEntry) -> None:
         """Close what comes back to a pool that nobody closes any more."""
         if self.is_left:
             record.close()
+
+
+def _let_tasks_wait(engine: AsyncEngine) -> None:
+    """Have tasks wait for one another in a new pool, where SQLAlchemy before 2.0.25 blocks threads.
+
+    Listening gives the pool a lock for tasks: https://github.com/sqlalchemy/sqlalchemy/issues/10813
+    """
+    event.listen(engine.sync_engine, "connect", _do_nothing)
+
+
+def _do_nothing(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    pass
 
 
 _lock = threading.RLock()
@@ -489,8 +512,7 @@ def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
             yield
         finally:
             slot.is_left = True
-            if slot.engine is not None:
-                await _to_completion(slot.engine.dispose())
+            await slot.close_connections()
             with _lock:
                 if _slots.get(loop) is slot:  # none, or the next one, after `dispose()`
                     _leave(loop)
@@ -507,9 +529,7 @@ def _leave_closed_loops() -> None:
     Their connections can no longer be closed in order; collecting them closes their sockets.
     """
     for loop in [loop for loop in _slots if loop is not None and loop.is_closed()]:
-        engine = _slots[loop].engine
-        if engine is not None:
-            engine.sync_engine.dispose(close=False)
+        _slots[loop].drop_connections()
         _leave(loop)
 
 
@@ -546,7 +566,7 @@ def _begin_anew_in_child() -> None:
     for loop, slot in list(_slots.items()):
         if slot.engine is not None:
             _inherited.append((loop, slot.closer, slot.engine.pool))
-            slot.engine.sync_engine.dispose(close=False)
+            slot.drop_connections()
         if loop is not None:
             _leave(loop)
 
