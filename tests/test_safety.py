@@ -1469,6 +1469,12 @@ SHORTFALLS = {
         "finally:\n    await s.close()",
         "does not raise the error",
     ),
+    "does more when it has rolled back": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except BaseException:\n    try:\n        await s.rollback()\n"
+        "    finally:\n        await other.commit()\n    raise\nfinally:\n    await s.close()",
+        "more on an error",
+    ),
     "commits in the end": (
         "s = SessionLocal()\ntry:\n    yield s\nfinally:\n    await s.commit()\n"
         "    await s.close()",
@@ -1511,6 +1517,11 @@ FULL = {
     "commits in else": (
         "async with SessionLocal() as s:\n    try:\n        yield s\n    except BaseException:\n"
         "        await s.rollback()\n        raise\n    else:\n        await s.commit()"
+    ),
+    "logs when it has rolled back": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except BaseException:\n    try:\n        await s.rollback()\n"
+        "    finally:\n        logger.error('gone')\n    raise\nfinally:\n    await s.close()"
     ),
     "without an except": (
         "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\nfinally:\n    await s.close()"
