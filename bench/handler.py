@@ -10,7 +10,6 @@ since other programs on the machine disturb them; processor time is disturbed le
 import argparse
 import asyncio
 import gc
-import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from bench.comparing import spread, table, turns
 from session_guard.async_session import (
     SessionSettings,
     build_connect_args,
@@ -94,14 +94,13 @@ async def in_turn(
     transactions: int,
     statements: Statements = STATEMENTS,
 ) -> dict[str, list[Run]]:
-    """Run each in every round, forwards and backwards by turns; the first round only warms up."""
+    """Run each in every round, by turns."""
     runs: dict[str, list[Run]] = {name: [] for name in sessions}
-    for number in range(rounds + 1):
-        print(f"round {number} of {rounds}: {', '.join(sessions)}", file=sys.stderr, flush=True)
-        for name in list(sessions)[:: 1 if number % 2 else -1]:
-            done = await run(sessions[name], transactions, statements)
-            if number:
-                runs[name].append(done)
+    for number, name in turns(list(sessions), rounds):
+        print(f"round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
+        done = await run(sessions[name], transactions, statements)
+        if number:
+            runs[name].append(done)
     return runs
 
 
@@ -184,12 +183,6 @@ def added(more: list[Run], less: list[Run], took: Callable[[Run], float]) -> str
     return spread([100 * (took(one) / took(other) - 1) for one, other in pairs], "{:+.1f}%")
 
 
-def spread(figures: list[float], style: str) -> str:
-    """Write the median, and between which figures the middle half lies."""
-    low, middle, high = statistics.quantiles(figures, n=4, method="inclusive")
-    return f"{style.format(middle)} ({style.format(low)} to {style.format(high)})"
-
-
 TEXT = """\
 # What the handler costs
 
@@ -215,11 +208,6 @@ connection. The last column is what an argument of both engines that the standar
 
 {handler}
 """
-
-
-def table(rows: list[list[str]]) -> str:
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
 def measured(rounds: int, size: int) -> str:
