@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 OURS = "session-guard"
-HAS_CACHE = False
-"""Whether `check` has --no-cache and --cache-dir."""
-NO_CACHE = ("--no-cache",) if HAS_CACHE else ()
 RULE = "SG101"
 """What the peers' rules come nearest to."""
 HEAVY = frozenset({"libcst", "sqlalchemy", "asyncio", "multiprocessing"})
@@ -104,7 +101,7 @@ class Bench:
 def corpus(bench: Bench, folders: list[str]) -> None:
     """Measure the corpus: without a cache, unchanged, and with one file changed."""
     check = ("check", "--config", NO_TESTS)
-    cold = {OURS: bench.ours(bench.projects, *check, *NO_CACHE, *folders)}
+    cold = {OURS: bench.ours(bench.projects, *check, "--no-cache", *folders)}
     for peer in bench.peers("ruff", "ast-grep"):
         cold[peer.name] = bench.peer(peer, bench.projects, *peer.without_cache, *folders)
     bench.measure(
@@ -115,8 +112,6 @@ def corpus(bench: Bench, folders: list[str]) -> None:
             [MemoryGoal("memory ≤ 200 MB", 200e6)],
         )
     )
-    if not HAS_CACHE:
-        return
     caches = bench.into / "caches"
     shutil.rmtree(caches, ignore_errors=True)
     # In the project with most sessions, which a cache is most likely to have to look at anew.
@@ -153,7 +148,7 @@ def _with_sessions(folder: Path) -> Iterator[Path]:
 
 def application(bench: Bench, folder: Path) -> None:
     """Measure one large application."""
-    commands = {OURS: bench.ours(folder, "check", *NO_CACHE, "--config", NO_TESTS, ".")}
+    commands = {OURS: bench.ours(folder, "check", "--no-cache", "--config", NO_TESTS, ".")}
     for ruff in bench.peers("ruff"):
         commands["ruff"] = bench.peer(ruff, folder, *ruff.without_cache, ".")
     bench.measure(Case("one application, no cache", commands, [times("ruff", 3)]))
@@ -165,14 +160,14 @@ def few_files(bench: Bench) -> list[str]:
     lay_project(folder, 4_000, violations=1)
     clean = "app/part_0/module_0.py"
     commands = {
-        OURS: bench.ours(folder, "check", *NO_CACHE, clean),
+        OURS: bench.ours(folder, "check", "--no-cache", clean),
         "import click": bench.imports("click"),
     }
     for ruff in bench.peers("ruff"):
         commands["ruff"] = bench.peer(ruff, folder, *ruff.without_cache, clean)
     bench.measure(Case("one clean file, no cache", commands, [plus("import click", 15)]))
     commands = {
-        OURS: bench.ours(folder, "check", *NO_CACHE, "."),
+        OURS: bench.ours(folder, "check", "--no-cache", "."),
         "import click, libcst": bench.imports("click, libcst"),
     }
     _expect(bench, folder, 1)
@@ -180,7 +175,7 @@ def few_files(bench: Bench) -> list[str]:
     bench.measure(Case("20 files, one violation, no cache", commands, [goal]))
     program = (
         "import atexit, sys; from session_guard.cli import main; "
-        f"sys.argv[1:] = {['check', *NO_CACHE, clean]!r}; "
+        f"sys.argv[1:] = {['check', '--no-cache', clean]!r}; "
         "atexit.register(lambda: print(*sys.modules)); main()"
     )
     output = run(bench.command(folder, str(bench.python), "-c", program)).output
@@ -200,13 +195,15 @@ def fixes(bench: Bench) -> None:
 
     commands = {
         "fix": bench.ours(work, "fix", ".", prepare=anew),
-        "check": bench.ours(work, "check", *NO_CACHE, ".", prepare=anew),
+        "check": bench.ours(work, "check", "--no-cache", ".", prepare=anew),
     }
     memory = [MemoryGoal("memory ≤ 3 × check", 3, "check")]
     title = f"`fix` of {violations} violations"
     bench.measure(Case(title, commands, [times("check", 2)], memory))
     run(commands["fix"])
-    left = json.loads(run(bench.ours(work, "check", "--output-format", "json", ".")).output)
+    left = json.loads(
+        run(bench.ours(work, "check", "--no-cache", "--output-format", "json", ".")).output
+    )
     if left:
         raise RuntimeError(f"{len(left)} violations of the made-up project are left by `fix`")
 
@@ -241,7 +238,7 @@ def growth(bench: Bench) -> list[Growth]:
         ("one file, a violation in 10 lines", full, [most]),
     ):
         commands = {
-            f"{lines:,} lines": bench.ours(folders[lines], "check", *NO_CACHE, ".")
+            f"{lines:,} lines": bench.ours(folders[lines], "check", "--no-cache", ".")
             for lines in sorted(folders, reverse=True)
         }
         found = bench.measure(Case(title, commands, memory=memory))
@@ -252,7 +249,7 @@ def growth(bench: Bench) -> list[Growth]:
 
 def _expect(bench: Bench, folder: Path, violations: int) -> None:
     """Raise RuntimeError unless `check` finds so many."""
-    output = run(bench.ours(folder, "check", "--output-format", "json", ".")).output
+    output = run(bench.ours(folder, "check", "--no-cache", "--output-format", "json", ".")).output
     if (found := len(json.loads(output))) != violations:
         raise RuntimeError(f"{found} violations are found in {folder}, which has {violations}")
 
@@ -270,7 +267,7 @@ def findings(bench: Bench, names: Sequence[str], which: Sequence[Peer]) -> list[
         if code == RULE and verdict == VIOLATION
     }
     commands = {
-        OURS: bench.ours(bench.projects, "check", *NO_CACHE, "--output-format", "json", *folders)
+        OURS: bench.ours(bench.projects, "check", "--no-cache", "--output-format", "json", *folders)
     }
     for peer in which:
         more = (*peer.without_cache, *peer.output_format, *folders)

@@ -7,7 +7,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from bench import peers
-from bench.cases import HAS_CACHE, HEAVY
+from bench.cases import HEAVY
 from bench.comparing import megabytes, spread, table
 from bench.goals import growth_verdict, verdicts
 from bench.peers import PEERS
@@ -28,14 +28,16 @@ Written by `python -m bench.check`; do not edit. Each command runs {rounds} time
 warm up in which its memory is looked at; all that is compared takes turns. A figure is the median,
 with the bounds of the middle half; a ratio is that of a run to the other's in the same round.
 Memory is that of all processes together at its peak; what they share counts once. Files are in the
-system's page cache, and "no cache" is about the linter's own. Ratios hold elsewhere, seconds do not.
+system's page cache; "no cache" means the linter's own. Ratios hold elsewhere, seconds do not.
 
-- Machine: {cores} cores, {memory} GB of memory, {system}. The load average was {load_before:.1f}
-  before the first case and {load_after:.1f} after the last; 0 and about 1 is a quiet machine.
+- Machine: {cores} cores, {memory} GB of memory, {system}. The load average was
+  {load_before:.1f} before the first case and {load_after:.1f} after the last; on a quiet machine,
+  about 0 and 1 to 2.
 - Versions: session-guard {version} on Python {python}; {versions}.
 - Corpus: {packages} packages from PyPI with {corpus.files:,} files that are no tests,
   {corpus.lines:,} lines.
-- Application: {application} side by side as one project, {laid.files:,} files, {laid.lines:,} lines.
+- Application: {application} side by side as one project, {laid.files:,} files,
+  {laid.lines:,} lines.
 - All rules of session-guard are on; a peer has one, the nearest to SG101:
   [below](#the-peers-rules).
 - Other projects are made up: functions of ten lines, files of 200 unless it is one file.
@@ -90,8 +92,6 @@ def render(
         f"{name} is not compared, since it cannot be installed: {why}"
         for name, why in bench.reasons.items()
     ]
-    if not HAS_CACHE:
-        missing.append("`check` keeps no cache yet: what depends on one is not measured.")
     [(made_of, laid)] = application.items()
     rules = (f"{peer.name}:\n\n```\n{peer.rule.read_text().strip()}\n```" for peer in PEERS)
     return _TEXT.format(

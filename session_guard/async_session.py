@@ -406,7 +406,6 @@ class _Slot:
                 execution_options={"isolation_level": "READ COMMITTED"},
             )
             event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
-            event.listen(self.engine.sync_engine, "commit", _prove_transaction_alive)
             event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
             event.listen(self.engine.sync_engine, "checkin", self._close_if_disposed)
         if self.closer is None:
@@ -558,6 +557,8 @@ def _remember_first_error(context: ExceptionContext) -> None:
     if connection is not None and not connection.closed and not connection.invalidated:
         failure = context.sqlalchemy_exception or context.original_exception
         connection.info.setdefault(_FIRST_ERROR, failure)
+        # Not on the engine, where one listener makes every statement look for more.
+        event.listen(connection, "commit", _prove_transaction_alive)
 
 
 def _prove_transaction_alive(connection: Connection) -> None:
@@ -679,7 +680,9 @@ async def _to_completion(step: Coroutine[Any, Any, None]) -> None:
             task.cancel()
             deadline += _settings.connection_timeout
         try:
-            await asyncio.wait({task}, timeout=deadline - loop.time())
+            await asyncio.sleep(0)  # enough where a step waits for nothing, and cheaper
+            if not task.done():
+                await asyncio.wait({task}, timeout=deadline - loop.time())
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,17 +15,21 @@ from session_guard.config import ConfigError, Configuration
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames
 from session_guard.sources import Finder, Source
 from session_guard.texts import Texts
+from session_guard.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.baseline import Baseline
+    from session_guard.cache import Cache, Entry
     from session_guard.config import Settings
     from session_guard.project.project import Project
     from session_guard.rule import Finding, Rule
     from session_guard.sources import Unreadable
 
 STANDARD_INPUT = "-"
+_FEW = 100
+"""Files of a project that are read and searched faster than the cache is."""
 
 
 class FileError(Exception):
@@ -53,6 +57,8 @@ class Options(NamedTuple):
     overrides: tuple[str, ...] = ()
     force_exclude: bool = True
     stdin_filename: str | None = None
+    cache_dir: str | None = None
+    """Where what was found is kept for the next run; None where it is not."""
 
 
 class Fixed(NamedTuple):
@@ -70,6 +76,9 @@ class _Root:
 
     def __init__(self, settings: Settings, rules: Sequence[Rule], paths: Sequence[str]) -> None:
         self.texts = Texts(paths)
+        self.witnesses = Witnesses(self._paths)
+        self.is_known = False
+        """Whether what is found in it is known from the cache."""
         self._settings = settings
         self._rules = tuple(rule for rule in rules if settings.is_selected(rule.code))
 
@@ -84,6 +93,19 @@ class _Root:
     def notices(self) -> list[str]:
         """What there is to say of it as a whole, once its files have been looked at."""
         return self.project.notices if "project" in vars(self) else []
+
+    def may_find_in(self, files: Sequence[Source]) -> bool:
+        """Return whether any rule may find something in one of some files of it.
+
+        What cannot be read is left to be reported.
+        """
+        if any(rule.project_words for rule in self._asked):
+            return True
+        for file in files:
+            with suppress(OSError):
+                if self.may_find(file, self.texts.read(file.path)):
+                    return True
+        return False
 
     def may_find(self, file: Source, data: bytes) -> bool:
         """Return whether any rule may find something in a file of it that holds `data`."""
@@ -122,11 +144,13 @@ class Run:
         Raises ConfigError, and RuleLoadError where a rule package is broken.
         """
         self._options = options
+        self._started = time.time_ns()
         self._rules = registry.load_rules()
         self._configuration = Configuration(options.overrides, registry.known_codes)
         self._finder = Finder(self._configuration.settings, force_exclude=options.force_exclude)
         self._roots: dict[Path, _Root] = {}
         self._baselines: dict[Path, Baseline | None] = {}
+        self._cache: Cache | None = None
         self._notices: dict[str, None] = {}
         self._baseline_notices: list[str] = []
         self.checked = 0
@@ -152,7 +176,12 @@ class Run:
         them. Raises ConfigError, PathError and FileError.
         """
         files, given = self._files()
-        to_come = Counter(file.settings.root for file in files if isinstance(file, Source))
+        by_root: dict[Path, list[Source]] = {}
+        for file in files:
+            if isinstance(file, Source):
+                by_root.setdefault(file.settings.root, []).append(file)
+        to_come = {root: len(sources) for root, sources in by_root.items()}
+        entries: dict[Path, Entry | None] = {}
         for file in files:
             if not isinstance(file, Source):
                 yield [_unreadable(file.shown, file.reason)]
@@ -162,7 +191,9 @@ class Run:
             with self._naming(file.shown):
                 baseline = self._baseline(file.settings, freeze=freeze)
                 fingerprints = baseline is not None and baseline.is_used
-                findings = self._check(file, given, fingerprints=fingerprints)
+                if root not in entries:
+                    entries[root] = self._entry(by_root[root], given, fingerprints=fingerprints)
+                findings = self._look_up(file, given, entries[root], fingerprints=fingerprints)
                 if baseline is not None:
                     findings = baseline.unknown(file.relative, findings)
                 if findings:
@@ -170,7 +201,9 @@ class Run:
             to_come[root] -= 1
             if not to_come[root]:
                 # What is known of a project takes memory.
-                self._notices.update(dict.fromkeys(self._roots.pop(root).notices))
+                self._end(self._roots.pop(root), entries.pop(root), by_root.pop(root))
+        if self._cache is not None:
+            self._cache.close()
         if freeze:
             folders = self._folders()
             for baseline in self._baselines.values():
@@ -178,6 +211,49 @@ class Run:
                     self._baseline_notices.append(baseline.write(folders))
         elif given is None:
             self._note_stale_entries()
+
+    def _entry(
+        self, files: Sequence[Source], given: bytes | None, *, fingerprints: bool
+    ) -> Entry | None:
+        """Return the cache's entry for a project's files; None where looking is not worth it."""
+        settings = files[0].settings
+        root = self._root(settings)
+        if self._options.cache_dir is None or given is not None:
+            return None
+        with root.witnesses.listening():
+            if len(root.texts.paths) <= _FEW and not root.may_find_in(files):
+                return None
+        if self._cache is None:
+            from session_guard.cache import Cache
+
+            self._cache = Cache(self._options.cache_dir, self._rules, self._started)
+        entry = self._cache.entry(
+            settings, files, root.texts, root.witnesses, fingerprints=fingerprints
+        )
+        root.is_known = entry.load()
+        return entry
+
+    def _look_up(
+        self, file: Source, given: bytes | None, entry: Entry | None, *, fingerprints: bool
+    ) -> list[Finding]:
+        """Return what is found in a file, from the cache if it is there."""
+        if entry is None:
+            return self._check(file, given, fingerprints=fingerprints)
+        root = self._root(file.settings)
+        if not root.is_known:
+            with root.witnesses.listening():
+                entry.findings[file.path] = self._check(file, given, fingerprints=fingerprints)
+        return entry.findings.get(file.path, [])
+
+    def _end(self, root: _Root, entry: Entry | None, files: Sequence[Source]) -> None:
+        """Note what there is to say of a project, and keep what was found in its files."""
+        notices = root.notices
+        if entry is not None and root.is_known:
+            notices = entry.notices
+        elif entry is not None and len(entry.findings) == len(files):  # no rule failed
+            entry.notices = notices
+            entry.store(root.texts)
+        self._notices.update(dict.fromkeys(notices))
 
     def _check(self, file: Source, given: bytes | None, *, fingerprints: bool) -> list[Finding]:
         root = self._root(file.settings)

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from session_guard import requirements
 from session_guard.requirements import ASYNC_DRIVERS
+from session_guard.witnesses import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -217,7 +218,7 @@ class _Reader:
 
 def _repository(root: Path) -> Path | None:
     """Return the folder of the git repository that holds a project."""
-    return next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
+    return next((folder for folder in (root, *root.parents) if exists(folder / ".git")), None)
 
 
 def _version(name: str, specifier: str, source: str) -> Version:

@@ -592,3 +592,281 @@ def test_what_is_handed_to_others_is_no_endpoint(code: str, tmp_path: Path) -> N
     of = project(tmp_path, {"other": "async def add(): ...\n"})
     path, data = written(of, f"{COMMITTING}\n{code}")
     assert [item.code for item in lint("deps.py", path, data, of, RULES)] == ["SG303"]
+
+
+WRITES = """\
+    async with Sessions() as session:
+        session.add(User())
+        await session.commit()
+"""
+
+
+def function(parameters: str = "request") -> str:
+    return f"async def add({parameters}):\n{WRITES}\n"
+
+
+def method(name: str, parameters: str = "self", head: str = "class C:") -> str:
+    body = textwrap.indent(f"async def {name}({parameters}):\n{WRITES}", "    ")
+    return f"{head}\n{body}\n"
+
+
+ADD = function()
+RUN_FOR_REQUESTS = {
+    "items of a dictionary": ADD + "for p, f in {'/': add}.items():\n    app.add_route(p, f)\n",
+    "values of a dictionary": (
+        ADD + "ROUTES = {'/': add}\nfor f in ROUTES.values():\n    app.add_route('/', f)\n"
+    ),
+    "keys of a dictionary": (
+        ADD + "ROUTES = {'/': add}\nfor p in ROUTES:\n    app.add_route(p, ROUTES[p])\n"
+    ),
+    "what was put into a dictionary": (
+        ADD + "ROUTES = {}\nROUTES['/'] = add\n"
+        "def setup(app):\n    for p, f in ROUTES.items():\n        app.add_route(p, f)\n"
+    ),
+    "a tuple": ADD + "for f in (add, str):\n    router.get('/')(f)\n",
+    "a list of pairs": ADD + "for p, f in [('/', add)]:\n    router.get(p)(f)\n",
+    "what was appended": (
+        ADD + "ROUTES = []\nROUTES.append(('/', add))\nfor p, f in ROUTES:\n    router.get(p)(f)\n"
+    ),
+    "numbered": ADD + "for i, f in enumerate([add]):\n    router.get(f'/{i}')(f)\n",
+    "zipped": ADD + "for p, f in zip(['/'], list((add,))):\n    router.get(p)(f)\n",
+    "a comprehension": (
+        ADD + "from starlette.routing import Route\n"
+        "routes = [Route(p, f) for p, f in [('/', add)]]\n"
+    ),
+    "a dependency that returns": (
+        "from fastapi import Depends\n" + function("") + "def f(user=Depends(add)): ...\n"
+    ),
+    "an object that is a dependency": (
+        "from fastapi import Depends\n" + method("__call__") + "def f(user=Depends(C())): ...\n"
+    ),
+    "an object with a name": (
+        "from fastapi import Depends\n"
+        + method("__call__")
+        + "one = C()\ndef f(user=Depends(one)): ...\n"
+    ),
+    "an object that is an endpoint": method("__call__") + "app.add_api_route('/', C())\n",
+    "a method that is a dependency": (
+        "from fastapi import Depends\n"
+        + method("current")
+        + "one = C()\ndef f(user=Depends(one.current)): ...\n"
+    ),
+    "a method of what a call makes": (
+        "from fastapi import Depends\n"
+        + method("current")
+        + "def f(user=Depends(C().current)): ...\n"
+    ),
+    "a method of an attribute": (
+        "from fastapi import Depends\n"
+        + method("current")
+        + "class Api:\n    def __init__(self):\n        self.c = C()\n"
+        "    def setup(self):\n        def f(user=Depends(self.c.current)): ...\n"
+    ),
+    "a middleware": "@app.middleware('http')\n" + function("request, call_next"),
+    "an error's handler": "@app.exception_handler(ValueError)\n" + function("request, error"),
+    "a middleware's class": method("__call__", "self, s, r, t") + "app.add_middleware(C)\n",
+    "Starlette's middleware": (
+        "from starlette.middleware import Middleware\n"
+        + method("__call__", "self, s, r, t")
+        + "MIDDLEWARE = [Middleware(C)]\n"
+    ),
+    "a class of Starlette's middleware": (
+        "from starlette.middleware.base import BaseHTTPMiddleware\n"
+        + method("dispatch", "self, request, call_next", "class C(BaseHTTPMiddleware):")
+    ),
+    "ASGI": method("__call__", "self, scope, receive, send"),
+    "aiohttp's middleware": "from aiohttp import web\n@web.middleware\n" + ADD,
+    "aiohttp's middlewares": (
+        "from aiohttp import web\n" + ADD + "app = web.Application(middlewares=[add])\n"
+    ),
+    "a decorator with a name": "register = router.post('/')\n@register\n" + ADD,
+    "a decorator with a name, called": ADD + "register = router.post('/')\nregister(add)\n",
+    "a partial of a decorator": (
+        "import functools\npost = functools.partial(router.post, tags=[])\n@post('/')\n" + ADD
+    ),
+    "a function that adds what it is given": (
+        ADD + "def register(path, f):\n    app.add_api_route(path, f)\nregister('/', add)\n"
+    ),
+    "a decorator of its own": (
+        "def route(path):\n    def decorate(f):\n        router.add_api_route(path, f)\n"
+        "        return f\n    return decorate\n@route('/')\n" + ADD
+    ),
+    "a decorator that adds what it wraps": (
+        "from functools import wraps\ndef route(f):\n    @wraps(f)\n"
+        "    async def wrapper(*args):\n        return await f(*args)\n"
+        "    router.add_api_route('/', wrapper)\n    return f\n@route\n" + ADD
+    ),
+    "a decorator that decorates what it wraps": (
+        "def route(f):\n    @router.post('/')\n    async def wrapper(*args):\n"
+        "        return await f(*args)\n    return wrapper\n@route\n" + ADD
+    ),
+    "a decorator that is an object": (
+        "class route:\n    def __init__(self, path):\n        self.path = path\n"
+        "    def __call__(self, f):\n        router.add_api_route(self.path, f)\n"
+        "        return f\n@route('/')\n" + ADD
+    ),
+    "a lambda": "route = lambda f: router.post('/')(f)\n@route\n" + ADD,
+}
+
+
+@pytest.mark.parametrize("code", RUN_FOR_REQUESTS.values(), ids=RUN_FOR_REQUESTS.keys())
+def test_what_runs_for_requests_gets_get_session_and_keeps_its_commit(
+    code: str, tmp_path: Path
+) -> None:
+    of = project(tmp_path, {})
+    assert verdict(of, code) == ("safe", "open it with `async with get_session() as session:`")
+    after = fixed(of, code)
+    assert "async with get_session() as session:" in after
+    assert "await session.commit()" in after
+
+
+ELSEWHERE = {
+    "a loop over another module's list": (
+        ADD.replace("def add", "def create") + "ROUTES = [('/', create)]\n",
+        "from fastapi import FastAPI\nfrom app.deps import ROUTES\napp = FastAPI()\n"
+        "for p, f in ROUTES:\n    app.add_api_route(p, f)\n",
+    ),
+    "another module's decorator": (
+        "from app.routes import route\n@route('/')\n" + ADD,
+        "def route(path):\n    def decorate(f):\n        router.add_api_route(path, f)\n"
+        "        return f\n    return decorate\n",
+    ),
+    "another module's name for a decorator": (
+        "from app.routes import register\n@register\n" + ADD,
+        "register = router.post('/')\n",
+    ),
+    "a function of a third module": (
+        ADD,
+        "import fastapi\nfrom app.deps import add\nfrom app.other import register\n"
+        "register('/', add)\n",
+    ),
+    "an object by another name": (
+        method("__call__") + "one = C()\n",
+        "from fastapi import Depends\nfrom app.deps import one\ndef f(user=Depends(one)): ...\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "routes"), ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_what_another_module_has_run_for_requests(code: str, routes: str, tmp_path: Path) -> None:
+    other = "def register(path, f):\n    app.add_api_route(path, f)\n"
+    of = project(tmp_path, {"routes": routes, "other": other})
+    written(of, code)
+    assert verdict(of, code) == ("safe", "open it with `async with get_session() as session:`")
+
+
+def test_a_method_that_yields_may_be_a_dependency(tmp_path: Path) -> None:
+    code = (
+        "from fastapi import Depends\nclass Db:\n"
+        + textwrap.indent(COMMITS, "    ")
+        + "db = Db()\ndef f(session=Depends(db.get_db)): ...\n"
+    )
+    of = project(tmp_path, {})
+    assert verdict(of, code) == ("safe", "open it with `async with get_session() as session:`")
+    assert "await session.commit()" not in fixed(of, code)
+
+
+NOT_KNOWN = {
+    "a decorator of an unknown package": (
+        "from corp import endpoint\n@endpoint('/')\n" + ADD,
+        "`@endpoint('***')` may have a web framework run it for requests",
+    ),
+    "an attribute of one": (
+        "import corp\n@corp.endpoint\n" + ADD,
+        "`@corp.endpoint` may have a web framework run it for requests",
+    ),
+    "a decorator that keeps what it is given": (
+        "FOUND = []\ndef register(f):\n    FOUND.append(f)\n    return f\n@register\n" + ADD,
+        "`@register` may have a web framework run it for requests",
+    ),
+    "a decorator with a dictionary": (
+        "FOUND = {}\ndef register(name):\n    def decorate(f):\n        FOUND[name] = f\n"
+        "        return f\n    return decorate\n@register('a')\n" + ADD,
+        "`@register('***')` may have a web framework run it for requests",
+    ),
+    "a decorator with an object": (
+        "class Found:\n    def __init__(self, f):\n        self.f = f\n@Found\n" + ADD,
+        "`@Found` may have a web framework run it for requests",
+    ),
+    "a decorator that hands on": (
+        "from corp import endpoint\ndef register(f):\n    return endpoint(f)\n@register\n" + ADD,
+        "`@register` may have a web framework run it for requests",
+    ),
+    "a method of an unknown object": (
+        "from fastapi import Depends\n"
+        + method("current")
+        + "def setup(c):\n    def f(user=Depends(c.current)): ...\n",
+        "a web framework is told to run a `current()` of an object that is not known",
+    ),
+    "an endpoint of an unknown object": (
+        method("create") + "def setup(c):\n    app.add_api_route('/', c.create)\n",
+        "a web framework is told to run a `create()` of an object that is not known",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "reason"), NOT_KNOWN.values(), ids=NOT_KNOWN.keys())
+def test_a_function_that_may_run_for_requests_is_unsafe(
+    code: str, reason: str, tmp_path: Path
+) -> None:
+    of = project(tmp_path, {})
+    level, message = verdict(of, code)
+    assert level == "unsafe"
+    assert f"{reason}, for which it would use `get_session()`" in message
+    after = fixed(of, code)
+    assert "async with get_background_session() as session:" in after
+    assert "await session.commit()" in after
+
+
+WRAPPER = """\
+    @functools.wraps(f)
+    async def wrapper(*args):
+        logging.info("%s", f.__name__)
+        return await f(*args)
+    wrapper.wrapped = f
+    return wrapper
+"""
+WRAPPED = {
+    "a wrapper": f"def timed(f):\n{WRAPPER}@timed\n",
+    "a wrapper with arguments": (
+        f"def timed(name):\n    def decorate(f):\n{textwrap.indent(WRAPPER, '    ')}"
+        "    return decorate\n@timed('a')\n"
+    ),
+    "a wrapper with or without arguments": (
+        f"def timed(g=None, *, name=''):\n    def decorate(f):\n"
+        f"{textwrap.indent(WRAPPER, '    ')}"
+        "    return decorate if g is None else decorate(g)\n@timed\n@timed(name='a')\n"
+    ),
+    "a context manager": (
+        "import contextlib\n@contextlib.contextmanager\ndef timed():\n    yield\n@timed()\n"
+    ),
+    "an object": f"class Timed:\n    def __call__(self, f):\n"
+    f"{textwrap.indent(WRAPPER, '    ')}@Timed()\n",
+    "tenacity": "from tenacity import retry, stop_after_attempt\n"
+    "@retry(stop=stop_after_attempt(3))\n",
+    "click": "import click\n@click.command()\n@click.option('--request')\n",
+    "typer": "import typer\ncli = typer.Typer()\n@cli.command()\n",
+    "Celery": "from celery import Celery\napp = Celery()\n@app.task\n",
+    "arq": "from arq import cron, func\n",
+    "aiogram": "from aiogram import Router\nrouter = Router()\n@router.message()\n",
+    "a lambda": "timed = lambda f: f\n@timed\n",
+    "the application's start": "@app.on_event('startup')\n",
+}
+
+
+@pytest.mark.parametrize("head", WRAPPED.values(), ids=WRAPPED.keys())
+def test_what_is_only_wrapped_or_run_otherwise_stays_safe(head: str, tmp_path: Path) -> None:
+    of = project(tmp_path, {"main": "from fastapi import FastAPI\napp = FastAPI()\n"})
+    code = f"import functools, logging\n{head}{ADD}"
+    assert verdict(of, code)[0] == "safe"
+    after = fixed(of, code)
+    assert "async with get_background_session() as session:" in after
+    assert "await session.commit()" not in after
+
+
+def test_a_method_that_is_static_or_of_the_class_stays_safe(tmp_path: Path) -> None:
+    for decorator, parameters in (("staticmethod", ""), ("classmethod", "cls"), ("property", "s")):
+        code = method("job", parameters).replace(
+            "    async def", f"    @{decorator}\n    async def"
+        )
+        assert verdict(project(tmp_path, {}), code)[0] == "safe"

@@ -57,6 +57,215 @@ def fixed(project: Project, data: bytes, *, unsafe: bool = False) -> bytes:
 
 
 CLOSED_BY_HAND = {
+    "opened in the try": (
+        """
+        async def job(name):
+            try:
+                session = AsyncSession(engine)
+                session.add(User(name=name))
+                await session.commit()
+            finally:
+                await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+        """,
+    ),
+    "opened in the try, and rolled back": (
+        """
+        async def job(name):
+            # its own
+            try:
+                # a session
+                session = AsyncSession(engine)
+
+                session.add(User(name=name))
+                await session.commit()
+            except Exception:
+                await session.rollback()
+                raise
+            finally:
+                await session.close()
+        """,
+        """
+        async def job(name):
+            # its own
+            # a session
+            async with get_background_session() as session:
+                session.add(User(name=name))
+        """,
+    ),
+    "opened in the try, whose except stays": (
+        """
+        async def job(name):
+            try:
+                session = AsyncSession(engine)
+                session.add(User(name=name))
+                await session.commit()
+            except Exception:
+                logging.exception("failed")
+                raise
+            finally:
+                await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                try:
+                    session.add(User(name=name))
+                    await session.commit()
+                except Exception:
+                    logging.exception("failed")
+                    raise
+        """,
+    ),
+    "bound to None first": (
+        """
+        async def job(name):
+            session = None
+            try:
+                session = AsyncSession(engine)
+                session.add(User(name=name))
+                await session.commit()
+            finally:
+                if session is not None:
+                    await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+        """,
+    ),
+    "bound to None first, with a type": (
+        """
+        async def job(name):
+            session: AsyncSession | None = None
+
+            try:
+                session = AsyncSession(engine)
+                session.add(User(name=name))
+                await session.commit()
+            finally:
+                if session:
+                    await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+        """,
+    ),
+    "closed where it is bound": (
+        """
+        async def job(name):
+            session = AsyncSession(engine)
+            try:
+                session.add(User(name=name))
+                await session.commit()
+            finally:
+                if session:
+                    await session.close()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+        """,
+    ),
+    "entered by its name": (
+        """
+        async def job(name):
+            # its own
+            session = AsyncSession(engine)
+
+            # closed in the end
+            async with session:
+                session.add(User(name=name))
+                await session.commit()
+        """,
+        """
+        async def job(name):
+            # its own
+            # closed in the end
+            async with get_background_session() as session:
+                session.add(User(name=name))
+                await session.commit()
+        """,
+    ),
+    "entered by its name, further down": (
+        """
+        async def job(name):
+            session = AsyncSession(engine)
+            user = User(name=name)
+
+            async with (
+                session,
+                session.begin(),
+            ):
+                session.add(user)
+        """,
+        """
+        async def job(name):
+            user = User(name=name)
+
+            async with (
+                get_background_session() as session,
+                session.begin(),
+            ):
+                session.add(user)
+        """,
+    ),
+    "entered as another name": (
+        """
+        async def job(name):
+            opened = AsyncSession(engine)
+            async with opened as session:
+                session.add(User(name=name))
+                await session.commit()
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+                await session.commit()
+        """,
+    ),
+    "closed by aclosing": (
+        """
+        async def job(name):
+            async with contextlib.aclosing(AsyncSession(engine)) as session:
+                session.add(User(name=name))
+                await session.commit()
+            return contextlib
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+                await session.commit()
+            return contextlib
+        """,
+    ),
+    "closed by aclosing, by its name": (
+        """
+        async def job(name):
+            session = AsyncSession(engine)
+            async with contextlib.aclosing(session):
+                session.add(User(name=name))
+                await session.commit()
+            return contextlib
+        """,
+        """
+        async def job(name):
+            async with get_background_session() as session:
+                session.add(User(name=name))
+                await session.commit()
+            return contextlib
+        """,
+    ),
     "with a finally": (
         """
         async def job(name):
@@ -827,6 +1036,99 @@ def test_on_an_exit_stack(code: str, sure: str, reason: str, project: Project) -
 
 
 NOT_REWRITTEN = {
+    "opened in the try behind others": (
+        """
+        async def job(name):
+            try:
+                name = await load(name)
+                session = AsyncSession(engine)
+                print(await session.get(User, name))
+            finally:
+                await session.close()
+        """,
+        "not what the `try` that closes it begins with",
+    ),
+    "opened in a try that does more": (
+        """
+        async def job(pool):
+            try:
+                session = AsyncSession(engine)
+                print(await session.get(User, 1))
+            finally:
+                await session.close()
+                await pool.dispose()
+        """,
+        "its `finally` does more than to close the session",
+    ),
+    "opened in a try, and bound to another": (
+        """
+        async def job(session):
+            try:
+                session = AsyncSession(engine)
+                print(await session.get(User, 1))
+            finally:
+                await session.close()
+        """,
+        "its name is bound to something else, too",
+    ),
+    "opened in a try that does nothing": (
+        """
+        async def job():
+            try:
+                session = AsyncSession(engine)
+            finally:
+                await session.close()
+        """,
+        "nothing is done with it",
+    ),
+    "used before it is entered": (
+        """
+        async def job():
+            session = AsyncSession(engine)
+            keep(session)
+            async with session:
+                print(await session.get(User, 1))
+        """,
+        "it is used before it is entered",
+    ),
+    "entered as one of two names": (
+        """
+        async def job():
+            session = AsyncSession(engine)
+            async with session as other:
+                print(await session.get(User, 1), other)
+        """,
+        "the session has more than one name",
+    ),
+    "bound again before it is entered": (
+        """
+        async def job():
+            session = AsyncSession(engine)
+            async with session:
+                session = 1
+        """,
+        "its name is bound again",
+    ),
+    "entered in another block": (
+        """
+        async def job(wanted):
+            session = AsyncSession(engine)
+            if wanted:
+                async with session:
+                    print(await session.get(User, 1))
+        """,
+        "it is entered in another block than it is opened in",
+    ),
+    "entered on a stack by its name": (
+        """
+        async def job():
+            session = AsyncSession(engine)
+            async with contextlib.AsyncExitStack() as stack:
+                await stack.enter_async_context(session)
+                print(await session.get(User, 1))
+        """,
+        "it is entered on an exit stack by its name",
+    ),
     "a finally that does more": (
         """
         async def job(pool):
@@ -992,6 +1294,43 @@ def test_not_rewritten(code: str, reason: str, project: Project) -> None:
 
 
 UNSAFE = {
+    "entered by its name, and used behind": (
+        """
+        async def job():
+            session = AsyncSession(engine)
+            async with session:
+                user = await session.get(User, 1)
+            return await session.get(User, user.id)
+        """,
+        "`session` is used outside the block too",
+    ),
+    "opened in the try, and used behind": (
+        """
+        async def job():
+            try:
+                session = AsyncSession(engine)
+                user = await session.get(User, 1)
+            finally:
+                await session.close()
+            return await session.get(User, user.id)
+        """,
+        "`session` is used outside the block too",
+    ),
+    "opened in a try whose except goes on": (
+        """
+        async def job():
+            session = None
+            try:
+                session = AsyncSession(engine)
+                user = await session.get(User, 1)
+            except Exception:
+                print("failed")
+            finally:
+                if session:
+                    await session.close()
+        """,
+        "an `except` catches errors of the session and goes on",
+    ),
     "an except that goes on": (
         """
         async def job(name):

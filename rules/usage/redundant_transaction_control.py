@@ -31,7 +31,8 @@ last `commit()`: the handler commits in either case.
 A `commit()` with something behind it that wants it done (a message, a task that is queued, a
 `refresh()`, a `return` that reads the row's new key) is no finding. Nor is one inside a `try`,
 which catches its error, nor an endpoint's, which decides before the response is sent whether the
-client is told of success. A `rollback()` after which the block goes on is none either. Where the
+client is told of success; where a decorator that is not known may make an endpoint of the function,
+it counts as one. A `rollback()` after which the block goes on is none either. Where the
 handler does not keep the standard's contract there are none at all."""
     fix_safety = """\
 The line is removed.

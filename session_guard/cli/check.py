@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -24,9 +26,18 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Freeze what is found: it is in the baseline from now on, and not reported.",
 )
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep what is found.")
+@click.option(
+    "--cache-dir",
+    metavar="FOLDER",
+    envvar="SESSION_GUARD_CACHE_DIR",
+    help="Where what is found is kept for the next run; by default, the user's folder for caches.",
+)
 @arguments
 def command(
     write_baseline: bool,
+    no_cache: bool,
+    cache_dir: str | None,
     paths: tuple[str, ...],
     output_format: str,
     overrides: tuple[str, ...],
@@ -37,7 +48,13 @@ def command(
 
     PATHS are files and folders, `.` by default; `-` is standard input.
     """
-    given = options(paths, overrides, force_exclude=force_exclude, stdin_filename=stdin_filename)
+    given = options(
+        paths,
+        overrides,
+        force_exclude=force_exclude,
+        stdin_filename=stdin_filename,
+        cache_dir=None if no_cache else cache_dir or _default_cache_folder(),
+    )
     if write_baseline and given.paths == (STANDARD_INPUT,):
         raise click.UsageError("--write-baseline needs files; `-` is standard input.")
     found: list[Finding] = []
@@ -48,6 +65,19 @@ def command(
         if output_format == "text":
             click.echo(_summary(run, found))
     return 1 if found else 0
+
+
+def _default_cache_folder() -> str | None:
+    """Return the user's own folder for caches; None where there is none.
+
+    It is not in the project: whoever gives a project away would give findings away with it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "")
+    elif not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
+    return os.path.join(base, "session-guard") if os.path.isabs(base) else None
 
 
 def _collected(run: Run, into: list[Finding], *, freeze: bool) -> Iterator[Finding]:

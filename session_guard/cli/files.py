@@ -64,13 +64,14 @@ def options(
     *,
     force_exclude: bool,
     stdin_filename: str | None,
+    cache_dir: str | None = None,
 ) -> Options:
     """Return what the command line says. Raises click.UsageError."""
     if STANDARD_INPUT in paths and len(paths) > 1:
         raise click.UsageError("`-` is standard input, and no other path can be named with it.")
     if stdin_filename is not None and paths != (STANDARD_INPUT,):
         raise click.UsageError("--stdin-filename needs `-` as the only path.")
-    return Options(paths or (".",), overrides, force_exclude, stdin_filename)
+    return Options(paths or (".",), overrides, force_exclude, stdin_filename, cache_dir)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -359,6 +359,11 @@ class Function:
             for decorator in self.decorators
         )
 
+    @property
+    def qualified_name(self) -> tuple[str, ...]:
+        """Its name behind those of the classes and functions that it stands in."""
+        return (*self.place.scope.qualified_name, self.name)
+
     def is_decorated(self, name: str) -> bool:
         """Return whether a builtin decorator stands over it."""
         return any(isinstance(d, Ref) and d.parts == (name,) for d in self.decorators)
@@ -448,6 +453,13 @@ class Scope:
             scope = scope.parent
         return scope
 
+    @property
+    def qualified_name(self) -> tuple[str, ...]:
+        """The names of the classes and functions that it is in; of a module's, none."""
+        owner = self.definition or self.function
+        outer = self.parent.qualified_name if self.parent is not None else ()
+        return (*outer, owner.name) if owner is not None else outer
+
     def bind(self, name: str, binding: Binding) -> None:
         """Record a binding, in the scope that `global` or `nonlocal` send it to."""
         scope = self
@@ -463,6 +475,23 @@ class Scope:
 def end_of(scope: Scope) -> Place:
     """Return the place behind the scope's last statement."""
     return scope.end
+
+
+def is_inside(scope: Scope, outer: Scope) -> bool:
+    """Return whether a scope is another, or stands in it."""
+    current: Scope | None = scope
+    while current is not None:
+        if current is outer:
+            return True
+        current = current.parent
+    return False
+
+
+def calls_in(definition: Function) -> Iterator[tuple[Call, Place]]:
+    """Yield the calls in a function, and in the functions defined in it."""
+    for call, place in definition.scope.module.calls:
+        if is_inside(place.scope, definition.scope):
+            yield call, place
 
 
 def class_of_receiver(name: str, place: Place) -> Scope | None:

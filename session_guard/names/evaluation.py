@@ -31,6 +31,7 @@ from session_guard.names.bindings import (
     Scope,
     Sequence,
     Star,
+    Store,
     Subscript,
     TextBeginning,
     class_of_receiver,
@@ -125,6 +126,8 @@ _PROVIDERS = frozenset(
     f"dependency_injector.providers.{name}"
     for name in ("Singleton", "ThreadSafeSingleton", "Factory", "Callable", "Resource")
 )
+# What gives the items of its first argument.
+_SAME_ITEMS = frozenset({"iter", "list", "reversed", "set", "sorted", "tuple"})
 _PROVIDER = "<provider>"
 _PROVIDE = "dependency_injector.wiring.Provide"
 _DEEPEST = 40
@@ -289,17 +292,42 @@ class Evaluation:
     def _elements(self, expr: Expr, place: Place, home: Namespace) -> Iterator[Value]:
         """Yield what the elements of what can be iterated over may be."""
         for value in self.expr(expr, place, home):
-            if not isinstance(value, Items):
-                yield UNKNOWN
-                continue
-            for item in value.sequence.items:
-                yield from self.expr(item, value.place, value.home)
-            for item, at in self._appended(value):
-                yield from self.expr(item, at, value.home)
+            match value:
+                case Items():
+                    for item in value.sequence.items:
+                        yield from self.expr(item, value.place, value.home)
+                    for item, at in self._appended(value):
+                        yield from self.expr(item, at, value.home)
+                case Result(Method(Dictionary() as held, "items" | "values" as view), Call(owner)):
+                    for key, entry in self._entries(held, owner, value.home):
+                        if view == "values":
+                            yield from self._located(entry)
+                        else:
+                            yield Items(Sequence((key, entry.expr)), entry.place, entry.home)
+                case Result(External("enumerate"), Call(arguments=(inner, *_))):
+                    yield Items(Sequence((Opaque(), Element(inner))), value.place, value.home)
+                case Result(External("zip"), Call(arguments=every)):
+                    yield Items(Sequence(tuple(map(Element, every))), value.place, value.home)
+                case Result(External(dotted), Call(arguments=(inner, *_))) if dotted in _SAME_ITEMS:
+                    yield from self._elements(inner, value.place, value.home)
+                case _:
+                    yield UNKNOWN
         for function in self.expr(expr.function, place, home) if isinstance(expr, Call) else ():
             if isinstance(function, LocalFunction):
                 for item, at in function.definition.yields:
                     yield from self.expr(item, at, function.home)
+
+    def _entries(
+        self, found: Dictionary, view: Expr, home: Namespace
+    ) -> Iterator[tuple[Expr, Located]]:
+        """Yield the keys and values of a dictionary, by whose method it is iterated over."""
+        for key, value in found.display.items:
+            if key is not None:
+                yield key, Located(value, found.place, found.home)
+        owner = Ref(view.parts[:-1] if isinstance(view, Ref) else ())
+        for store, of in self._stores((found,), owner, home):
+            if store.value is not None:
+                yield store.key, Located(store.value, store.place, of)
 
     def _appended(self, items: Items) -> Iterator[tuple[Expr, Place]]:
         """Yield what the function that made a list appends to it, under the name it gave it."""
@@ -372,25 +400,28 @@ class Evaluation:
     ) -> Iterator[Value]:
         """Yield what statements put into a dictionary under a key, by any name that it had."""
         wanted = keys[0] if len(keys) == 1 else None
+        for store, of in self._stores(found, owner, home):
+            if store.value is None or (
+                isinstance(store.key, Constant)
+                and isinstance(wanted, Constant)
+                and store.key.value != wanted.value
+            ):
+                continue
+            value, at = store.value, store.place
+            yield from self.once(store, of, functools.partial(self.expr, value, at, of))
+
+    def _stores(
+        self, found: Iterable[Value], owner: Ref, home: Namespace
+    ) -> Iterator[tuple[Store, Namespace]]:
+        """Yield the assignments to items of a dictionary, by any name that it had."""
         named = [(owner.parts, home)]
         for dictionary in found:
             if isinstance(dictionary, Dictionary):
                 named.extend((parts, of) for parts, _, of in dictionary.names)
         for parts, of in dict.fromkeys(named):
             for store in of.scope.stores:
-                if (
-                    store.value is None
-                    or not isinstance(store.owner, Ref)
-                    or store.owner.parts != parts
-                    or (
-                        isinstance(store.key, Constant)
-                        and isinstance(wanted, Constant)
-                        and store.key.value != wanted.value
-                    )
-                ):
-                    continue
-                value, at = store.value, store.place
-                yield from self.once(store, of, functools.partial(self.expr, value, at, of))
+                if isinstance(store.owner, Ref) and store.owner.parts == parts:
+                    yield store, of
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
         first, *rest = ref.parts

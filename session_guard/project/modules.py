@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from session_guard.witnesses import exists
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -97,7 +99,7 @@ class ModuleIndex:
 def _package(folder: Path) -> tuple[str, ...]:
     """Return the dotted name of the package that a folder is, from the topmost package down."""
     names: list[str] = []
-    while folder.name and (folder / "__init__.py").is_file():
+    while folder.name and exists(folder / "__init__.py"):
         names.insert(0, folder.name)
         folder = folder.parent
     return tuple(names)

@@ -6,7 +6,7 @@ import functools
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_guard import sources
 from session_guard.config import ConfigError
@@ -19,6 +19,7 @@ from session_guard.names.values import Namespace
 from session_guard.project import assigning
 from session_guard.project.assigning import SETS_BY_NAME
 from session_guard.project.elsewhere import ProjectElsewhere
+from session_guard.project.handing import Use, functions_in, handed_to_routes
 from session_guard.project.handler import (
     CONTEXT_MANAGER,
     Handler,
@@ -31,7 +32,7 @@ from session_guard.project.handler import (
 from session_guard.project.import_names import name_after
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import Replaced, replaced_in, replaces
-from session_guard.project.routes import HANDS_OVER, handed_to_routes
+from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
 from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
@@ -74,12 +75,21 @@ _RENAMES_HANDLER = re.compile(
 )
 _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
+_LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
 _COMMITS = frozenset({*_COMMITS_OF_SESSIONS, "commit"})
 # What sets a name of another module or object by a string has one of these in it.
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
+
+
+class Calling(NamedTuple):
+    """The packages of the frameworks that are told to call a function for parameters."""
+
+    known: frozenset[str]
+    possible: frozenset[str]
+    """Those that are told to call a method of its name, of what object is not known."""
 
 
 class Project:
@@ -94,7 +104,7 @@ class Project:
         self._namespaces: dict[Path, Namespace | None] = {}
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
-        self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction, ...]]] = {}
+        self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction | str, ...]]] = {}
         self._taken: dict[Path, Taken | None] = {}
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
@@ -627,61 +637,106 @@ class Project:
         spaces = self._parsed(self._own_files(lambda data: b"property" in data))
         return frozenset(name for names in spaces for name in assigning.setting_properties(names))
 
-    def frameworks_calling(self, name: str, home: Namespace) -> frozenset[str]:
+    def frameworks_calling(self, function: tuple[str, ...], home: Namespace) -> Calling:
         """Return the packages that the project tells to call a function of a module for parameters.
 
-        `Depends(get_db)` tells `fastapi`, wherever in the project it stands.
+        `Depends(get_db)` tells `fastapi`, wherever in the project it stands. The function is known
+        by its qualified name.
         """
-        found = set[str]()
-        for names in self._naming(name, home, self._injecting):
+        found, unsure = set[str](), set[str]()
+        for names in self._naming(function, home, self._injecting):
             for call, place in names.scope.calls:
                 makers = names.evaluate(call.function, place)
                 packages = set(filter(None, map(evaluation.injecting_package, makers)))
                 wanted = evaluation.dependency(call)
-                if (
-                    wanted is not None
-                    and packages
-                    and any(
-                        isinstance(value, values.LocalFunction)
-                        and value.home.path == home.path
-                        and value.definition.name == name
-                        for value in names.evaluate(wanted, end_of(place.scope))
-                    )
-                ):
-                    found |= packages
-        return frozenset(found)
+                if wanted is None or not packages:
+                    continue
+                at = end_of(place.scope)
+                for given in functions_in(wanted, at, names, lambda name: name == "__call__"):
+                    if _is_named(given, function, home):
+                        found |= packages
+                    elif given == function[-1] and len(function) > 1:
+                        unsure |= packages
+        return Calling(frozenset(found), frozenset(unsure))
 
     @cached_property
     def _injecting(self) -> tuple[Path, ...]:
         """The files that may tell a framework what to call for parameters."""
         return tuple(self._own_files(lambda data: _INJECTS.search(data) is not None))
 
-    def is_handed_to_routes(self, name: str, home: Namespace) -> bool:
-        """Return whether the project hands a function of a module to what adds routes."""
-        return any(
-            function.definition.name == name and function.home.path == home.path
-            for names in self._naming(name, home, self._handing_over)
-            for function in self._handed_by(names)
-        )
+    def handed_to_routes(self, function: tuple[str, ...], home: Namespace) -> Use:
+        """Return whether the project hands a function of a module to what adds routes.
+
+        It is known by its qualified name; of a method it may be unknown.
+        """
+        use = Use.OTHER
+        naming = self._naming(function, home, self._handing_over)
+        for names in dict.fromkeys((*naming, *self._that_may_add(function))):
+            for handed in self._handed_by(names):
+                if _is_named(handed, function, home):
+                    return Use.REQUESTS
+                if handed == function[-1] and len(function) > 1:
+                    use = Use.UNKNOWN
+        return use
 
     @cached_property
     def _handing_over(self) -> tuple[Path, ...]:
         """The files that may hand functions to what adds routes."""
         return tuple(self._own_files(lambda data: HANDS_OVER.search(data) is not None))
 
-    def _naming(self, name: str, home: Namespace, paths: Iterable[Path]) -> Iterator[Namespace]:
-        """Yield the module that has a function, and those of some files that have its name."""
-        wanted = name.encode()
+    def _that_may_add(self, function: tuple[str, ...]) -> Iterator[Namespace]:
+        """Yield the modules that may add a route for a function in another way.
+
+        They add what another module has in a list, or give the function to one that adds it.
+        """
+        if not self._serves:
+            return
+        wanted = function[-1].encode()
+        given = re.compile(rb"[(,=.\s]%s\s*[,)]" % re.escape(wanted))
+        yield from self._parsed(self._adding_many)
+        yield from self._parsed(
+            self._own_files(lambda data: wanted in data and given.search(data) is not None)
+        )
+
+    @cached_property
+    def _adding_many(self) -> tuple[Path, ...]:
+        """The files that may add routes in a loop."""
+        return tuple(
+            path
+            for path in self._handing_over
+            if _LOOPS.search(self._data(path)) and ADDS_ROUTES.search(self._data(path))
+        )
+
+    @cached_property
+    def _serves(self) -> bool:
+        """Whether the project has anything to do with a web framework."""
+        return any(self._own_files(lambda data: SERVES.search(data) is not None))
+
+    def _naming(
+        self, function: tuple[str, ...], home: Namespace, paths: Iterable[Path]
+    ) -> Iterator[Namespace]:
+        """Yield the module that has a function, and those of some files that have its name.
+
+        An object's methods that are run by their names go by the name of the object, which may
+        have any.
+        """
+        wanted = function[-1].encode()
+        by_object = len(function) > 1 and is_run_of_object(function[-1])
         yield home
-        yield from self._parsed(p for p in paths if p != home.path and wanted in self._data(p))
+        yield from self._parsed(
+            p for p in paths if p != home.path and (by_object or wanted in self._data(p))
+        )
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
         return (names for path in paths if (names := self.names_of(path)) is not None)
 
-    def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction, ...]:
+    def _handed_by(self, names: Namespace) -> tuple[values.LocalFunction | str, ...]:
         known = self._handed.get(names.path)
         if known is None or known[0] is not names:
-            known = self._handed[names.path] = (names, tuple(handed_to_routes(names)))
+            known = self._handed[names.path] = (
+                names,
+                tuple(handed_to_routes(names, frozenset(self._handing_over).__contains__)),
+            )
         return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
@@ -840,6 +895,18 @@ def _made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[va
     found = names.evaluate(call, place)
     yield from found
     yield from evaluation.provided(call, found)
+
+
+def _is_named(function: values.LocalFunction | str, name: tuple[str, ...], home: Namespace) -> bool:
+    """Return whether a function is that of a module with a qualified name.
+
+    By name: a file's own table has other objects than the project's.
+    """
+    return (
+        isinstance(function, values.LocalFunction)
+        and function.home.path == home.path
+        and function.definition.qualified_name == name
+    )
 
 
 def _definitions(owner: values.LocalClass) -> Iterator[Class]:

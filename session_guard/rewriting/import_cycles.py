@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from session_guard import sources
+from session_guard.witnesses import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,7 @@ def _packages(module: Path) -> Iterator[Path]:
     """Yield the packages that run before a module does."""
     for folder in module.parent.parents if module.name == "__init__.py" else module.parents:
         package = folder / "__init__.py"
-        if not package.is_file():
+        if not exists(package):
             return
         yield package
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from session_guard.witnesses import exists
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,7 +55,7 @@ def _nearest(folder: Path) -> Style:
         tool = _table(above / "pyproject.toml").get("tool", {})
         if isinstance(tool, dict) and tool.keys() & {"ruff", "isort", "black"}:
             return _of_tools(tool)
-        if (above / ".git").exists():
+        if exists(above / ".git"):
             break
     return Style()
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import libcst as cst
-
-from session_guard.names import values
-from session_guard.names.bindings import Attribute, Call, Ref, lookup
-from session_guard.project.routes import ROUTE_METHODS
+from session_guard.names import openings, values
+from session_guard.project.handing import Use, decorated_by
+from session_guard.project.routes import RUN_BY_BASE
+from session_guard.safety.forms import yields
 
 if TYPE_CHECKING:
-    from session_guard.module import Module
-    from session_guard.names.bindings import Expr, Place
-    from session_guard.names.values import Namespace
+    import libcst as cst
 
-_DEEPEST = 4
-_RESOLVERS = frozenset({"field", "mutation", "subscription"})
-_ENDPOINTS = frozenset(
-    {"starlette.endpoints.HTTPEndpoint", "aiohttp.web.View", "tornado.web.RequestHandler"}
-)
-_NO_FRAMEWORKS = ("unittest.", "mock.")  # `@patch("app.jobs.send")`
+    from session_guard.module import Module
+
 _WEB_FRAMEWORKS = frozenset({"fastapi", "litestar"})
+_ASGI = ("scope", "receive", "send")
+# What leaves a method a plain function to whoever calls it.
+_OF_METHODS = frozenset({"classmethod", "staticmethod"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who runs a function, and why that is not known where it is not."""
+
+    use: Use
+    reason: str = ""
+    keeps_its_commit: bool = False
+    """Whether its own `commit()` stays: it may come before the response is sent."""
+
+    @property
+    def is_request(self) -> bool:
+        """Whether a web framework runs it for requests, as a handler or for a parameter."""
+        return self.use is Use.REQUESTS
 
 
 def is_request_dependency(function: cst.FunctionDef, module: Module) -> bool | None:
@@ -30,65 +42,63 @@ def is_request_dependency(function: cst.FunctionDef, module: Module) -> bool | N
     False where another framework does, for a task or a message. None where nothing in the project
     tells a framework to.
     """
-    if module.place(function).scope.kind != "module" or function.decorators:
-        return None
-    packages = module.project.frameworks_calling(function.name.value, module.names)
+    for decorator in function.decorators:
+        for value in module.evaluate(decorator.decorator):
+            if not (isinstance(value, values.External) and value.dotted in _OF_METHODS):
+                return None
+    packages = module.project.frameworks_calling(_qualified(function, module), module.names).known
     return bool(packages & _WEB_FRAMEWORKS) if packages else None
 
 
-def is_request_handler(function: cst.FunctionDef, module: Module) -> bool:
-    """Return whether a web framework runs a function for a request.
+def caller_of(function: cst.FunctionDef, module: Module) -> Caller:
+    """Return who runs a function.
 
-    It is decorated like a route, handed to what adds one, or a method of a class that is one.
+    A web framework does where it is decorated like a route, is handed to what adds one or to
+    `Depends`, or is a method that the framework calls by its name.
     """
-    if any(_is_route(decorator.decorator, module) for decorator in function.decorators):
-        return True
-    if module.project.is_handed_to_routes(function.name.value, module.names):
-        return True
-    owner = module.place(function).scope.definition
-    return (
-        owner is not None
-        and function.name.value in ROUTE_METHODS
-        and any(
-            isinstance(value, values.External) and value.dotted in _ENDPOINTS
-            for base in owner.bases
-            for value in module.names.evaluate(base, owner.place)
-        )
-    )
+    name, project = _qualified(function, module), module.project
+    place = module.place(function)
+    if _is_run_by_name(function, module):
+        return _for_requests()
+    unknown = ""
+    for decorator in function.decorators:
+        use = decorated_by(module.expr(decorator.decorator), place, module.names)
+        if use is Use.REQUESTS:
+            return _for_requests()
+        if use is Use.UNKNOWN:
+            shown = module.code(decorator.decorator)
+            unknown = f"`@{shown}` may have a web framework run it for requests"
+    handed = project.handed_to_routes(name, module.names)
+    calling = project.frameworks_calling(name, module.names)
+    if handed is Use.REQUESTS:
+        return _for_requests()
+    if calling.known & _WEB_FRAMEWORKS:
+        # What a generator does behind its `yield` comes when the handler commits.
+        return Caller(Use.REQUESTS, keeps_its_commit=not yields(function.body))
+    if handed is Use.UNKNOWN or calling.possible & _WEB_FRAMEWORKS:
+        unknown = f"a web framework is told to run a `{name[-1]}()` of an object that is not known"
+    return Caller(Use.UNKNOWN, unknown, keeps_its_commit=True) if unknown else Caller(Use.OTHER)
 
 
-def _is_route(decorator: cst.BaseExpression, module: Module) -> bool:
-    function = decorator.func if isinstance(decorator, cst.Call) else decorator
-    names = [v.dotted for v in module.evaluate(function) if isinstance(v, values.External)]
-    if any(name.startswith("strawberry.") for name in names):
-        return any(name.rpartition(".")[2] in _RESOLVERS for name in names)
-    if not isinstance(decorator, cst.Call) or any(n.startswith(_NO_FRAMEWORKS) for n in names):
+def _for_requests() -> Caller:
+    return Caller(Use.REQUESTS, keeps_its_commit=True)
+
+
+def _qualified(function: cst.FunctionDef, module: Module) -> tuple[str, ...]:
+    return (*module.place(function).scope.qualified_name, function.name.value)
+
+
+def _is_run_by_name(function: cst.FunctionDef, module: Module) -> bool:
+    """Return whether a method is one that a web framework runs of objects of its class."""
+    owner, name = module.place(function).scope.definition, function.name.value
+    if owner is None:
         return False
-    if isinstance(function, cst.Attribute) and function.attr.value in ROUTE_METHODS:
-        return True
-    # Litestar's are plain functions: `@get("/users")`
-    return any(name.rpartition(".")[2] in ROUTE_METHODS for name in names) or _gives_route(
-        module.expr(function), module.place(function), module.names
-    )
-
-
-def _gives_route(expr: Expr, place: Place, names: Namespace, depth: int = 0) -> bool:
-    """Return whether a function is a router's by another name, or returns what a router gives.
-
-    `register = router.post` and `def register(path): return router.post(path)` are.
-    """
-    match expr:
-        case Ref((_, *_, name)) | Attribute(_, name) if name in ROUTE_METHODS:
-            return True
-        case Ref((name,)) if depth < _DEEPEST:
-            for binding in lookup(name, place) or ():
-                if isinstance(binding.value, (Attribute, Ref)) and _gives_route(
-                    binding.value, binding.place, names, depth + 1
-                ):
-                    return True
-    return depth < _DEEPEST and any(
-        isinstance(returned, Call) and _gives_route(returned.function, at, value.home, depth + 1)
-        for value in names.evaluate(expr, place)
-        if isinstance(value, values.LocalFunction)
-        for returned, at in value.definition.returns
+    if name == "__call__":
+        parameters = [*function.params.posonly_params, *function.params.params]
+        return tuple(p.name.value for p in parameters[1:]) == _ASGI
+    return any(
+        isinstance(value, values.External) and name in RUN_BY_BASE.get(value.dotted, ())
+        for one in openings.lineage(values.LocalClass(owner, module.names))
+        for base in one.definition.bases
+        for value in one.home.evaluate(base, one.definition.place)
     )

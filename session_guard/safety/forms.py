@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _NO_FORM = "the session is not opened by an `async with`"
 _EXIT_STACK = External("contextlib.AsyncExitStack")
+_ACLOSING = External("contextlib.aclosing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,10 @@ class Form:
     suite: cst.IndentedBlock | None = None
     """Where `whole` becomes one `async with`: the block that it stands in."""
     leading_lines: Sequence[cst.EmptyLine] = field(default=())
+    entering: cst.WithItem | None = None
+    """What enters the session by its name, in the `async with` that ends `whole`."""
+    around_call: cst.Call | None = None
+    """The `aclosing()` round the call that opens it, which goes with that."""
 
     def replacements(
         self, call: cst.Call, replacement: cst.Call, *, handler_commits: bool
@@ -64,8 +69,10 @@ class Form:
         if self.replaced is not None and isinstance(block, cst.IndentedBlock):
             return ((call, replacement), (self.replaced, block))
         if self.suite is None or self.name is None:
-            return ((call, replacement),)
-        if isinstance(block, cst.IndentedBlock) and block.body[0] in self.suite.body:
+            return ((self.around_call or call, replacement),)
+        if self.entering is not None:
+            return self._entered(self.entering, self.suite, self.name, replacement)
+        if isinstance(block, cst.IndentedBlock) and not self._is_begun_by(block.body[0]):
             block = _without_gap_above(block)
         statement = cst.With(
             items=[cst.WithItem(replacement, cst.AsName(cst.Name(self.name)))],
@@ -73,10 +80,38 @@ class Form:
             asynchronous=cst.Asynchronous(),
             leading_lines=self.leading_lines,
         )
-        lines = list(self.suite.body)
-        first = lines.index(self.whole[0])  # type: ignore[arg-type]  # it is one of them
-        lines[first : first + len(self.whole)] = [statement]
-        return ((self.suite, self.suite.with_changes(body=lines)),)
+        return self._with_lines(self.suite, [statement])
+
+    def _is_begun_by(self, statement: cst.CSTNode) -> bool:
+        """Return whether a statement began a block before, and keeps what is above it."""
+        return any(
+            isinstance(holder, (cst.Try, cst.TryStar)) and holder.body.body[0] is statement
+            for holder in self.whole
+        )
+
+    def _entered(
+        self, entering: cst.WithItem, suite: cst.IndentedBlock, name: str, opened: cst.Call
+    ) -> Replacements:
+        """Return the block without the line that opened the session, and where it is entered."""
+        *between, statement = self.whole[1:]
+        assert isinstance(statement, cst.With)
+        as_name = entering.asname or cst.AsName(cst.Name(name))
+        item = entering.with_changes(item=opened, asname=as_name)
+        items = [item if other is entering else other for other in statement.items]
+        above = statement.leading_lines if between else self.leading_lines
+        changed = statement.with_changes(
+            items=items, asynchronous=cst.Asynchronous(), leading_lines=above
+        )
+        return self._with_lines(suite, [*between, changed])
+
+    def _with_lines(
+        self, suite: cst.IndentedBlock, statements: Sequence[cst.CSTNode]
+    ) -> Replacements:
+        """Return the block with other statements in the place of the whole form."""
+        lines: list[cst.CSTNode] = list(suite.body)
+        first = lines.index(self.whole[0])
+        lines[first : first + len(self.whole)] = statements
+        return ((suite, suite.with_changes(body=lines)),)
 
 
 def _without_gap_above(block: cst.IndentedBlock) -> cst.IndentedBlock:
@@ -100,6 +135,11 @@ def form_of(call: cst.Call, module: Module) -> Form:
         case cst.Assign() | cst.AnnAssign():
             return _assigned(holder, module)
         case cst.Arg():
+            around = module.parent(holder)
+            item = module.parent(around) if around is not None else None
+            if isinstance(item, cst.WithItem) and _is_aclosing(item.item, module):
+                assert isinstance(around, cst.Call)
+                return replace(_in_with(item, module), around_call=around)
             return _on_stack(holder, module)
     raise NotFixableError(_NO_FORM)
 
@@ -214,8 +254,152 @@ def _assigned(statement: cst.Assign | cst.AnnAssign, module: Module) -> Form:
             leading_lines=above,
         )
     else:
-        raise NotFixableError(f"{_NO_FORM}, and not closed in the block that it is opened in")
+        return _entered_by_name(statement, line, name, suite, module) or _opened_in_try(
+            statement, line, name, suite, module
+        )
     raise NotFixableError(f"{_NO_FORM}, and nothing is done with it")
+
+
+def _entered_by_name(
+    statement: cst.Assign | cst.AnnAssign,
+    line: cst.SimpleStatementLine,
+    name: str,
+    suite: cst.IndentedBlock,
+    module: Module,
+) -> Form | None:
+    """Return the form where an `async with` further down the block enters the session, or None."""
+    behind = suite.body[suite.body.index(line) + 1 :]
+    for number, entering in enumerate(behind):
+        items = entering.items if isinstance(entering, cst.With) else ()
+        for item in items:
+            if not isinstance(entering, cst.With) or not _enters(item.item, name, module):
+                continue
+            if entering.asynchronous is None:
+                raise NotFixableError("a plain `with` cannot open an async session")
+            before = items[: items.index(item)]
+            if any(_mentions(part, name) for part in (*behind[:number], *before)):
+                raise NotFixableError("it is used before it is entered")
+            inner = _local_name(item.asname.name if item.asname is not None else None, module)
+            if inner not in (None, name) and _mentions(entering.body, name):
+                raise NotFixableError("the session has more than one name")
+            whole = [line, *behind[: number + 1]]
+            if _is_bound_again(name, statement, whole, module):
+                raise NotFixableError("its name is bound again before it is closed")
+            comments_above = [one for one in entering.leading_lines if one.comment is not None]
+            return Form(
+                statement,
+                inner or name,
+                entering.body,
+                entering.body,
+                whole,
+                items[items.index(item) + 1 :],
+                suite=suite,
+                leading_lines=[*line.leading_lines, *comments_above],
+                entering=item,
+            )
+    return None
+
+
+def _enters(item: cst.BaseExpression, name: str, module: Module) -> bool:
+    """Return whether an item of an `async with` is the session, or closes it in the end."""
+    if _is_aclosing(item, module) and isinstance(item, cst.Call):
+        item = item.args[0].value
+    return isinstance(item, cst.Name) and item.value == name
+
+
+def _is_aclosing(item: cst.BaseExpression, module: Module) -> bool:
+    return (
+        isinstance(item, cst.Call)
+        and len(item.args) == 1
+        and module.evaluate(item.func) == (_ACLOSING,)
+    )
+
+
+def _mentions(node: cst.CSTNode, name: str) -> bool:
+    return any(isinstance(part, cst.Name) and part.value == name for part in walk(node))
+
+
+def _opened_in_try(
+    statement: cst.Assign | cst.AnnAssign,
+    line: cst.SimpleStatementLine,
+    name: str,
+    body: cst.IndentedBlock,
+    module: Module,
+) -> Form:
+    """Return the form where the `try` that closes the session begins with its opening.
+
+    Its name may be bound to None right before. Raises NotFixableError where it is another form.
+    """
+    holder = module.parent(body)
+    suite = module.parent(holder) if holder is not None else None
+    if (
+        not isinstance(holder, (cst.Try, cst.TryStar))
+        or body is not holder.body
+        or not any(is_close(step, name) for step in last_steps(holder))
+    ):
+        raise NotFixableError(_where_entered(name, body, module))
+    if not isinstance(suite, cst.IndentedBlock) or body.body[0] is not line:
+        raise NotFixableError("it is not what the `try` that closes it begins with")
+    if len(last_steps(holder)) > 1:
+        raise NotFixableError("its `finally` does more than to close the session")
+    rest = holder.with_changes(body=body.with_changes(body=body.body[1:]))
+    block = without_finally([], rest, name, suite)
+    if len(body.body) < 2 or not block.body:
+        raise NotFixableError(f"{_NO_FORM}, and nothing is done with it")
+    at = suite.body.index(holder)
+    above = suite.body[at - 1] if at else None
+    whole: list[cst.SimpleStatementLine | cst.Try | cst.TryStar] = [holder]
+    if isinstance(above, cst.SimpleStatementLine) and _binds_none(above, name):
+        whole.insert(0, above)
+    place = module.place(statement)
+    last = max(module.place(part).order for part in walk(holder))
+    bound = [b for b in place.scope.bindings[name] if b.place.order <= last + 1]
+    if len(bound) > len(whole):
+        raise NotFixableError("its name is bound to something else, too")
+    comments_above = [
+        empty
+        for other in (*whole[1:], line)
+        for empty in other.leading_lines
+        if empty.comment is not None
+    ]
+    return Form(
+        statement,
+        name,
+        block,
+        suite,
+        whole,
+        suite=suite,
+        leading_lines=[*whole[0].leading_lines, *comments_above],
+    )
+
+
+def _where_entered(name: str, body: cst.IndentedBlock, module: Module) -> str:
+    """Return why a session that is not closed in the block it is opened in has no form."""
+    for part in walk(body):
+        match part:
+            case cst.Call(
+                func=cst.Attribute(attr=cst.Name(value="enter_async_context")), args=[argument]
+            ) if _enters(argument.value, name, module):
+                return "it is entered on an exit stack by its name: open it there"
+            case cst.WithItem() if _enters(part.item, name, module):
+                return "it is entered in another block than it is opened in"
+    return f"{_NO_FORM}, and not closed in the block that it is opened in"
+
+
+def _binds_none(line: cst.SimpleStatementLine, name: str) -> bool:
+    """Return whether a line is `name = None`."""
+    match line:
+        case cst.SimpleStatementLine(
+            body=[
+                cst.Assign(
+                    targets=[cst.AssignTarget(target=cst.Name(value=bound))],
+                    value=cst.Name(value="None"),
+                )
+                | cst.AnnAssign(target=cst.Name(value=bound), value=cst.Name(value="None"))
+            ]
+        ):
+            return bound == name
+    return False
 
 
 def _is_bound_again(

@@ -9,12 +9,13 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass
+from session_guard.project.handing import Use
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite, Violation
 from session_guard.safety.block import Terms, reasons_against
-from session_guard.safety.callers import is_request_dependency, is_request_handler
+from session_guard.safety.callers import Caller, caller_of, is_request_dependency
 from session_guard.safety.forms import enclosing_function, form_of, yields
 from session_guard.safety.matching import (
     all_openings,
@@ -88,8 +89,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         )
     form = form_of(call, module)
     function = enclosing_function(form.opening, module)
-    is_endpoint = function is not None and is_request_handler(function, module)
-    manager = _manager(form, function, handler, module)
+    caller = caller_of(function, module) if function is not None else Caller(Use.OTHER)
+    manager = _manager(form, function, handler, caller, module)
     every = all_openings(call, module)
     way = way_to(module.expr(call), module.place(call), module)
     check_way(way, module)
@@ -103,7 +104,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         raise NotFixableError("a comment stands inside the call")
     reasons = [
         *(reason for one in every for reason in argument_reasons(one, manager)),
-        *_manager_reasons(manager, is_endpoint=is_endpoint),
+        *_manager_reasons(manager, caller),
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
@@ -116,7 +117,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         call,
         cst.Call(func=written, lpar=call.lpar, rpar=call.rpar),
         # An endpoint's own commit comes before its response is sent.
-        handler_commits=manager.shortfall is None and not is_endpoint,
+        handler_commits=manager.shortfall is None and not caller.keeps_its_commit,
     )
     message = f"open it with `async with {manager.manager}() as session:`"
     if reasons:
@@ -126,7 +127,11 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
 
 
 def _manager(
-    form: Form, function: cst.FunctionDef | None, handler: Handler, module: Module
+    form: Form,
+    function: cst.FunctionDef | None,
+    handler: Handler,
+    caller: Caller,
+    module: Module,
 ) -> Handler:
     """Return the handler by the context manager that is for such a function.
 
@@ -136,8 +141,7 @@ def _manager(
         return handler
     for_requests = module.project.request_handler
     if not yields(form.block):
-        is_endpoint = is_request_handler(function, module)
-        return for_requests if is_endpoint and for_requests is not None else handler
+        return for_requests if caller.is_request and for_requests is not None else handler
     is_dependency = is_request_dependency(function, module)
     if is_dependency is None:
         is_session = any(
@@ -161,12 +165,14 @@ def _manager(
     return for_requests
 
 
-def _manager_reasons(handler: Handler, *, is_endpoint: bool) -> list[str]:
+def _manager_reasons(handler: Handler, caller: Caller) -> list[str]:
     """Return what the context manager does not do as the standard asks."""
     assert handler.opening is not None
     reasons: list[str] = []
-    if is_endpoint and handler.manager != REQUEST_MANAGER:
+    if caller.is_request and handler.manager != REQUEST_MANAGER:
         reasons.append(f"it stands in a request handler, which uses `{REQUEST_MANAGER}()`")
+    if caller.reason:
+        reasons.append(f"{caller.reason}, for which it would use `{REQUEST_MANAGER}()`")
     if handler.shortfall is not None:
         reasons.append(f"`{handler.manager}()` of {handler.dotted} {handler.shortfall}")
     if handler.opening.begins:

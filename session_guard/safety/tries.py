@@ -17,8 +17,24 @@ _ROLLING_BACK = frozenset({"rollback"})
 
 
 def is_close(node: cst.CSTNode, name: str) -> bool:
-    """Return whether a statement is `await name.close()`."""
+    """Return whether a statement is `await name.close()`, be it where the name is not None."""
+    if isinstance(node, cst.If) and node.orelse is None and _is_bound(node.test, name):
+        steps = _statements(node.body)
+        return len(steps) == 1 and not has_comment(node) and is_close(steps[0], name)
     return _is_call_of(node, name, _CLOSING)
+
+
+def _is_bound(test: cst.BaseExpression, name: str) -> bool:
+    """Return whether a test is `name` or `name is not None`."""
+    match test:
+        case cst.Comparison(
+            left=left,
+            comparisons=[
+                cst.ComparisonTarget(operator=cst.IsNot(), comparator=cst.Name(value="None"))
+            ],
+        ):
+            return _is_bound(left, name)
+    return isinstance(test, cst.Name) and test.value == name
 
 
 def last_steps(statement: cst.Try | cst.TryStar) -> list[cst.CSTNode]:

@@ -9,7 +9,7 @@ import libcst as cst
 
 from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite
-from session_guard.safety.callers import is_request_handler
+from session_guard.safety.callers import caller_of
 from session_guard.safety.loaded import tracked_names
 from session_guard.safety.ways_out import always_raises
 from session_guard.usage.blocks import handler_blocks, may_leave, mentions, method_call
@@ -38,14 +38,17 @@ def redundant_control(statement: cst.With, module: Module) -> Iterator[Redundant
     function = next(
         (a for a in module.ancestors(statement) if isinstance(a, cst.FunctionDef)), None
     )
-    in_endpoint = function is not None and is_request_handler(function, module)
     for block in handler_blocks(statement, module):
         if not block.keeps_the_contract:
             continue
         search = _Search(block, module)
         for found in search.in_suite(statement.body, is_last=True, in_loop=False):
-            # An endpoint commits before its response is sent, whoever else does.
-            if not (in_endpoint and found.method == "commit"):
+            # What may be an endpoint commits before its response is sent, whoever else does.
+            if (
+                found.method != "commit"
+                or function is None
+                or not caller_of(function, module).keeps_its_commit
+            ):
                 yield found
         yield from search.on_errors(statement.body)
 

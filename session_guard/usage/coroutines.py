@@ -13,7 +13,9 @@ from session_guard.names.bindings import (
     Function,
     LambdaExpr,
     Ref,
+    calls_in,
     class_of_receiver,
+    is_inside,
 )
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import walk
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Expr, Place, Scope
+    from session_guard.names.bindings import Expr, Place
     from session_guard.names.held import Key
     from session_guard.names.values import Namespace, Value
 
@@ -234,7 +236,7 @@ class Coroutines:
         if depth > _DEEPEST:
             return True
         locked = self._under_lock(callee)
-        for call, place in calls_in(definition, callee.home):
+        for call, place in calls_in(definition):
             if mark(call.node) in locked:
                 continue
             if isinstance(call.function, Ref) and call.function.parts[0] == name:
@@ -284,7 +286,7 @@ class Coroutines:
             for expr in used:
                 used_one = held(expr, place, home)
                 attribute = _attribute(expr)
-                if used_one and not _is_inside(used_one.place.scope, definition.scope):
+                if used_one and not is_inside(used_one.place.scope, definition.scope):
                     yield _Used(used_one, attribute=attribute)
                 key = handed_in(expr, place, home) if used_one is None else None
                 if key is not None:
@@ -293,7 +295,7 @@ class Coroutines:
             for value in home.evaluate(call.function, place):
                 if isinstance(value, LocalFunction) and value.definition is not definition:
                     for inner in self._inner(value, call.function, place, home, depth):
-                        if inner.must_be_given or not _is_inside(
+                        if inner.must_be_given or not is_inside(
                             inner.session.place.scope, definition.scope
                         ):
                             yield inner
@@ -328,13 +330,6 @@ class Coroutines:
         return self._locked[key]
 
 
-def calls_in(definition: Function, home: Namespace) -> Iterator[tuple[Call, Place]]:
-    """Yield the calls in a function, and in the functions defined in it."""
-    for call, place in home.scope.calls:
-        if _is_inside(place.scope, definition.scope):
-            yield call, place
-
-
 def _of_lambda(function: Function) -> Iterator[tuple[Call, Place]]:
     """Yield the call that a lambda comes to."""
     for expr, place in function.returns if isinstance(function.node, LambdaExpr) else ():
@@ -358,12 +353,3 @@ def _attribute(expr: Expr) -> str:
 
 def _is_name(expr: Expr, name: str) -> bool:
     return isinstance(expr, Ref) and expr.parts == (name,)
-
-
-def _is_inside(scope: Scope, outer: Scope) -> bool:
-    current: Scope | None = scope
-    while current is not None:
-        if current is outer:
-            return True
-        current = current.parent
-    return False

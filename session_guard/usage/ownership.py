@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import evaluation
-from session_guard.names.bindings import AsyncItem, Await, Call, Ref
+from session_guard.names.bindings import AsyncItem, Await, Call, Ref, calls_in
 from session_guard.names.held import held
 from session_guard.names.values import LocalFunction
-from session_guard.usage.coroutines import CLOSING, calls_in
+from session_guard.usage.coroutines import CLOSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ def _closes_in(
         found = held(expr, place, home)
         return found is not None and found.key == session.key
 
-    for call, place in calls_in(callee.definition, home):
+    for call, place in calls_in(callee.definition):
         if isinstance(call.function, Ref):
             *owner, method = call.function.parts
             if owner and method in CLOSING and is_it(Ref(tuple(owner)), place):

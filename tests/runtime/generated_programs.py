@@ -48,6 +48,7 @@ class Writer:
     lines: list[str] = field(default_factory=list)
     depth: int = 1
     users: set[str] = field(default_factory=set)
+    expired: set[str] = field(default_factory=set)
     lists: set[str] = field(default_factory=set)
     orders: set[str] = field(default_factory=set)
     results: set[str] = field(default_factory=set)
@@ -226,6 +227,20 @@ class Writer:
         else:
             self.line("print(name)")
 
+    def look(self) -> None:
+        """Look into an object in a way that does not fail where it has expired."""
+        names = sorted(self.users | self.expired)
+        if not names:
+            return self.read_object()
+        user = self.one(*names)
+        if self.chance(60):
+            return self.line(f"print('name' in {self.one(f'vars({user})', f'{user}.__dict__')})")
+        with self.inside("try:"):
+            self.line(f"print({user}.name)")
+        with self.inside(f"except {self.one('Exception', 'Exception', 'ValueError')}:"):
+            self.line(self.one("print('gone')", "print('gone')", "raise"))
+        return None
+
     def refresh(self) -> None:
         if not self.users:
             return self.read_object()
@@ -366,6 +381,7 @@ class Writer:
                     self.line(f"await s.refresh({user})")
                 else:
                     self.users.discard(user)
+                    self.expired.add(user)
             self.lists.clear()
 
     def flush(self) -> None:
@@ -611,6 +627,7 @@ class Writer:
             self.read_values,
             self.read_later,
             self.show_something,
+            self.look,
             self.refresh,
             self.world,
         ]
@@ -672,6 +689,7 @@ class Writer:
         forms: list[Callable[[str], None]] = [self.in_with] * 4
         if not self.begins:
             forms += [self.closed_by_hand] * 4 + [self.closed_in_with, self.on_stack, self.on_stack]
+            forms += [self.opened_in_try, self.entered_by_name]
             if is_last:
                 forms.append(self.closed_without_try)
         self.random.choice(forms)(session)
@@ -704,6 +722,21 @@ class Writer:
         with self.inside("try:"):
             self.body()
         self.closing()
+
+    def opened_in_try(self, session: str) -> None:
+        if self.chance(50):
+            self.line("s = None")
+        with self.inside("try:"):
+            self.line(f"s = {session}")
+            self.body()
+        self.closing()
+
+    def entered_by_name(self, session: str) -> None:
+        self.line(f"s = {session}")
+        if self.chance(30):
+            self.line(self.one("print(name)", "u = User(name=name)", "await asyncio.sleep(0)"))
+        with self.inside(f"async with {self.one('s', 's as s', 's, s.begin()', 'aclosing(s)')}:"):
+            self.body()
 
     def closed_in_with(self, session: str) -> None:
         with self.inside(f"async with {session} as s:"):

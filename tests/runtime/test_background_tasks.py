@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,11 @@ class Queue:
     log: Path
 
     @contextmanager
-    def worker(self, *command: str) -> Iterator[None]:
-        """Run a worker in the applications' folder; at the end it is told to finish its jobs."""
+    def worker(self, *command: str) -> Iterator[int]:
+        """Run a worker in the applications' folder; at the end it is told to finish its jobs.
+
+        Gives its process group.
+        """
         with self.log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-W", "default", "-m", *command],
@@ -60,7 +64,7 @@ class Queue:
                 start_new_session=True,
             )
             try:
-                yield
+                yield process.pid
                 process.send_signal(signal.SIGTERM)
                 process.wait(timeout=60)
             finally:
@@ -172,6 +176,76 @@ def test_celery_runs_jobs_of_many_sessions_and_ends_those_that_take_too_long(que
     assert outcomes == {**dict.fromkeys(orders), ENDLESS: "SoftTimeLimitExceeded"}
     assert queue.stored() == {number: [1] for number in orders}
     check_nothing_is_left(queue)
+
+
+# --- what was killed in its transaction, when its order was written
+
+HOLD = """\
+CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE NOT EXISTS (SELECT FROM requests) LOOP PERFORM pg_sleep(0.02); END LOOP;
+    RETURN NEW;
+END $$
+"""
+"""The statement that writes an order goes on until there is a request."""
+HELD = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'INSERT INTO orders%'"
+
+
+@contextmanager
+def held_job(queue: Queue) -> Iterator[Future[Outcomes]]:
+    """Give Celery a job and wait until its order is written; let it go on at the end."""
+    trigger = "CREATE TRIGGER hold AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION hold()"
+    for statement in (HOLD, trigger):
+        asyncio.run(queue.postgres.fetch(statement))
+    pool = ThreadPoolExecutor()
+    outcomes = pool.submit(queue.enqueue, "celery", [1])
+    pool.shutdown(wait=False)
+    while not asyncio.run(queue.postgres.fetch(HELD)):
+        assert not outcomes.done(), outcomes.result()
+        time.sleep(0.05)
+    yield outcomes
+    asyncio.run(queue.postgres.fetch("INSERT INTO requests VALUES (1)"))
+
+
+def process_of_job(queue: Queue) -> int:
+    command = ["celery", "-A", "celery_app", "inspect", "active", "--json"]
+    active = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=APPS,
+        env=queue.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    [[job]] = json.loads(active).values()
+    pid: int = job["worker_pid"]
+    return pid
+
+
+@pytest.mark.parametrize("is_put_back", [True, False])
+def test_celery_runs_a_job_again_whose_process_was_killed_only_where_told_to(
+    queue: Queue, is_put_back: bool
+) -> None:
+    setting = f"task.reject_on_worker_lost={int(is_put_back)}"
+    with queue.worker(*WORKERS["celery"], "--", setting):
+        with held_job(queue) as outcomes:
+            os.kill(process_of_job(queue), signal.SIGKILL)
+        assert outcomes.result() == {1: None if is_put_back else "WorkerLostError"}
+    assert queue.stored() == ({1: [1]} if is_put_back else {})
+    assert queue.complaints() == []
+    assert queue.idle_in_transaction() == 0
+
+
+def test_celery_runs_again_what_a_killed_worker_had(queue: Queue) -> None:
+    with queue.worker(*WORKERS["celery"]) as group, held_job(queue) as outcomes:
+        os.killpg(group, signal.SIGKILL)
+    # The next worker takes what nobody acknowledged for a second; the default is an hour.
+    at_once = '{"visibility_timeout": 1}'
+    with queue.worker(*WORKERS["celery"], "--", f"broker.transport_options=(json){at_once}"):
+        assert outcomes.result() == {1: None}
+    assert queue.stored() == {1: [1]}
+    assert queue.complaints() == []
+    assert queue.idle_in_transaction() == 0
 
 
 def test_celery_with_an_engine_of_the_module_fails(queue: Queue) -> None:

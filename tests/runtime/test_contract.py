@@ -229,6 +229,21 @@ def test_swallowed_error_is_raised_by_an_explicit_commit(database: Database) -> 
     assert database.stored() == []
 
 
+def test_others_who_listen_hear_of_no_commit_that_is_none(database: Database) -> None:
+    committing: list[object] = []
+
+    async def work() -> None:
+        event.listen(async_session.engine.sync_engine, "commit", committing.append)
+        async with get_background_session() as session:
+            await insert_and_swallow(session)
+
+    with pytest.raises(TransactionAbortedError) as raised:
+        database.run(work)
+    assert_names_the_first_error(raised)
+    assert committing == []
+    assert database.stored() == []
+
+
 def test_swallowed_commit_is_raised_on_leaving(database: Database) -> None:
     async def work() -> None:
         async with get_background_session() as session:

@@ -214,6 +214,30 @@ SAME = {
         except Stop:
             print(user is None)
         """,
+    "looks into what was read anew": """\
+        async with AsyncSession(engine) as s:
+            user = await s.get(User, 1)
+            user.visits = 11
+            await s.commit()
+            await s.refresh(user)
+        print("name" in user.__dict__, "visits" in vars(user))
+        """,
+    "opened in the try that closes it": """\
+        s = None
+        try:
+            s = AsyncSession(engine)
+            s.add(Order(user_id=1, kind="tried"))
+            await s.commit()
+        finally:
+            if s is not None:
+                await s.close()
+        """,
+    "entered by its name": """\
+        s = AsyncSession(engine)
+        order = Order(user_id=1, kind="entered")
+        async with s, s.begin():
+            s.add(order)
+        """,
     "an error that says what it was about": """\
         try:
             async with AsyncSession(engine) as s:
@@ -464,6 +488,52 @@ DIFFERENT = {
                 s.add(Order(user_id=1, kind="first"))
         """,
         "fails in the transaction that is begun round it",
+    ),
+    "looks into what expired": (
+        """\
+        async with AsyncSession(engine) as s:
+            user = await s.get(User, 1)
+            user.visits = 11
+            await s.commit()
+        print("name" in user.__dict__)
+        """,
+        "may show that it has expired",
+    ),
+    "looks into what expired, in the block": (
+        """\
+        async with AsyncSession(engine) as s:
+            user = await s.get(User, 1)
+            user.visits = 11
+            await s.commit()
+            print("name" in user.__dict__)
+        """,
+        "`user.__dict__` shows what has expired",
+    ),
+    "reads what expired, and catches the error": (
+        """\
+        async with AsyncSession(engine) as s:
+            user = await s.get(User, 1)
+            user.visits = 11
+            await s.commit()
+        try:
+            print(user.name)
+        except Exception:
+            print("gone")
+        """,
+        "fails where errors are caught",
+    ),
+    "reads what expired in the block, and catches the error round it": (
+        """\
+        try:
+            async with AsyncSession(engine) as s:
+                user = await s.get(User, 1)
+                user.visits = 11
+                await s.commit()
+                print(user.name)
+        except Exception:
+            print("gone")
+        """,
+        "fails where errors are caught",
     ),
 }
 
