@@ -22,7 +22,9 @@ from tests.field.measure import read_labels
 
 ROOT = Path(__file__).parents[1]
 APPLICATION = ("agno", "aegra-api")
-FEW = ("advanced-alchemy", "fastapi-tenancy", "starlette-admin", "tiled")
+RUNS = 5
+MOST_LINES = 1_000_000
+FEW = ("fastapi-tenancy", "starlette-admin")
 """What the slow peers run on: projects with labels of what is compared."""
 
 
@@ -35,10 +37,11 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--into", type=Path, default=folder, help="where all is kept; not in a git repository")
     add("--page", type=Path, default=ROOT / "docs/performance.md", help="what is written")
-    add("--runs", type=int, default=5, help="of each command")
+    add("--runs", type=int, default=RUNS, help="of each command")
+    add("--peers", nargs="*", metavar="NAME", help="compare with these alone")
     add("--projects", nargs="+", metavar="NAME", help="of the corpus, these alone")
     add("--application", nargs="+", metavar="NAME", default=APPLICATION, help="what it is made of")
-    add("--most-lines", type=int, default=1_000_000, help="of what is made up; up to 10000000")
+    add("--most-lines", type=int, default=MOST_LINES, help="of what is made up; up to 10000000")
     add("--here", action="store_true", help="measure what is installed here; install nothing")
     return parser.parse_args()
 
@@ -49,7 +52,7 @@ def main() -> None:
     into, corpus = options.into.resolve(), read_corpus()
     chosen = {name: corpus[name] for name in options.projects or corpus}
     unpack({*chosen.values(), *(corpus[name] for name in options.application)}, into / "projects")
-    programs, reasons = peers.install(into / "environments")
+    programs, reasons = peers.install(into / "environments", options.peers)
     python = Path(sys.executable) if options.here else install_ours(into / "environments" / OURS)
     bench = Bench(into, python, programs, reasons, options.runs, options.most_lines)
     application = into / "made" / "application"
@@ -70,7 +73,15 @@ def main() -> None:
     slow = [peer.name for peer in bench.peers() if peer.is_slow]
     notes = [f"{' and '.join(slow)} are slow, and run once on {len(FEW)} projects."] if slow else []
     if options.projects:
-        notes.append(f"**Only a part of the corpus was measured**: {', '.join(chosen)}.")
+        notes.append(f"**Cut**: of the corpus, these alone were measured: {', '.join(chosen)}.")
+    if options.most_lines < MOST_LINES:
+        notes.append(
+            f"**Cut**: nothing that is made up has more than {options.most_lines:,} lines."
+        )
+    if options.runs < RUNS:
+        notes.append(f"**Cut**: fewer than {RUNS} runs.")
+    if options.peers is not None:
+        notes.append("**Cut**: not all peers were to be compared.")
     text = page.render(
         bench,
         [bench.projects / requirement for requirement in chosen.values()],

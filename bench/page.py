@@ -7,7 +7,7 @@ import platform
 from typing import TYPE_CHECKING
 
 from bench import peers
-from bench.cases import HEAVY
+from bench.cases import HEAVY, SHORT
 from bench.comparing import megabytes, spread, table
 from bench.goals import growth_verdict, verdicts
 from bench.peers import PEERS
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 _TEXT = """\
 # What `check` and `fix` cost
 
-Written by `python -m bench.check`; do not edit. Each command runs {rounds} times, after a run to
-warm up in which its memory is looked at; all that is compared takes turns. A figure is the median,
-with the bounds of the middle half; a ratio is that of a run to the other's in the same round.
+Written by `python -m bench.check`; do not edit. Runs of each command: {rounds}, or {often}
+where few files are checked, after one to warm up in which its memory is looked at; all that is
+compared takes turns. A figure is the median, with the bounds of the middle half; a ratio is that of
+a run to the other's in the same round.
 Memory is that of all processes together at its peak; what they share counts once. Files are in the
 system's page cache; "no cache" means the linter's own. Ratios hold elsewhere, seconds do not.
 
@@ -96,6 +97,7 @@ def render(
     rules = (f"{peer.name}:\n\n```\n{peer.rule.read_text().strip()}\n```" for peer in PEERS)
     return _TEXT.format(
         rounds=bench.rounds,
+        often=SHORT * bench.rounds,
         cores=len(os.sched_getaffinity(0)),
         memory=max(1, round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)),
         system=platform.system(),

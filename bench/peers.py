@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 HERE = Path(__file__).parent
 RULES = HERE / "equivalents"
@@ -129,13 +129,17 @@ def read_requirements(path: Path = HERE / "peers.txt") -> dict[str, tuple[str, .
     return {line[0].partition("==")[0]: tuple(line) for line in lines if line}
 
 
-def install(folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Make each peer's environment below `folder`, unless it is there.
+def install(
+    folder: Path, names: Sequence[str] | None = None
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Make the environment of each peer, or of those named, below `folder`, unless it is there.
 
     Returns their programs, and of those that cannot be installed why, by name.
     """
     requirements, programs, reasons = read_requirements(), {}, {}
     for peer in PEERS:
+        if names is not None and peer.name not in names:
+            continue
         wanted = requirements[peer.package]
         program = folder / "+".join(wanted) / "bin" / peer.program
         if not program.exists():
