@@ -59,7 +59,8 @@ def main() -> None:
     lay_application([corpus[name] for name in options.application], bench.projects, application)
     load_before = os.getloadavg()[0]
 
-    cases.corpus(bench, list(chosen.values()))
+    shown = "a part of the corpus" if options.projects else "the corpus"
+    cases.corpus(bench, list(chosen.values()), shown)
     cases.application(bench, application)
     imported = cases.few_files(bench)
     cases.fixes(bench)

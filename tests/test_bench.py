@@ -1,4 +1,4 @@
-"""The benchmark of `check` and `fix` runs from end to end; what it measures is not looked at."""
+"""The benchmarks of `check` and `fix` run from end to end; what they measure is not looked at."""
 
 from __future__ import annotations
 
@@ -50,11 +50,28 @@ def test_the_page_is_written(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     text = page.read_text()
-    for case in ("the corpus, no cache", "the corpus, unchanged", "the corpus, one file changed"):
-        assert f"| {case} | session-guard |" in text
-        assert f"| {case} | ruff |" in text
+    for case in ("no cache", "unchanged", "one file changed"):
+        assert f"| a part of the corpus, {case} | session-guard |" in text
+        assert f"| a part of the corpus, {case} | ruff |" in text
     assert "ast-grep is not compared, since it cannot be installed" in text
     # What is found in the one labelled line, and that ruff names the import instead.
     assert f"| {PROJECT} | session-guard | 1 | 0 | 0 |" in text
     assert f"| {PROJECT} | ruff | 0 | 1 | 1 |" in text
     assert file.read_text().endswith(SESSION)
+
+
+def test_a_profile_has_a_line_for_each_stage(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "db.py").write_text(
+        "from sqlalchemy.ext.asyncio import create_async_engine\nengine = create_async_engine('')\n"
+    )
+    (tmp_path / "jobs.py").write_text(SESSION)
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.profile", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    stages = {line.split()[0] for line in run.stdout.partition("\n\n")[0].splitlines()}
+    assert stages >= {"walk", "read", "gate", "ast", "names", "LibCST", "rules", "output"}
