@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("doctor")
-@click.option("--url", help="The database URL; DATABASE_URL of the environment by default.")
+@click.option("--url", help="The database URL; that of --engine or DATABASE_URL by default.")
 @click.option(
     "--engine",
     metavar="MODULE:NAME",
@@ -52,7 +52,8 @@ def command(
         raise click.ClickException(
             f'doctor needs SQLAlchemy and asyncpg: pip install "session-guard[runtime]" ({error})'
         ) from error
-    url = url or os.environ.get("DATABASE_URL")
+    if not engine:  # which knows its own
+        url = url or os.environ.get("DATABASE_URL")
     if not url and not engine:
         raise click.UsageError("no database: give --url or --engine, or set DATABASE_URL")
     if engine:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import json
 import os
 import ssl
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
-from session_guard.doctor.target import Target, TargetError
+from session_guard.doctor.target import CONNECT_SECONDS, OF_ENGINE, Target, TargetError, name_of
+from session_guard.standard import NOT_OF_THE_SERVER, POOLER_SETTINGS, SERVER_SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def load(reference: str) -> AsyncEngine:
@@ -77,36 +82,102 @@ class EngineSettings:
     timeout: str
     isolation_level: str
     pool: str
+    kept: dict[str, str]
+    """What of its `connect_args` is right with any names, as code; `...` for what may be secret."""
+
+    def shown(self) -> dict[str, Any]:
+        """Return what there is to be told."""
+        return {key: value for key, value in asdict(self).items() if key != "kept"}
 
 
-async def read_back(engine: AsyncEngine) -> tuple[EngineSettings, Target]:
-    """Connect once and return what the engine connects with, and where to.
+_PLACE = (
+    *("dsn", "host", "port", "user", "password", "passfile", "service", "servicefile", "database"),
+    *("ssl", "direct_tls", "target_session_attrs", "krbsrvname", "gsslib"),
+)
+"""What of the arguments of `asyncpg.connect` says where to connect, and as whom."""
+
+_OF_URL = frozenset({"host", "port", "user", "password", "database"})
+
+
+def connect_arguments(engine: AsyncEngine) -> dict[str, Any] | None:
+    """Return what the engine connects with, URL and listeners included, without connecting.
+
+    None where it connects by a function of its own.
+    """
+    seen: list[dict[str, Any]] = []
+
+    def remember(_dialect: Any, _record: Any, _arguments: Any, given: dict[str, Any]) -> None:
+        seen.append(dict(given))
+        raise _SeenError
+
+    event.listen(engine.sync_engine, "do_connect", remember)
+    pool = engine.sync_engine.pool.recreate()  # its own stays as it is
+    try:
+        pool.connect()
+    except Exception:
+        if not seen:
+            return None
+    finally:
+        event.remove(engine.sync_engine, "do_connect", remember)
+    return None if "async_creator_fn" in seen[0] else seen[0]
+
+
+class _SeenError(Exception):
+    """Ends an attempt to connect before anything is sent."""
+
+
+def target_of(engine: AsyncEngine, reference: str) -> Target:
+    """Return where an engine connects to.
+
+    Raises TargetError where that cannot be told.
+    """
+    given = connect_arguments(engine)
+    if given is None:
+        raise TargetError(
+            f"--engine {reference}: it connects by a function of its own, which does not tell "
+            "where to; give the URL of the same database with --url"
+        )
+    place = {name: given[name] for name in _PLACE if name in given}
+    name = name_of(place.get("host"), place.get("port", 5432), place.get("database"))
+    return Target(
+        name or f"the server of {reference}", place, OF_ENGINE, partial(_found_again, reference)
+    )
+
+
+def _found_again(reference: str) -> Target:
+    return target_of(load(reference), reference)
+
+
+def probed(reference: str, clients: int) -> AsyncEngine:
+    """Import an engine to be tried with that many connections, which stand for as many programs.
+
+    A smaller pool would never have two clients meet, as those of two programs do.
+    """
+    engine = load(reference)
+    pool: Any = engine.sync_engine.pool
+    if isinstance(pool, QueuePool):
+        wide: Any = pool.recreate()
+        wide._pool.maxsize = max(clients, wide._pool.maxsize)
+        engine.sync_engine.pool = wide
+    return engine
+
+
+async def read_back(engine: AsyncEngine, target: Target) -> EngineSettings:
+    """Connect once and return what the engine connects with.
 
     Raises TargetError where it cannot connect.
     """
-    seen: dict[str, Any] = {}
-
-    def remember(_dialect: Any, _record: Any, _arguments: Any, given: dict[str, Any]) -> None:
-        seen.update(given)
-
-    event.listen(engine.sync_engine, "do_connect", remember)
     level = "not told: its first statement fails"
     try:
-        async with engine.connect() as connection:
+        async with asyncio.timeout(CONNECT_SECONDS), engine.connect() as connection:
             level = await connection.get_isolation_level()
     except DBAPIError:
         pass  # it connects; what its statements are worth is tried next
     except Exception as error:
-        target = _target(engine, seen)
         raise TargetError(target.explain(error)) from error
     finally:
-        event.remove(engine.sync_engine, "do_connect", remember)
-    return _settings(engine, seen, level), _target(engine, seen)
-
-
-def _target(engine: AsyncEngine, given: Mapping[str, Any]) -> Target:
-    url = engine.url.set(drivername="postgresql+asyncpg", query={}, port=engine.url.port or 5432)
-    return Target(url, given.get("ssl", False), ("", "off", None))
+        await engine.dispose()
+    return _settings(engine, connect_arguments(engine) or {}, level)
 
 
 def _settings(engine: AsyncEngine, given: Mapping[str, Any], level: str) -> EngineSettings:
@@ -123,7 +194,19 @@ def _settings(engine: AsyncEngine, given: Mapping[str, Any], level: str) -> Engi
         timeout=str(given.get("timeout", "asyncpg's default, 60")),
         isolation_level=level,
         pool=f"{type(pool).__name__}{size}",
+        kept=dict(_kept(given)),
     )
+
+
+def _kept(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in given.items():
+        if name == SERVER_SETTINGS:
+            own = [json.dumps(key) for key in value or () if key not in NOT_OF_THE_SERVER]
+            if own:
+                yield name, "{" + ", ".join(f"{key}: ..." for key in own) + "}"
+        elif name not in _OF_URL and name not in POOLER_SETTINGS:
+            is_plain = value is None or isinstance(value, (bool, int, float))
+            yield name, f"{value}" if is_plain else "..."
 
 
 def _names(function: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
 
 RECOMMENDED = "anonymous+0+0"
 CONNECT_ARGS = """\
-connect_args={
+connect_args={{
     "prepared_statement_name_func": lambda: "",
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
-}"""
+{kept}}}"""
 
 
 class Verdict(enum.Enum):
@@ -52,14 +54,32 @@ class Report:
     def verdict(self) -> Verdict:
         """Whether the engine, or what is recommended, is right here."""
         outcome = self.judged
-        counts = outcome.modes.values()
-        if outcome.refusal or any(one.wrong or one.failed for one in counts):
+        is_wrong = outcome.refusal or any(counts.is_wrong for counts in outcome.modes.values())
+        if is_wrong or self.server.mode == "statement":
             return Verdict.UNSAFE
+        return Verdict.UNKNOWN if self._doubt else Verdict.SAFE
+
+    @property
+    def _doubt(self) -> str:
+        """What stands in the way of a proof, as the end of a sentence; empty where nothing does."""
+        outcome = self.judged
+        counts = outcome.modes.values()
+        if outcome.trouble:
+            return f"could not connect ({outcome.trouble}); try again under less load"
+        errors: Counter[str] = sum((one.errors for one in counts), Counter())
+        if errors:
+            [(error, _)] = errors.most_common(1)
+            return f"lost connections ({error}), for which no setting is to blame; try again"
         if any(one.is_cut_short or not one.right for one in counts):
-            return Verdict.UNKNOWN
-        if self.server.mode == "transaction" and outcome.left is None and not self.engine:
-            return Verdict.UNKNOWN
-        return Verdict.SAFE
+            return "could not be tried to the end in the time; try again under less load"
+        if self.server.mode not in ("none", "session") and not all(o.is_mixed for o in counts):
+            return (
+                "was right, but its clients did not meet on two server connections or more, "
+                "as they do under load; try again when more of the pool is free, or --deep"
+            )
+        if self.server.mode == "transaction" and outcome.left is None:
+            return "was right, but what it left on the server connections could not be looked at"
+        return ""
 
     @property
     def conclusion(self) -> str:
@@ -79,10 +99,10 @@ class Report:
             case Verdict.UNSAFE if outcome.refusal:
                 return f"Unsafe: {what} fails before its first query ({outcome.refusal})."
             case Verdict.UNSAFE:
-                bad = [mode for mode, counts in outcome.modes.items() if not counts.is_right]
+                bad = [mode for mode, counts in outcome.modes.items() if counts.is_wrong]
                 return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
             case _:
-                return f"Not known: {what} could not be tried to the end."
+                return f"Not known: {what} {self._doubt}."
 
     def as_data(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -91,11 +111,11 @@ class Report:
             "versions": _versions(),
             "server": asdict(self.server),
             "engine": self.engine or None,
-            "settings": asdict(self.settings) if self.settings else None,
+            "settings": self.settings.shown() if self.settings else None,
             "outcomes": [_outcome(outcome) for outcome in self.outcomes],
             "verdict": self.verdict.name.lower(),
             "conclusion": self.conclusion,
-            "connect_args": None if self.verdict is Verdict.SAFE else CONNECT_ARGS,
+            "connect_args": self._instead,
         }
 
     def lines(self) -> Iterator[str]:
@@ -104,21 +124,52 @@ class Report:
         yield f"{self.target}: {_described(self.server)} ({versions})"
         startup = [f"{name} {fate}" for name, fate in self.server.startup.items()]
         yield f"startup parameters: {', '.join(startup)}"
+        yield f"state of a session: {_STATES[self.server.session_state]}"
+        if self.server.mode == "session":
+            yield (
+                "session mode: each client keeps a server connection for itself; transaction mode "
+                "is `pool_mode = transaction` in PgBouncer, and port 6543 in Supavisor"
+            )
         yield from (f"not known: {what}" for what in self.server.unknown)
         if self.settings is not None:
             yield ""
             yield f"{self.engine} connects with:"
-            for key, value in asdict(self.settings).items():
+            for key, value in self.settings.shown().items():
                 shown = ", ".join(value) or "none" if isinstance(value, tuple) else value
                 yield f"  {key}: {shown}"
         yield ""
         yield from _table(self.outcomes)
+        if self.settings is not None and self.settings.names != "anonymous":
+            yield (
+                "not counted, and not taken away: statements with which SQLAlchemy begins, as each "
+                "start of your program leaves them behind a pooler"
+            )
         yield ""
         yield self.conclusion
-        if self.verdict is Verdict.UNSAFE and self.engine:
-            best = next((o for o in self.outcomes if o.name == RECOMMENDED), None)
-            if best is not None and best.is_right:
-                yield f"Use instead, which was right here:\n{CONNECT_ARGS}"
+        if self._instead is not None:
+            yield f"Use instead, which was right here:\n{self._instead}"
+
+    @property
+    def _instead(self) -> str | None:
+        """The `connect_args` to use in place of the engine's, where they were right here."""
+        best = next((o for o in self.outcomes if o.name == RECOMMENDED), None)
+        if self.verdict is not Verdict.UNSAFE or best is None or not best.is_right:
+            return None
+        if self.settings is None:
+            return None
+        kept = (
+            f"    {json.dumps(name)}: {value},{'  # as it is now' if '...' in value else ''}\n"
+            for name, value in self.settings.kept.items()
+        )
+        return CONNECT_ARGS.format(kept="".join(kept))
+
+
+_STATES = {
+    "kept": "kept for its client",
+    "lost": "lost between transactions",
+    "shared": "seen by other clients",
+    "unknown": "not known",
+}
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
@@ -127,6 +178,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             "right": counts.right,
             "wrong": counts.wrong,
             "failed": counts.failed,
+            "lost": counts.lost,
             "errors": dict(counts.errors),
             "is_cut_short": counts.is_cut_short,
         }
@@ -136,6 +188,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         "name": outcome.name,
         "is_right": outcome.is_right,
         "refusal": outcome.refusal or None,
+        "trouble": outcome.trouble or None,
         "modes": modes,
         "left": outcome.left,
     }
@@ -164,8 +217,8 @@ def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("settings", *modes, "left")]
     for outcome in outcomes:
         cells = (
-            (f"cannot connect: {outcome.refusal}", "", "")
-            if outcome.refusal
+            (f"cannot connect: {outcome.refusal or outcome.trouble}", "", "")
+            if outcome.refusal or outcome.trouble
             else tuple(_cell(outcome.modes.get(mode)) for mode in modes)
         )
         rows.append((outcome.name, *cells, "?" if outcome.left is None else str(outcome.left)))

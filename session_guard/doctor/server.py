@@ -11,18 +11,23 @@ from uuid import uuid4
 
 import asyncpg
 
-from session_guard.doctor.target import TargetError
+from session_guard.doctor.target import CONNECT_SECONDS, TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from session_guard.doctor.target import Target
 
 Kind = Literal["PostgreSQL", "PgBouncer", "Supavisor", "a pooler"]
 Mode = Literal["none", "session", "transaction", "statement", "unknown"]
 
+SessionState = Literal["kept", "lost", "shared", "unknown"]
+
 PREFIX = "__session_guard_"
-"""What the names of all statements of the probe begin with, which it takes away at the end."""
+"""What the names that the probe gives to statements begin with, which it takes away at the end."""
+
+MARK = "session-guard doctor"
+"""What stands in every query of the probe, by which those are told that an engine named."""
 
 _WAIT_SECONDS = 1.0
 """How long a client waits for a server connection before the pooler is said to have no other."""
@@ -39,6 +44,10 @@ class Server:
     mode: Mode
     postgresql: str
     """The version of PostgreSQL behind it."""
+    serves_two: bool
+    """Whether two clients could be served at the same time."""
+    session_state: SessionState = "unknown"
+    """What becomes of the state of a session, such as a statement that SQL prepared."""
     named_statements: bool | None = None
     """Whether a named statement can be run on another server connection than the one that it was
     prepared on; None where there is only one, or where that could not be told."""
@@ -65,20 +74,26 @@ async def process_of(connection: asyncpg.Connection[Any]) -> int:
 async def identify(target: Target, progress: Callable[[str], None]) -> Server:
     """Tell what is at the other end.
 
-    Raises TargetError where no connection can be opened.
+    Raises TargetError where no connection can be opened, or where one that was gives no answer.
     """
+    try:
+        return await _identify(target, progress)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise TargetError(target.explain_loss(error)) from error
+
+
+async def _identify(target: Target, progress: Callable[[str], None]) -> Server:
     progress("connecting")
     async with _clients(target, 2) as (one, other):
+        progress("asking who is there")
         [[application]] = await ask(one, _APPLICATION)
-        try:
-            mode = await _mode(one, other)
-        except asyncpg.PostgresError as error:
-            raise TargetError(target.explain(error)) from error
+        mode, serves_two = await _mode(one, other)
         version = one.get_server_version()
         server = Server(
             "PostgreSQL" if mode == "none" else "a pooler",
             mode,
             f"{version.major}.{version.micro}",
+            serves_two,
         )
     progress("asking which startup parameters are kept")
     refusal = await _startup(target, server)
@@ -91,12 +106,23 @@ async def identify(target: Target, progress: Callable[[str], None]) -> Server:
             server.unknown.append("which pooler it is: it neither names itself nor refuses")
         if server.kind == "PgBouncer":
             server.unknown.append("PgBouncer's version: only its console tells")
-    if mode == "transaction":
+    if not serves_two:
+        server.unknown.append(
+            "what happens on a second server connection: only one was to be had within "
+            f"{_WAIT_SECONDS:.0f} s"
+        )
+    if mode != "statement" and serves_two:
+        progress("asking what becomes of a session's state")
+        async with _clients(target, 2) as (one, other):
+            server.session_state = await _session_state(one, other)
+    if server.session_state == "unknown":
+        server.unknown.append("whether the state of a session survives")
+    if mode == "transaction" and serves_two:
         progress("moving a named statement to another server connection")
         async with _clients(target, 2) as (one, other):
             server.named_statements = await _takes_named_statements(one, other)
-        if server.named_statements is None:
-            server.unknown.append("whether named statements are translated: nothing moved")
+    if mode == "transaction" and server.named_statements is None:
+        server.unknown.append("whether named statements are translated: nothing moved")
     return server
 
 
@@ -114,36 +140,89 @@ async def _clients(target: Target, number: int) -> AsyncIterator[list[asyncpg.Co
                 client = await target.connect()
             except Exception as error:
                 raise TargetError(target.explain(error)) from error
-            stack.push_async_callback(_close, client)
+            stack.push_async_callback(close, client)
             clients.append(client)
         yield clients
 
 
-async def _close(connection: asyncpg.Connection[Any]) -> None:
-    with suppress(Exception):
-        await connection.close(timeout=5)
+async def close(connection: asyncpg.Connection[Any]) -> None:
+    """Close a connection, and cut it where it waits for something else."""
+    try:
+        await connection.close(timeout=_WAIT_SECONDS)
+    except Exception:
+        connection.terminate()
 
 
-async def _mode(one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]) -> Mode:
-    """Tell how server connections are shared, from which server process answers whom."""
+async def _mode(one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]) -> tuple[Mode, bool]:
+    """Tell how server connections are shared, from which server process answers whom.
+
+    Returns whether two clients could be served at the same time, too.
+    """
     if await process_of(one) == one.get_server_pid():
-        return "none"
+        return "none", True
     mine = set[int]()
     theirs = set[int]()
+    serves_two = False
     for _ in range(_TURNS):
         try:
             await one.execute("BEGIN")
         except asyncpg.PostgresError as error:
             if "statement pooling mode" in str(error):
-                return "statement"
+                return "statement", True
             raise
         mine.add(await process_of(one))
-        theirs.add(await process_of(other))
-        await one.execute("COMMIT")
-        theirs.add(await process_of(other))
+        # Where there is no second server connection it waits, until the transaction is over.
+        async with _waiting(process_of(other)) as waiting:
+            served = await _within(waiting, _WAIT_SECONDS)
+            serves_two |= served
+            await one.execute("COMMIT")
+            if not served and not await _within(waiting, _WAIT_SECONDS):
+                await close(one)
+                await _within(waiting, CONNECT_SECONDS)
+                # It came to the server when the first client had left, not before: that kept it.
+                return ("session" if await waiting in mine else "unknown"), False
+            theirs.add(await waiting)
+        if served:
+            theirs.add(await process_of(other))
         if mine & theirs or len(mine) > 1:
-            return "transaction"
-    return "session"
+            return "transaction", serves_two
+    return "session", serves_two
+
+
+@asynccontextmanager
+async def _waiting(work: Coroutine[Any, Any, int]) -> AsyncIterator[asyncio.Task[int]]:
+    """Run work beside what is done meanwhile, and end it at the end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(Exception, asyncio.CancelledError):
+            await task
+
+
+async def _within(task: asyncio.Task[Any], seconds: float) -> bool:
+    """Return whether a task is over within that time; it goes on otherwise."""
+    done, _ = await asyncio.wait([task], timeout=seconds)
+    return bool(done)
+
+
+async def _session_state(
+    one: asyncpg.Connection[Any], other: asyncpg.Connection[Any]
+) -> SessionState:
+    """Tell what becomes of a statement that SQL prepared, which no pooler looks into."""
+    name = f"{PREFIX}{uuid4().hex}"
+    look = f"SELECT count(*) FROM pg_prepared_statements WHERE name = '{name}'"  # noqa: S608
+    await one.execute(f'PREPARE "{name}" AS SELECT 1')
+    try:
+        for _ in range(_TURNS):
+            if await ask(other, look) != [["0"]]:
+                return "shared"
+            if await ask(one, look) != [["1"]]:
+                return "lost"
+        return "kept"
+    finally:
+        await remove_statements(one, other)
 
 
 async def _takes_named_statements(
@@ -156,9 +235,14 @@ async def _takes_named_statements(
         first = await statement.fetchval()
         for _ in range(_TURNS):
             async with other.transaction():
-                held = await process_of(other)
-                if held == first and await statement.fetchval() != first:
-                    return True
+                if await process_of(other) != first:
+                    continue
+                # Where another program has the last one, it waits until this transaction is over.
+                async with _waiting(statement.fetchval()) as waiting:
+                    if not await _within(waiting, _WAIT_SECONDS):
+                        return None
+                    if await waiting != first:
+                        return True
     except asyncpg.PostgresError:
         return False
     finally:
@@ -176,18 +260,23 @@ async def remove_statements(*clients: asyncpg.Connection[Any]) -> int:
         for client in clients:
             try:
                 # Each holds another server connection; who gets none has seen the last of them.
-                await asyncio.wait_for(client.execute("BEGIN"), _WAIT_SECONDS)
+                await client.execute("BEGIN", timeout=_WAIT_SECONDS)
             except TimeoutError:
                 break
             stack.push_async_callback(client.execute, "ROLLBACK")
             rows = await ask(client, _OURS)
             for [name] in rows:
-                await client.execute(f'DEALLOCATE "{name}"')
+                await client.execute(f"DEALLOCATE {name}")
             removed += len(rows)
     return removed
 
 
-_OURS = f"SELECT name FROM pg_prepared_statements WHERE starts_with(name, '{PREFIX}')"  # noqa: S608
+# A pooler that translates names counts on those that it gave itself, and drops them when it likes.
+_OURS = (
+    "SELECT quote_ident(name) FROM pg_prepared_statements "  # noqa: S608
+    f"WHERE starts_with(name, '{PREFIX}') "
+    f"OR (strpos(statement, '{MARK}') > 0 AND NOT starts_with(name, 'PGBOUNCER_'))"
+)
 
 _PARAMETERS = {
     "application_name": ("session-guard", "application_name"),
@@ -218,5 +307,5 @@ async def _startup(target: Target, server: Server) -> str:
                 kept = "kept" if found.replace("ms", "") == value else "dropped"
             server.startup[name] = kept
         finally:
-            await _close(connection)
+            await close(connection)
     return refusal

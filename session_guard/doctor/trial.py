@@ -10,24 +10,31 @@ import asyncio
 import multiprocessing
 import os
 import random
+import re
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from threading import BrokenBarrierError
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from session_guard.doctor.server import PREFIX, remove_statements
-from session_guard.doctor.target import CONNECT_SECONDS, Recipe, Target
+from session_guard.doctor.server import MARK, PREFIX, close, process_of, remove_statements
+from session_guard.doctor.target import CONNECT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from threading import Barrier
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from session_guard.doctor.target import Target
 
 QUERIES = 3
 
@@ -59,23 +66,41 @@ class Counts:
     """Rows that answer another query."""
     failed: int = 0
     """Transactions that ended with an error."""
+    lost: int = 0
+    """Those of them whose connection was lost, or could not be had: no setting is to blame."""
     errors: Counter[str] = field(default_factory=Counter)
     """Errors by the name of the driver's class."""
     is_cut_short: bool = False
     """Whether the time was over before all was asked."""
+    served: dict[int, set[str]] = field(default_factory=dict)
+    """The clients that were seen on each server process."""
 
     def add(self, other: Counts) -> None:
         """Count what came of another process too."""
         self.right += other.right
         self.wrong += other.wrong
         self.failed += other.failed
+        self.lost += other.lost
         self.errors += other.errors
         self.is_cut_short |= other.is_cut_short
+        for process, clients in other.served.items():
+            self.served.setdefault(process, set()).update(clients)
 
     @property
     def is_right(self) -> bool:
         """Whether nothing went wrong."""
         return self.right > 0 and not self.wrong and not self.failed
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something went wrong for which the settings are to blame."""
+        return self.wrong > 0 or self.failed > self.lost
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether clients met on a server connection, and there was another one to go to."""
+        is_shared = any(len(clients) > 1 for clients in self.served.values())
+        return is_shared and len(self.served) > 1
 
 
 if TYPE_CHECKING:
@@ -93,11 +118,14 @@ class Outcome:
     """Prepared statements left on server connections; None where that is not known."""
     refusal: str = ""
     """Why no connection could be opened with these settings."""
+    trouble: str = ""
+    """Why none could be opened for which no setting is to blame."""
 
     @property
     def is_right(self) -> bool:
         """Whether it was right in every mode."""
-        return not self.refusal and all(counts.is_right for counts in self.modes.values())
+        is_tried = bool(self.modes) and not self.refusal and not self.trouble
+        return is_tried and all(counts.is_right for counts in self.modes.values())
 
 
 class _CountedNames(asyncpg.Connection):  # type: ignore[misc]
@@ -141,36 +169,65 @@ async def attempt(
         outcome = await attempt_engine(_engine(target, name, load), name, load, progress)
     else:
         progress(f"trying {name} in {load.processes} processes")
-        loop = asyncio.get_running_loop()
-        with ProcessPoolExecutor(load.processes, multiprocessing.get_context("spawn")) as pool:
-            parts = [(target.recipe, name, load)] * load.processes
-            runs = [loop.run_in_executor(pool, _attempt_alone, *part) for part in parts]
-            outcome = _joined(await asyncio.gather(*runs))
-    if not outcome.refusal:
-        outcome.left = await _take_away(target, load.clients)
+        make = partial(_remade_engine, target.recipe, name, load)
+        outcome = await attempt_in_processes(make, name, load)
+    outcome.left = await take_away(target, load)
     return outcome
 
 
 def _engine(target: Target, name: str, load: Load) -> AsyncEngine:
     return create_async_engine(
-        target.url,
-        connect_args={"ssl": target.tls, "timeout": CONNECT_SECONDS, **SETTINGS[name]},
+        "postgresql+asyncpg://",
+        connect_args={**target.arguments, "timeout": CONNECT_SECONDS, **SETTINGS[name]},
         pool_size=load.clients,
         max_overflow=0,
         hide_parameters=True,
     )
 
 
-def _attempt_alone(recipe: Recipe, name: str, load: Load) -> Outcome:
-    """Try settings in a process of its own."""
-    target = Target.parse(*recipe)
-    return asyncio.run(attempt_engine(_engine(target, name, load), name, load, lambda _: None))
+def _remade_engine(recipe: Callable[[], Target], name: str, load: Load) -> AsyncEngine:
+    return _engine(recipe(), name, load)
+
+
+async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
+    """Try the engine that `make` gives in each of several processes at the same time."""
+    loop = asyncio.get_running_loop()
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(load.processes)
+    with ProcessPoolExecutor(load.processes, spawn, _starts_with, (start,)) as pool:
+        runs = [
+            loop.run_in_executor(pool, _attempt_alone, make, name, load)
+            for _ in range(load.processes)
+        ]
+        return _joined(await asyncio.gather(*runs))
+
+
+_start: Barrier
+"""Where each process waits until all of them are ready."""
+
+
+def _starts_with(start: Barrier) -> None:
+    global _start
+    _start = start
+
+
+def _attempt_alone(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
+    """Try an engine in a process of its own."""
+    try:
+        engine = make()
+    except BaseException:
+        _start.abort()
+        raise
+    with suppress(BrokenBarrierError):  # another one raises, and is heard
+        _start.wait(load.seconds)
+    return asyncio.run(attempt_engine(engine, name, load, lambda _: None))
 
 
 def _joined(outcomes: Iterable[Outcome]) -> Outcome:
     first, *others = outcomes
     for other in others:
         first.refusal = first.refusal or other.refusal
+        first.trouble = first.trouble or other.trouble
         for mode, counts in other.modes.items():
             first.modes.setdefault(mode, Counts()).add(counts)
     return first
@@ -187,39 +244,65 @@ async def attempt_engine(
     outcome = Outcome(name, {})
     try:
         try:
-            async with engine.connect():
+            async with asyncio.timeout(load.seconds), engine.connect():
                 pass
         except Exception as error:
-            outcome.refusal = driver_error(error)
+            if is_trouble(error):
+                outcome.trouble = driver_error(error)
+            else:
+                outcome.refusal = driver_error(error)
             return outcome
         for mode, work in (modes or MODES).items():
             progress(f"trying {name}: {mode}")
             outcome.modes[mode] = await _run(engine, work, load)
     finally:
         with suppress(Exception):
-            await engine.dispose()
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await engine.dispose()
     return outcome
 
 
-async def _take_away(target: Target, clients: int) -> int | None:
+async def take_away(target: Target, load: Load) -> int | None:
     """Remove the probe's statements from all server connections in reach; return how many."""
     connections = []
     try:
-        for _ in range(clients):
+        for _ in range(load.clients * load.processes):
             connections.append(await target.connect())  # noqa: PERF401 - all are to be closed
         return await remove_statements(*connections)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return None
     finally:
         for connection in connections:
-            with suppress(Exception):
-                await connection.close(timeout=5)
+            await close(connection)
 
 
 def driver_error(error: BaseException) -> str:
     """Return the class name of the driver's error under one of SQLAlchemy's."""
+    return type(_of_driver(error)).__name__
+
+
+def _of_driver(error: BaseException) -> BaseException:
     driver = getattr(error, "orig", None)
-    return type((driver and driver.__cause__) or driver or error).__name__
+    return (driver and driver.__cause__) or driver or error
+
+
+def is_trouble(error: BaseException) -> bool:
+    """Return whether an error comes of the network or of a server without room, not of settings."""
+    cause = _of_driver(error)
+    text = str(cause)
+    match cause:
+        case asyncpg.ProtocolViolationError():
+            # PgBouncer says everything with this one.
+            return not re.search(r"statement|parameter|portal|bind|protocol", text)
+        case asyncpg.InterfaceError():
+            return "closed" in text
+        case OSError() | TimeoutError() | PoolTimeoutError():
+            return True
+        case asyncpg.PostgresConnectionError() | asyncpg.InsufficientResourcesError():
+            return True
+        case asyncpg.OperatorInterventionError():
+            return True
+    return "max client" in text.lower()
 
 
 async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
@@ -231,6 +314,7 @@ async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
                 await work(engine, number, turn, counts)
             except Exception as error:  # settings that are no good fail in many ways
                 counts.failed += 1
+                counts.lost += is_trouble(error)
                 counts.errors[driver_error(error)] += 1
 
     try:
@@ -241,6 +325,9 @@ async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
     return counts
 
 
+_RUN = uuid4().hex
+
+
 def query(label: str) -> Any:
     """Return a query of one row, `value` and `label`, that takes `value` as its parameter."""
     # The label stands in the text: each query asks for another thing in the same shape.
@@ -248,8 +335,8 @@ def query(label: str) -> Any:
 
 
 def _own(label: str) -> str:
-    """Tell apart what two processes ask for."""
-    return f"{label} of process {os.getpid()}"
+    """Tell apart what two processes and two runs ask for, and others from the probe's."""
+    return f"{label} of {MARK}, process {os.getpid()} of {_RUN}"
 
 
 def count(row: Any, label: str, value: int, counts: Counts) -> None:
@@ -263,11 +350,22 @@ def count(row: Any, label: str, value: int, counts: Counts) -> None:
 async def _transactions(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
     async with engine.begin() as connection:
         await _queries(connection, number, turn, counts)
+        await _note_server(connection, counts)
 
 
 async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        # First: it would end an anonymous statement that the engine still holds for its own.
+        await _note_server(connection, counts)
         await _queries(connection, number, turn, counts)
+
+
+async def _note_server(connection: AsyncConnection, counts: Counts) -> None:
+    """Note which server process serves this client."""
+    client: Any = (await connection.get_raw_connection()).driver_connection
+    process = await process_of(client)
+    name = f"{os.getpid()} {id(client)} {client.get_server_pid()}"
+    counts.served.setdefault(process, set()).add(name)
 
 
 async def _queries(connection: AsyncConnection, number: int, turn: int, counts: Counts) -> None:
@@ -291,6 +389,7 @@ async def _cursors(engine: AsyncEngine, number: int, turn: int, counts: Counts) 
                 rows = [row async for row in stream]
             for row in rows:
                 count(row, label, value, counts)
+        await _note_server(connection, counts)
 
 
 MODES: dict[str, Mode] = {

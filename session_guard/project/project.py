@@ -621,6 +621,11 @@ class Project:
         return None
 
     @cached_property
+    def tracks_mutations(self) -> bool:
+        """Whether columns may have values that tell their object when they are changed."""
+        return any(self._own_files(lambda data: b"ext.mutable" in data or b"Mutable" in data))
+
+    @cached_property
     def setting_properties(self) -> frozenset[str]:
         """The names of the project's properties that set something when they are read."""
         spaces = self._parsed(self._own_files(lambda data: b"property" in data))

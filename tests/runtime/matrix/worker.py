@@ -98,7 +98,9 @@ async def attempt(request: dict[str, Any]) -> Outcome:
 def answer(request: dict[str, Any]) -> None:
     outcome = asyncio.run(attempt(request))
     counts = outcome.modes.get(request["mode"], Counts())
-    print(json.dumps({"refusal": outcome.refusal, **vars(counts)}), flush=True)
+    counted = ("right", "wrong", "failed", "errors", "is_cut_short")
+    told = {name: getattr(counts, name) for name in counted}
+    print(json.dumps({"refusal": outcome.refusal or outcome.trouble, **told}), flush=True)
 
 
 def main() -> None:
