@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
+from bench.comparing import spread, table, turns
 from session_guard.async_session import (
     SessionSettings,
     build_connect_args,
@@ -82,14 +83,13 @@ async def transaction(open_session: OpenSession, statements: Statements, value: 
 async def rates_in_turn(
     sessions: Mapping[str, OpenSession], rounds: int, transactions: int
 ) -> dict[str, list[float]]:
-    """Run each in every round, forwards and backwards by turns; the first round only warms up."""
+    """Run each in every round, by turns."""
     rates: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in range(rounds + 1):
-        say(f"round {number} of {rounds}: {', '.join(sessions)}")
-        for name in list(sessions)[:: 1 if number % 2 else -1]:
-            found = await rate(sessions[name], transactions)
-            if number:
-                rates[name].append(found)
+    for number, name in turns(list(sessions), rounds):
+        say(f"round {number} of {rounds}: {name}")
+        found = await rate(sessions[name], transactions)
+        if number:
+            rates[name].append(found)
     return rates
 
 
@@ -148,7 +148,7 @@ async def compare_settings(dsn: str, names: list[str], rounds: int, size: int) -
     finally:
         for engine in engines.values():
             await engine.dispose()
-    return {name: spread(found) for name, found in rates.items()}
+    return {name: spread(found, "{:,.0f}") for name, found in rates.items()}
 
 
 async def compare_handler(dsn: str, rounds: int) -> list[list[str]]:
@@ -202,12 +202,6 @@ def difference(more: list[int], less: list[int]) -> str:
     )
 
 
-def spread(rates: list[float]) -> str:
-    """Write the median, and between which rates the middle half lies."""
-    low, middle, high = statistics.quantiles(rates, n=4, method="inclusive")
-    return f"{middle:,.0f} ({low:,.0f} to {high:,.0f})"
-
-
 def say(progress: str) -> None:
     print(progress, file=sys.stderr, flush=True)
 
@@ -243,11 +237,6 @@ program alone. What comes seldom, such as collecting garbage, shows in no median
 
 {handler}
 """
-
-
-def table(rows: list[list[str]]) -> str:
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
 def measured(rounds: int, size: int, pairs: int) -> str:

@@ -14,7 +14,9 @@ Connections belong to the event loop that opened them, so each loop has an engin
 loop shuts down as `asyncio.run` does it, its connections are closed, and the next loop takes its
 engine over: jobs that run one `asyncio.run` after the other share one engine and connect anew each
 time. Loops that run side by side in threads have one pool each, of up to `pool_size + max_overflow`
-connections. After a fork the child begins with an empty pool and leaves the parent's sockets alone.
+connections. A loop that is dropped without being closed keeps its connections until the handler is
+used in another one, and that costs a new engine and a collection of all garbage: close loops. After
+a fork the child begins with an empty pool and leaves the parent's sockets alone.
 
 Sources:
     https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache
@@ -23,6 +25,7 @@ Sources:
 """
 
 import asyncio
+import gc
 import itertools
 import logging
 import os
@@ -37,6 +40,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, get_args
 from uuid import uuid4
+from weakref import WeakSet
 
 try:
     from sqlalchemy import event, exc
@@ -71,7 +75,6 @@ __all__ = [
     "build_connect_args",
     "configure",
     "dispose",
-    "engine",
     "get_background_session",
     "get_background_task_session_factory",
     "get_pool_figures",
@@ -96,20 +99,21 @@ class SessionEvent:
     """Of the session, in this process: events of the same session have the same number."""
 
     outcome: Outcome
-    """`opened` comes first, and exactly one of the others after it. `rolled back` is an error of
-    the block. After `commit failed` nothing is stored; but where its cause is `connection` or
-    `cancelled`, nobody knows whether PostgreSQL had committed."""
+    """`opened` comes first, and exactly one of the others after it, however the session ends.
+    `rolled back` is an error of the block. After `commit failed` nothing is stored; but where its
+    cause is `connection` or `cancelled`, nobody knows whether PostgreSQL had committed."""
 
     seconds: float = 0.0
     """Seconds since the session was opened."""
 
     error: BaseException | None = None
-    """The error that is raised on. Its message may quote rows, so do not log it as it is."""
+    """The error that ended the session, which is raised on; where the task is cancelled while it
+    rolls back, the cancellation is. Its message may quote rows, so do not log it as it is."""
 
     cause: Cause | None = None
-    """Where the error came from: the block's own code (`domain`), a statement that PostgreSQL or
-    SQLAlchemy refused (`database`), the way there (`connection`: refused, lost, no free place in
-    the pool), or a cancellation."""
+    """Where the error came from: the block's own code, or a row that is not there (`domain`), a
+    statement that PostgreSQL or SQLAlchemy refused (`database`), the way there (`connection`:
+    refused, lost, no free place in the pool), or a cancellation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +176,7 @@ class SessionSettings:
 
     on_session_event: Callable[[SessionEvent], None] | None = None
     """Called with what happens to each session, in the task that uses it. An error of its own is
-    logged, and changes nothing for the session."""
+    logged without its message, and changes nothing for the session."""
 
     def __post_init__(self) -> None:
         choices = {"pooler": Pooler, "statement_names": StatementNames, "tls": Tls}
@@ -221,7 +225,8 @@ engine: AsyncEngine
 """The engine of the running event loop, built when it is first asked for.
 
 Imported by its name where no loop runs yet, it is the one that the first loop to use it takes over.
-Programs that run several loops side by side ask for `async_session.engine` each time.
+Programs that run several loops side by side ask for `async_session.engine` each time. Not in
+`__all__`, since `import *` would build it.
 """
 
 # Hidden from type checkers, to which it would make every misspelt name an engine.
@@ -255,35 +260,43 @@ async def dispose() -> None:
         slot = _slots.pop(loop, None) or _slots.pop(None, None)
     if slot is None:
         return
-    slot.is_disposed = True
+    slot.is_left = True
     if slot.closer is not None:
         await slot.closer.aclose()
-    elif slot.engine is not None:
-        await _to_completion(slot.engine.dispose())
+    else:
+        await slot.close_connections()
 
 
 @dataclass(frozen=True, slots=True)
 class PoolFigures:
-    """Connections of one pool, at one moment."""
+    """Connections of a pool, or of several together, at one moment."""
 
     size: int
-    """Connections that are kept open at most, `pool_size`."""
+    """Connections that are kept open at most, `pool_size` for each pool."""
     idle: int
     """Connections that wait for a session."""
     in_use: int
     """Connections that a session holds."""
     overflow: int
-    """Connections open beyond `size`, of `max_overflow` at most."""
+    """Connections open beyond `size`, of `max_overflow` at most for each pool."""
 
 
 def get_pool_figures() -> PoolFigures:
     """Give the figures of the running event loop's pool, for gauges and health checks.
 
-    Raises:
-        RuntimeError, ValueError: no database URL, or one that is no use.
+    Where no loop runs, as in a thread that collects gauges, they are those of all pools in this
+    process together. No engine is built for it: without one all figures are 0.
     """
-    pool: Any = _slot().get_engine().pool
-    return PoolFigures(pool.size(), pool.checkedin(), pool.checkedout(), max(0, pool.overflow()))
+    loop = _running_loop()
+    with _lock:
+        slots = [slot for of, slot in _slots.items() if loop is None or of is loop]
+    pools: list[Any] = [slot.engine.pool for slot in slots if slot.engine is not None]
+    return PoolFigures(
+        size=sum(pool.size() for pool in pools),
+        idle=sum(pool.checkedin() for pool in pools),
+        in_use=sum(pool.checkedout() for pool in pools),
+        overflow=sum(max(0, pool.overflow()) for pool in pools),
+    )
 
 
 def build_connect_args(settings: SessionSettings) -> dict[str, Any]:
@@ -350,15 +363,17 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         yield session
         history.log("committing")
         await session.commit()
-        history.log("committed")
     except BaseException as error:
         try:
             await _to_completion(session.rollback())
         except Exception as rollback_error:
             # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
-        history.log("failed", error)
+        finally:
+            history.log("failed", error)  # if this task was cancelled meanwhile, too
         raise
+    else:
+        history.log("committed")
     finally:
         await _to_completion(session.close())
 
@@ -389,7 +404,7 @@ class _Slot:
         self.engine: AsyncEngine | None = None
         self.factory: async_sessionmaker[AsyncSession] | None = None
         self.closer: AsyncGenerator[None, None] | None = None
-        self.is_disposed = False
+        self.is_left = False
 
     def get_engine(self) -> AsyncEngine:
         if self.engine is None:
@@ -407,7 +422,7 @@ class _Slot:
             )
             event.listen(self.engine.sync_engine, "handle_error", _remember_first_error)
             event.listen(self.engine.sync_engine, "checkin", _forget_first_error)
-            event.listen(self.engine.sync_engine, "checkin", self._close_if_disposed)
+            event.listen(self.engine.sync_engine, "checkin", self._close_if_left)
         if self.closer is None:
             self.closer = _begun_closer(self)
         return self.engine
@@ -424,15 +439,40 @@ class _Slot:
             )
         return self.factory
 
-    def _close_if_disposed(self, dbapi_connection: object, record: ConnectionPoolEntry) -> None:
-        """Close what comes back after `dispose()`, to a pool that nobody closes any more."""
-        if self.is_disposed:
+    async def close_connections(self) -> None:
+        if self.engine is not None:
+            await _to_completion(self.engine.dispose())
+            _let_tasks_wait(self.engine)
+
+    def drop_connections(self) -> None:
+        """Give the engine a new pool, and leave the connections of the old one as they are."""
+        if self.engine is not None:
+            self.engine.sync_engine.dispose(close=False)
+            _let_tasks_wait(self.engine)
+
+    def _close_if_left(self, dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        """Close what comes back to a pool that nobody closes any more."""
+        if self.is_left:
             record.close()
 
 
-_lock = threading.Lock()
+def _let_tasks_wait(engine: AsyncEngine) -> None:
+    """Have tasks wait for one another in a new pool, where SQLAlchemy before 2.0.25 blocks threads.
+
+    Listening gives the pool a lock for tasks: https://github.com/sqlalchemy/sqlalchemy/issues/10813
+    """
+    event.listen(engine.sync_engine, "connect", _do_nothing)
+
+
+def _do_nothing(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    pass
+
+
+_lock = threading.RLock()
 _slots: dict[asyncio.AbstractEventLoop | None, _Slot] = {}
 """The slot of each event loop; under None one that the next loop is to take over."""
+_SLOT = f"{__name__}.slot"
+"""The attribute by which a loop holds its slot, while it is seen whether anybody holds the loop."""
 _inherited: list[object] = []
 """What a forked child has of its parent's connections, kept from being collected and closed."""
 
@@ -443,7 +483,10 @@ def _slot() -> _Slot:
     with _lock:
         if loop not in _slots:
             _leave_closed_loops()
+            if None not in _slots:
+                _collect_dropped_loops()
             _slots[loop] = _slots.pop(None) if None in _slots else _Slot()
+            _slots[loop].is_left = False
         return _slots[loop]
 
 
@@ -468,10 +511,11 @@ def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
         try:
             yield
         finally:
-            if slot.engine is not None:
-                await _to_completion(slot.engine.dispose())
+            slot.is_left = True
+            await slot.close_connections()
             with _lock:
-                _leave(loop)
+                if _slots.get(loop) is slot:  # none, or the next one, after `dispose()`
+                    _leave(loop)
 
     begun = closer()
     with suppress(StopIteration):  # runs it to its `yield`
@@ -485,10 +529,26 @@ def _leave_closed_loops() -> None:
     Their connections can no longer be closed in order; collecting them closes their sockets.
     """
     for loop in [loop for loop in _slots if loop is not None and loop.is_closed()]:
-        engine = _slots[loop].engine
-        if engine is not None:
-            engine.sync_engine.dispose(close=False)
+        _slots[loop].drop_connections()
         _leave(loop)
+
+
+def _collect_dropped_loops() -> None:
+    """Have the loops collected that were dropped without being closed; that closes their sockets.
+
+    For this long a loop at rest holds its slot itself, so that both go if nobody else has the loop.
+    """
+    resting = WeakSet(loop for loop in _slots if loop is not None and not loop.is_running())
+    if resting:
+        _hand_slots_to(resting)
+        gc.collect()
+        for loop in resting:
+            _slots.setdefault(loop, vars(loop).pop(_SLOT))
+
+
+def _hand_slots_to(loops: WeakSet[asyncio.AbstractEventLoop]) -> None:
+    for loop in loops:
+        setattr(loop, _SLOT, _slots.pop(loop))
 
 
 def _leave(loop: asyncio.AbstractEventLoop) -> None:
@@ -502,11 +562,11 @@ def _leave(loop: asyncio.AbstractEventLoop) -> None:
 def _begin_anew_in_child() -> None:
     """After a fork: give every engine an empty pool, and never touch the parent's sockets."""
     global _lock
-    _lock = threading.Lock()  # another thread of the parent's may have held it
+    _lock = threading.RLock()  # another thread of the parent's may have held it
     for loop, slot in list(_slots.items()):
         if slot.engine is not None:
             _inherited.append((loop, slot.closer, slot.engine.pool))
-            slot.engine.sync_engine.dispose(close=False)
+            slot.drop_connections()
         if loop is not None:
             _leave(loop)
 
@@ -550,6 +610,7 @@ def _database_url(settings: SessionSettings) -> URL:
 
 
 _FIRST_ERROR = f"{__name__}.first_error"
+_IN_FAILED_TRANSACTION = "25P02"
 
 
 def _remember_first_error(context: ExceptionContext) -> None:
@@ -571,7 +632,9 @@ def _prove_transaction_alive(connection: Connection) -> None:
         return
     try:
         connection.exec_driver_sql("SELECT 1")
-    except exc.DBAPIError:
+    except exc.DBAPIError as error:
+        if _sqlstate(error) != _IN_FAILED_TRANSACTION:
+            raise  # the connection was lost, for example
         raise TransactionAbortedError(
             f"nothing was stored: {_describe(first_error)} aborted the transaction, was caught, "
             "and the transaction was committed; catch such errors round session.begin_nested()"
@@ -628,8 +691,10 @@ class _History:
         if hook is not None:
             try:
                 hook(SessionEvent(self._number, outcome, seconds, error, cause))
-            except Exception:
-                logger.exception("on_session_event failed")
+            except Exception as failure:
+                # Neither its message nor `error`, its context, which may quote rows.
+                where = "".join(traceback.format_tb(failure.__traceback__))
+                logger.error("on_session_event failed: %s\n%s", _describe(failure), where)
 
 
 # SQLSTATE classes and codes that are about the connection: connection exceptions, authorization,
@@ -637,15 +702,23 @@ class _History:
 _CONNECTION_SQLSTATES = ("08", "28", "53", "57P01", "57P02", "57P03", "57P05")
 
 
+_WEIGHTIEST_FIRST: tuple[Cause, ...] = ("connection", "database", "domain", "cancelled")
+
+
 def _cause(error: BaseException) -> Cause:
-    """Tell where an error came from."""
+    """Tell where an error came from; of a group, where the weightiest of its errors did."""
+    if isinstance(error, BaseExceptionGroup):
+        causes = {_cause(one) for one in error.exceptions}
+        return next(cause for cause in _WEIGHTIEST_FIRST if cause in causes)
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
+    if isinstance(error, (exc.NoResultFound, exc.MultipleResultsFound)):
+        return "domain"
     if isinstance(error, exc.TimeoutError):
         return "connection"
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
         return "connection"
-    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
+    sqlstate = _sqlstate(error)
     if sqlstate is not None or isinstance(error, exc.SQLAlchemyError):
         is_lost = sqlstate is not None and sqlstate.startswith(_CONNECTION_SQLSTATES)
         return "connection" if is_lost else "database"
@@ -655,9 +728,15 @@ def _cause(error: BaseException) -> Cause:
     return "connection" if is_drivers else "domain"
 
 
+def _sqlstate(error: BaseException) -> str | None:
+    """Give what PostgreSQL or the pooler calls an error, if it is theirs."""
+    sqlstate: str | None = getattr(getattr(error, "orig", error), "sqlstate", None)
+    return sqlstate
+
+
 def _describe(error: BaseException) -> str:
     """Name an error by class and SQLSTATE: its message may quote rows, parameters or the URL."""
-    sqlstate = getattr(getattr(error, "orig", error), "sqlstate", None)
+    sqlstate = _sqlstate(error)
     return type(error).__name__ + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
 
 

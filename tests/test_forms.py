@@ -57,6 +57,37 @@ def fixed(project: Project, data: bytes, *, unsafe: bool = False) -> bytes:
 
 
 CLOSED_BY_HAND = {
+    "with a class of its own": (
+        """\
+        async def job():
+            s = AsyncSession(engine)
+            class Row(dict):
+                x: int = 1
+
+            @staticmethod
+            def row(*, a=1):
+                try:
+                    return Row()
+                except ValueError as error:
+                    return error
+            await s.execute(select(1))
+            await s.close()
+        """,
+        """\
+        async def job():
+            async with get_background_session() as s:
+                class Row(dict):
+                    x: int = 1
+
+                @staticmethod
+                def row(*, a=1):
+                    try:
+                        return Row()
+                    except ValueError as error:
+                        return error
+                await s.execute(select(1))
+        """,
+    ),
     "opened in the try": (
         """
         async def job(name):

@@ -15,7 +15,7 @@ from session_guard.config import Settings
 from session_guard.linter import lint
 from session_guard.names.bindings import Class, Function, Scope
 from session_guard.names.from_ast import FunctionText, build_table
-from session_guard.names.from_libcst import index_tree
+from session_guard.names.from_libcst import children, index_tree, walk
 from session_guard.names.values import Literal, Namespace
 from session_guard.project.project import Project
 from session_guard.registry import load_rules
@@ -28,6 +28,48 @@ def codes(tmp_path: Path, code: str) -> list[tuple[str, int]]:
     data = textwrap.dedent(code).encode()
     found = lint("jobs.py", path, data, Project(Settings(root=tmp_path)), RULES)
     return [(item.code, item.line) for item in found]
+
+
+MANY_STATEMENTS = """\
+@decorated(1)
+class A[T](B, metaclass=C):
+    x: int = 1
+
+    @decorated
+    async def f[T](self, a: int, /, b=1, *c, d=2, **e) -> int:
+        async with b as c, d:
+            async for x, y in z:
+                pass
+            else:
+                pass
+        try:
+            pass
+        except (E, F) as error:
+            x = [a for b in c if d async for e in f]
+        else:
+            x = {**a, b: lambda c, *, d: e}
+        finally:
+            while a: b
+            else: c
+        try: pass
+        except* E as error: x[1:2:3] = a + b < c
+        match a:
+            case [b, *c] | D(e, f=1) if g: x = f"{a!r:>{b}}"
+            case {1: b, **c}: pass
+        del a, b; global c; assert a, b; raise a from b
+        return (yield a) if b else c
+type X[T] = int
+"""
+
+
+def test_children_come_in_the_order_of_their_code() -> None:
+    wrapper = cst.MetadataWrapper(cst.parse_module(MANY_STATEMENTS))
+    positions = wrapper.resolve(cst.metadata.PositionProvider)
+    for node in walk(wrapper.module):
+        if isinstance(node, cst.IfExp):  # in the order of their run
+            continue
+        starts = [positions[child].start for child in children(node) if child in positions]
+        assert starts == sorted(starts, key=lambda at: (at.line, at.column)), node
 
 
 FOUND = {

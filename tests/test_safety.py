@@ -21,6 +21,7 @@ from session_guard.rule import Applicability, Finding
 RULES = tuple(rule for rule in load_rules() if rule.code.startswith("SG10"))
 STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
 HEADER = """\
+import asyncio
 import contextlib
 import logging
 from sqlalchemy import delete, func, insert, select, text, update
@@ -762,6 +763,198 @@ class User(Base):
 class Order(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 """
+GIVES_COLUMNS = {
+    "to a list": "out = []\nfor user in await s.scalars(select(User)):\n    out.append(user.name)",
+    "to a dictionary": "by = {}\nfor user in await s.scalars(select(User)):\n"
+    "    by[user.id] = user.name",
+    "in a dictionary": "user = await s.get(User, 1)\njobs.append({'id': user.id, 'n': user.name})",
+    "to a coroutine": "user = await s.get(User, 1)\nawait send(user.name, name=user.name)",
+    "by a name": "user = await s.get(User, 1)\nname = user.name\nawait send(name)",
+    "to nobody": "user = await s.get(User, 1)\nawait send(name)\njob.name = name",
+}
+
+
+@pytest.mark.parametrize("body", GIVES_COLUMNS.values(), ids=GIVES_COLUMNS.keys())
+def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "safe"
+    for number, (models, why) in enumerate(
+        (
+            (
+                MODELS.replace("name: Mapped[str]", "name: Mapped[Order] = relationship()"),
+                "its order",
+            ),
+            (f"from sqlalchemy.ext.mutable import MutableDict\n{MODELS}", "tracked changes"),
+        )
+    ):
+        (tmp_path / str(number)).mkdir()
+        level, _ = verdict(tmp_path / str(number), in_block(body), models=models)
+        own = [GIVES_COLUMNS[name] for name in ("to a list", "to a dictionary", "to nobody")]
+        assert level == ("safe" if body in own else "unsafe"), why
+
+
+COLLECTS = {
+    "a list": "out = []\nfor u in await s.scalars(select(User)):\n    out.append(u)\nreturn out",
+    "a dictionary": "by = {}\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "a call's": "by = dict()\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "batches": (
+        "batch = []\nfor i in range(9):\n    batch.append(User(id=i))\n    if len(batch) > 2:\n"
+        "        s.add_all(batch)\n        await s.commit()\n        batch = []\n"
+        "if batch:\n    s.add_all(batch)\n    await s.commit()"
+    ),
+}
+COLLECTS_UNSAFELY = {
+    "changes one of it": "out = [] \nout.append(await s.get(User, 1))\nout[0].name = name",
+    "hands it on": "out = []\nout.append(await s.get(User, 1))\nsend(out)",
+    "handed it on before": "out = []\nsend(out)\nout.append(await s.get(User, 1))",
+    "keeps it": "out = []\njob.users = out\nout.append(await s.get(User, 1))",
+    "a parameter": "jobs.append(await s.get(User, 1))",
+    "another's": "out = jobs\nout.append(await s.get(User, 1))",
+    "a copy of a name": "out = []\nif name:\n    out = jobs\nout.append(await s.get(User, 1))",
+}
+
+
+@pytest.mark.parametrize("body", COLLECTS.values(), ids=COLLECTS.keys())
+def test_a_collection_of_its_own_changes_no_object(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", COLLECTS_UNSAFELY.values(), ids=COLLECTS_UNSAFELY.keys())
+def test_what_is_in_a_collection_may_be_changed(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "unsafe"
+
+
+def test_what_is_in_a_collection_is_expired_after_an_error(tmp_path: Path) -> None:
+    body = "out = []\nout.append(await s.get(User, 1))\nint(name)"
+    code = in_block(body).replace("    async with", "    try:\n        async with")
+    head, _, rest = code.partition("        async with")
+    code = f"{head}        async with" + rest.replace("\n        ", "\n            ")
+    code += "\n    except ValueError:\n        return out[0].name\n"
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`out` is used where an error may have left" in message) == ("unsafe", True)
+
+
+KEEPS = {
+    "in an attribute": "job.user = await s.get(User, 1)",
+    "in an attribute, by a name": "user = await s.get(User, 1)\njob.user = user",
+    "in an annotated attribute": "job.user: User = await s.get(User, 1)",
+    "in an item": "jobs[1] = await s.get(User, 1)",
+    "among others": "job.user, job.name = await s.get(User, 1), name",
+    "by a loop": "for job.user in await s.scalars(select(User)):\n    pass",
+    "in a global name": "global USER\nUSER = await s.get(User, 1)",
+    "in a global name, by an expression": (
+        "global USER\nprint((USER := await s.get(User, 1)) is None)"
+    ),
+    "in an error": (
+        "user = await s.get(User, 1)\nerror = LookupError(1)\nerror.user = user\nraise error"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", KEEPS.values(), ids=KEEPS.keys())
+def test_what_is_kept_beyond_the_block_would_be_expired_after_an_error(
+    body: str, tmp_path: Path
+) -> None:
+    level, message = verdict(tmp_path, in_block(body), models=MODELS)
+    assert (level, "kept beyond the block" in message) == ("unsafe", True)
+    (tmp_path / "begun").mkdir()
+    begun = in_block(body).replace("(engine) as s:", "(engine) as s, s.begin():")
+    assert "kept beyond the block" not in verdict(tmp_path / "begun", begun, models=MODELS)[1]
+
+
+TAKES_IN = {
+    "a parameter": "s.add(job)\nawait s.scalar(select(1))\nawait s.commit()",
+    "an attribute": (
+        "s.add(send.job)\nawait s.flush()\nif name:\n    raise LookupError\nawait s.commit()"
+    ),
+    "what is in a list": "for one in jobs:\n    s.add(one)\nawait send(1)\nawait s.commit()",
+    "several": "s.add_all([one for one in jobs])\nawait send(1)\nawait s.commit()",
+    "what is stored by one that may be cancelled": (
+        "s.add(job)\nawait asyncio.sleep(1)\nawait s.commit()"
+    ),
+    "what it deletes": "await s.delete(job)\nawait s.flush()\nassert name\nawait s.commit()",
+}
+
+
+@pytest.mark.parametrize("body", TAKES_IN.values(), ids=TAKES_IN.keys())
+def test_an_object_of_others_would_be_put_back_after_an_error(body: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, in_block(body), models=MODELS)
+    assert (level, "taken in an object from outside" in message) == ("unsafe", True)
+    (tmp_path / "begun").mkdir()
+    begun = in_block(body.replace("await s.commit()", "pass"))
+    begun = begun.replace("(engine) as s:", "(engine) as s, s.begin():")
+    assert "taken in" not in verdict(tmp_path / "begun", begun, models=MODELS)[1]
+
+
+TAKES_IN_SAFELY = {
+    "stored at once": "s.add(job)\nawait s.commit()",
+    "stored and read again": "s.add(job)\nawait s.commit()\nawait s.refresh(job)\nreturn job",
+    "several": "s.add_all(jobs)\nawait s.commit()",
+    "another error": (
+        "s.add(job)\ntry:\n    await s.commit()\nexcept LookupError:\n    raise KeyError"
+    ),
+    "an object of its own": "user = User(name='x')\ns.add(user)\nawait send(1)\nawait s.commit()",
+    "one that it loaded": (
+        "user = await s.get(User, 1)\nawait s.delete(user)\nawait send(1)\nawait s.commit()"
+    ),
+    "some that it loaded": (
+        "for user in await s.scalars(select(User)):\n    await s.delete(user)\n"
+        "    await s.flush()\n    await asyncio.sleep(1)\nawait s.commit()"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", TAKES_IN_SAFELY.values(), ids=TAKES_IN_SAFELY.keys())
+def test_an_object_that_nobody_else_has_may_be_put_back(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+RAISES = {
+    "a name": "user = await s.get(User, 1)\nerror = NotReady(user)\nraise error",
+    "a cause": "user = await s.get(User, 1)\nraise LookupError from NotReady(user)",
+}
+
+
+@pytest.mark.parametrize("body", RAISES.values(), ids=RAISES.keys())
+def test_an_error_carries_what_it_loaded(body: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, in_block(body), models=MODELS)
+    assert (level, "an error carries what it loaded" in message) == ("unsafe", True)
+
+
+def test_a_function_round_about_shows_what_an_error_expired(tmp_path: Path) -> None:
+    code = in_block("user = await s.get(User, 1)\nawait send(name)").replace(
+        "    async with", "    def show():\n        return user.name\n\n    async with"
+    )
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`show()` uses what it loaded" in message) == ("unsafe", True)
+
+
+AGAIN = """\
+{header}async def job(send):
+    prev = None
+    while {condition}:
+        try:
+            async with AsyncSession(engine) as s:
+                {use}
+                prev = await s.get(User, 1)
+                send(1)
+        except LookupError:
+            continue
+"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "use"),
+    [("True", "send(prev.name)"), ("prev is None or prev.id > 1", "pass")],
+    ids=["in the block", "in the condition"],
+)
+def test_what_an_error_expired_is_used_in_the_next_turn(
+    condition: str, use: str, tmp_path: Path
+) -> None:
+    code = AGAIN.format(header=HEADER, condition=condition, use=use)
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`prev` is used where an error may have left" in message) == ("unsafe", True)
+
+
 # What stands in the block, what behind it, and why that shows what has expired.
 ADDS = "user = User(name=name)\ns.add(user)\nawait s.commit()\n"
 CAUGHT = "try:\n    print(user.name)\nexcept {}:\n    {}"
@@ -850,7 +1043,7 @@ def test_what_shows_that_an_object_has_expired_is_not_safe(
     assert got[0] == "unsafe"
     assert reason in got[1]
     kept = around_block(inside, behind, "engine, expire_on_commit=False")
-    assert verdict(tmp_path / "other", kept, models=MODELS)[0] == "safe"
+    assert verdict(tmp_path / "other", kept, models=MODELS) == ("safe", ANY)
 
 
 @pytest.mark.parametrize(("inside", "behind"), SHOWS_NONE.values(), ids=SHOWS_NONE.keys())
@@ -1318,6 +1511,12 @@ SHORTFALLS = {
         "finally:\n    await s.close()",
         "does not raise the error",
     ),
+    "does more when it has rolled back": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except BaseException:\n    try:\n        await s.rollback()\n"
+        "    finally:\n        await other.commit()\n    raise\nfinally:\n    await s.close()",
+        "more on an error",
+    ),
     "commits in the end": (
         "s = SessionLocal()\ntry:\n    yield s\nfinally:\n    await s.commit()\n"
         "    await s.close()",
@@ -1360,6 +1559,11 @@ FULL = {
     "commits in else": (
         "async with SessionLocal() as s:\n    try:\n        yield s\n    except BaseException:\n"
         "        await s.rollback()\n        raise\n    else:\n        await s.commit()"
+    ),
+    "logs when it has rolled back": (
+        "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\n"
+        "except BaseException:\n    try:\n        await s.rollback()\n"
+        "    finally:\n        logger.error('gone')\n    raise\nfinally:\n    await s.close()"
     ),
     "without an except": (
         "s = SessionLocal()\ntry:\n    yield s\n    await s.commit()\nfinally:\n    await s.close()"

@@ -764,9 +764,11 @@ def test_the_settings_of_an_engine_that_a_container_provides_are_completed(tmp_p
     findings_in(tmp_path, {"app/container.py": CONTAINER, "app/service.py": SERVICE})
     run = Run(Options((str(tmp_path / "app" / "container.py"),), ('select = ["SG202"]',)))
     [result] = run.fix(unsafe=False, write=True)
+    settings = '"prepared_statement_name_func": lambda: "", "statement_cache_size": 0, '
+    lines = f'{settings}"prepared_statement_cache_size": 0, '.replace(", ", ",\n        ").rstrip(
+        " "
+    )
     assert result.after.decode() == CONTAINER.replace(
-        ':6432/app"',
-        ':6432/app", connect_args={"prepared_statement_name_func": lambda: "", '
-        '"statement_cache_size": 0, "prepared_statement_cache_size": 0}',
+        ':6432/app"', f':6432/app", connect_args={{\n        {lines}    }}'
     )
     assert [item for found in run.check() for item in found] == []

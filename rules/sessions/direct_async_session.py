@@ -190,7 +190,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import engine
 from app.models import Job
 
-async def add(name):
+async def add(name: str):
     session = AsyncSession(engine)
     try:
         session.add(Job(name=name))
@@ -201,7 +201,7 @@ async def add(name):
     finally:
         await session.close()
 
-async def add_or_tell(name):
+async def add_or_tell(name: str):
     session = AsyncSession(engine)
     try:
         session.add(Job(name=name))
@@ -219,11 +219,11 @@ import logging
 from app.db import get_background_session
 from app.models import Job
 
-async def add(name):
+async def add(name: str):
     async with get_background_session() as session:
         session.add(Job(name=name))
 
-async def add_or_tell(name):
+async def add_or_tell(name: str):
     async with get_background_session() as session:
         try:
             session.add(Job(name=name))

@@ -68,7 +68,27 @@ def _is_statement(of: type[cst.CSTNode]) -> bool:
     return issubclass(of, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
 
 
-_field_names: dict[type[cst.CSTNode], tuple[str, ...]] = {}
+# Of the nodes whose fields LibCST has in another order than their code.
+_field_names: dict[type[cst.CSTNode], tuple[str, ...]] = {
+    cst.Arg: ("keyword", "equal", "value"),
+    cst.ClassDef: ("decorators", "name", "type_parameters", "bases", "keywords", "body"),
+    cst.FunctionDef: tuple(
+        "decorators asynchronous name type_parameters params returns body".split()
+    ),
+    cst.ExceptHandler: ("type", "name", "body"),
+    cst.ExceptStarHandler: ("type", "name", "body"),
+    cst.MatchCase: ("pattern", "guard", "body"),
+    cst.Parameters: tuple(
+        "posonly_params posonly_ind params star_arg kwonly_params star_kwarg".split()
+    ),
+    cst.TypeAlias: ("name", "type_parameters", "value"),
+    cst.With: ("asynchronous", "items", "body"),
+    cst.For: ("asynchronous", "target", "iter", "body", "orelse"),
+    cst.CompFor: ("asynchronous", "target", "iter", "ifs", "inner_for_in"),
+}
+_NO_PARTS = frozenset(
+    "lpar rpar lbrace rbrace lbracket rbracket leading_lines header footer".split()
+)
 _PART, _SEVERAL, _NEITHER = range(3)
 # By type, since LibCST's base classes are abstract ones, of which `isinstance` is slow.
 _kinds: dict[type, int] = {}
@@ -86,14 +106,16 @@ def _kind(of: type) -> int:
 
 
 def children(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    """Yield a node's children in source order, without whitespace, commas and brackets."""
+    """Yield a node's children in source order, without whitespace, commas and brackets.
+
+    Of `a if b else c` the condition, which runs first, comes first.
+    """
     names = _field_names.get(type(node))
     if names is None:
         names = tuple(
             field.name
             for field in dataclasses.fields(node)
-            if "whitespace" not in field.name
-            and field.name not in ("lpar", "rpar", "leading_lines", "header", "footer")
+            if "whitespace" not in field.name and field.name not in _NO_PARTS
         )
         _field_names[type(node)] = names
     for name in names:

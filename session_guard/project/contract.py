@@ -157,15 +157,16 @@ def _is_method(call: ast.Call, session: str, method: str) -> bool:
 
 
 def _is_guarded_rollback(statement: ast.stmt, session: str) -> bool:
-    """Return whether a statement rolls back and, where that fails too, logs it and goes on."""
+    """Return whether a statement rolls back; where that fails too, or in any case, it logs."""
     return (
         isinstance(statement, ast.Try)
         and len(statement.body) == 1
         and _is_step(statement.body[0], session, "rollback")
         and not statement.orelse
-        and not statement.finalbody
         and all(
-            _is_harmless(step, session) for handler in statement.handlers for step in handler.body
+            _is_harmless(step, session)
+            for body in (*(handler.body for handler in statement.handlers), statement.finalbody)
+            for step in body
         )
     )
 

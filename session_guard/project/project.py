@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from session_guard import sources
 from session_guard.config import ConfigError
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
-from session_guard.names import databases, evaluation, events, fixtures, openings, sql, values
+from session_guard.names import evaluation, events, openings, sql, values
 from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -30,6 +30,15 @@ from session_guard.project.handler import (
     shortfall_of,
 )
 from session_guard.project.import_names import name_after
+from session_guard.project.making import (
+    built_in,
+    handler_names,
+    has_one,
+    made_or_provided,
+    making_names,
+    may_make,
+    may_make_or_rename,
+)
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
@@ -41,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Class, Place
+    from session_guard.names.bindings import Class
     from session_guard.names.values import Result, Value
 
 _REFERENCE = "session_guard.async_session"
@@ -52,27 +61,7 @@ _NOT_THE_PROJECT = frozenset(
     {"tests", "test", "testing", "examples", "example", "vendor", "vendored", "_vendor"}
     | {"third_party", "fixtures", "docs", "site-packages"}
 )
-# A module with none of these makes no sessions, factories or engines, unless by names of others.
-_MAKING = (b"sessionmaker", b"async_scoped_session", b"create_async_engine", b"async_engine_from")
-_SESSION_CLASS = b"AsyncSession"
-# Where the class is only imported or annotated with; most files that name it do nothing else.
-_NO_USE = re.compile(
-    rb"^[ \t]*from\b[^\n#]*\bimport\b[^\n#(]*\bAsyncSession\b(?!\s+as\b)"
-    rb"|^[ \t]*from\b[^\n#]*\bimport[ \t]*\([^)#]*\bAsyncSession\b(?!\s+as\b)[^)]*\)"
-    rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
-    re.MULTILINE,
-)
-# Behind a colon that is no annotation's.
-_AS_A_VALUE = re.compile(
-    rb"(?:\blambda\b[^\n:]*|\{(?:[^{}]|\{[^{}]*\})*):\s*(?:\w+\.)*AsyncSession\b"
-)
 _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
-_HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
-# Where the handler's functions get another name.
-_RENAMES_HANDLER = re.compile(
-    rb"\bget_(background_)?session\s+as\b"
-    rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
-)
 _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
@@ -198,14 +187,14 @@ class Project:
 
         Tests, migrations and files that may build what they like are left out.
         """
-        for path in self._own_files(_may_make):
+        for path in self._own_files(may_make):
             names = self.names_of(path)
             if (
                 names is not None
                 and not self._may_build(path)
                 and not is_migration_environment(names)
             ):
-                yield from _built(names)
+                yield from built_in(names)
 
     def imports(self, name: str) -> bool:
         """Return whether one of the project's own modules imports what has the dotted `name`."""
@@ -452,21 +441,21 @@ class Project:
         texts = [(path, self._data(path)) for path in self._standing]
         if self.handler is not None and self.handler.path == REFERENCE_FILE:
             texts.append((REFERENCE_FILE, self._data(REFERENCE_FILE)))
-        matters = _may_make_or_rename
+        matters = may_make_or_rename
         while True:
             known = makers | managers
             for path, data in texts:
                 exporting = self.names_of(path) if matters(data) else None
                 if exporting is not None:
-                    makers.update(_making_names(exporting, frozenset(makers)))
-                    managers.update(_handler_names(exporting, frozenset(managers)))
+                    makers.update(making_names(exporting, frozenset(makers)))
+                    managers.update(handler_names(exporting, frozenset(managers)))
             fresh = (makers | managers) - known
             if not fresh:
                 return ProjectNames(
                     frozenset(name.encode() for name in makers),
                     frozenset(name.encode() for name in managers),
                 )
-            matters = functools.partial(_has_one, tuple(name.encode() for name in fresh))
+            matters = functools.partial(has_one, tuple(name.encode() for name in fresh))
 
     def may_be_about(self, subjects: Iterable[Subject], path: Path, text: str) -> set[Subject]:
         """Return which of some subjects a file's findings may be about.
@@ -488,7 +477,7 @@ class Project:
                 return any(
                     openings.concerns_sessions(value)
                     for call, place in names.scope.calls
-                    for value in _made_or_provided(call, place, names)
+                    for value in made_or_provided(call, place, names)
                 )
             case Subject.SESSIONS:
                 return self._holders.has_any(names)
@@ -630,6 +619,11 @@ class Project:
             ):
                 return path
         return None
+
+    @cached_property
+    def tracks_mutations(self) -> bool:
+        """Whether columns may have values that tell their object when they are changed."""
+        return any(self._own_files(lambda data: b"ext.mutable" in data or b"Mutable" in data))
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:
@@ -890,13 +884,6 @@ def is_migration_environment(names: Namespace) -> bool:
     )
 
 
-def _made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[values.Value]:
-    """Yield what a call gives, and what the provider gives that it makes."""
-    found = names.evaluate(call, place)
-    yield from found
-    yield from evaluation.provided(call, found)
-
-
 def _is_named(function: values.LocalFunction | str, name: tuple[str, ...], home: Namespace) -> bool:
     """Return whether a function is that of a module with a qualified name.
 
@@ -911,134 +898,6 @@ def _is_named(function: values.LocalFunction | str, name: tuple[str, ...], home:
 
 def _definitions(owner: values.LocalClass) -> Iterator[Class]:
     return (one.definition for one in openings.lineage(owner))
-
-
-def _built(names: Namespace) -> Iterator[Result]:
-    """Yield the engines and factories built in a module that may be PostgreSQL's."""
-    for call, place in names.scope.calls:
-        if fixtures.is_in_fixture(place, names):
-            continue
-        for value in _made_or_provided(call, place, names):
-            if not isinstance(value, values.Result) or value.call.node is not call.node:
-                continue
-            factory = openings.factory(value)
-            if databases.may_be_postgresqls(value) or (
-                factory is not None and not databases.is_on_another_database(factory.bind)
-            ):
-                yield value
-
-
-def _making_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
-    """Yield the names of a module, and of attributes in it, that lead to what makes sessions.
-
-    `known` are such names of other modules.
-    """
-    yield from _renamed(names, known | openings.MAKERS)
-    for name, found in _stored_names(names):
-        if any(map(_makes_sessions, found)) or any(
-            _gives_maker(value)
-            # SQLAlchemy's own names open the gates by themselves.
-            or (name not in openings.MAKERS and openings.is_maker(value))
-            for value in _led_to(found)
-        ):
-            yield name
-
-
-def _handler_names(names: Namespace, known: frozenset[str]) -> Iterator[str]:
-    """Yield the names of a module that lead to functions with the names of the handler's."""
-    yield from _renamed(names, known | _HANDLER_NAMES)
-    for name, found in _stored_names(names):
-        if any(
-            isinstance(value, values.LocalFunction) and value.definition.name in _HANDLER_NAMES
-            for value in _led_to(found)
-        ):
-            yield name
-
-
-def _renamed(names: Namespace, known: frozenset[str]) -> Iterator[str]:
-    """Yield the other names under which a module imports known ones."""
-    for name, bindings in names.scope.bindings.items():
-        targets = [b.target.rpartition(".")[2] for b in bindings if b.kind == "import"]
-        if any(target != name and target in known for target in targets):
-            yield name
-
-
-def _stored_names(names: Namespace) -> Iterator[tuple[str, tuple[values.Value, ...]]]:
-    """Yield the names that a module puts something under, and what each may stand for.
-
-    They are those that it binds otherwise than by importing, the attributes of its classes and of
-    `app.state`, and what it puts items into.
-    """
-    scope = names.scope
-    for name, bindings in scope.bindings.items():
-        if any(binding.kind != "import" for binding in bindings):
-            yield name, tuple(evaluation.annotated(Ref((name,)), end_of(scope), names))
-    for definition in scope.classes:
-        owner = values.LocalClass(definition, names)
-        held = definition.scope
-        for name in {**held.attributes, **held.bindings, **held.annotations}:
-            yield name, evaluation.class_member(owner, name)
-    for name, stated in scope.state.items():
-        for value, place in stated:
-            yield name, names.evaluate(value, place)
-    for parts, every in scope.assigned_attributes.items():
-        for assigned in every:
-            if assigned.value is not None:
-                yield parts[-1], names.evaluate(assigned.value, assigned.place)
-    for store in scope.stores:
-        if isinstance(store.owner, Ref) and store.value is not None:
-            yield store.owner.parts[-1], names.evaluate(store.value, store.place)
-
-
-def _led_to(found: Iterable[values.Value]) -> Iterator[values.Value]:
-    """Yield values, what functions among them give back, and what tuples and dictionaries hold."""
-    waiting, seen = list(found), set[object]()
-    while waiting:
-        value = waiting.pop()
-        yield value
-        match value:
-            case values.LocalFunction(definition) if definition not in seen:
-                seen.add(definition)
-                waiting.extend(evaluation.returned(value, awaited=definition.is_async))
-            case values.Items(sequence, place, home) if sequence not in seen:
-                seen.add(sequence)
-                waiting.extend(v for item in sequence.items for v in home.evaluate(item, place))
-            case values.Dictionary(display, place, home) if display not in seen:
-                seen.add(display)
-                waiting.extend(v for _, item in display.items for v in home.evaluate(item, place))
-
-
-def _gives_maker(value: values.Value) -> bool:
-    return openings.factory(value) is not None or (
-        isinstance(value, values.LocalClass) and openings.is_session_class(value)
-    )
-
-
-def _makes_sessions(value: values.Value) -> bool:
-    """Return whether calling a function gives a session that it opened."""
-    return isinstance(value, values.LocalFunction) and any(
-        openings.opening(result) is not None
-        for result in evaluation.returned(value, awaited=value.definition.is_async)
-    )
-
-
-def _may_make(data: bytes) -> bool:
-    """Return whether a module may make sessions, factories or engines, or classes of sessions."""
-    if _has_one(_MAKING, data):
-        return True
-    count = data.count(_SESSION_CLASS)
-    if count == 0:
-        return False
-    idle = sum(match.group().count(_SESSION_CLASS) for match in _NO_USE.finditer(data))
-    return idle < count or _AS_A_VALUE.search(data) is not None
-
-
-def _may_make_or_rename(data: bytes) -> bool:
-    return _may_make(data) or _RENAMES_HANDLER.search(data) is not None
-
-
-def _has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
-    return any(token in data for token in tokens)
 
 
 def _is_path(name: str) -> bool:

@@ -86,6 +86,7 @@ class _Behind:
         self._expires = expires
         self._tracked = tracked
         self._block = form.block
+        self._session = form.name
         self._around: list[cst.CSTNode] = [form.stands_in]
         for holder in module.ancestors(form.stands_in):
             self._around.append(holder)
@@ -121,7 +122,7 @@ class _Behind:
     def taken_again(self, expired: frozenset[str]) -> Iterator[cst.Name]:
         """Yield the objects that are handed to a session, or to a coroutine that may have one."""
         for part in walk(self._around[-1]):
-            if not isinstance(part, cst.Call):
+            if not isinstance(part, cst.Call) or self._is_its_own(part):
                 continue
             takes = isinstance(part.func, cst.Attribute) and part.func.attr.value in TAKES
             if takes or isinstance(self._module.parent(part), cst.Await):
@@ -133,6 +134,17 @@ class _Behind:
                         and self._is_from_block(name)
                     ):
                         yield name
+
+    def _is_its_own(self, call: cst.Call) -> bool:
+        """Return whether a call is that of the block's session, which knows its own objects."""
+        function = call.func
+        return (
+            isinstance(function, cst.Attribute)
+            and isinstance(function.value, cst.Name)
+            and function.value.value == self._session
+            and self._first <= self._order(call) <= self._last
+            and not any(isinstance(around, (cst.For, cst.While)) for around in self._around)
+        )
 
     def shown(self, expired: frozenset[str]) -> Iterator[cst.Name]:
         """Yield the objects behind the block that go where their state may be looked into.
@@ -224,9 +236,14 @@ class _Behind:
     def _reached_after(self, holder: cst.CSTNode) -> Iterator[cst.Name]:
         """Yield the uses behind a statement that went on after an error, by a loop too."""
         inside = {id(part) for part in walk(holder)}
+        comes_again = any(
+            isinstance(around, (cst.For, cst.While))
+            for around in self._module.ancestors(holder)
+            if around in self._around
+        )
         for name in _names(self._around[-1], self._tracked):
-            is_behind = id(name) not in inside or self._order(name) < self._first
-            if is_behind and self._is_use(name) and self._is_from_block(name):
+            is_behind = comes_again or id(name) not in inside or self._order(name) < self._first
+            if is_behind and self._is_use(name) and self._is_from_block(name, again=comes_again):
                 yield name
 
     def _is_quiet(self, item: cst.WithItem) -> bool:
@@ -282,16 +299,20 @@ class _Behind:
             and any(part is commits[0] for part in walk(last))
         )
 
-    def _is_from_block(self, name: cst.Name) -> bool:
-        """Return whether what a name holds may have been bound in a run of the block before."""
+    def _is_from_block(self, name: cst.Name, *, again: bool = False) -> bool:
+        """Return whether what a name holds may have been bound in a run of the block before.
+
+        `again` says that what stands before the block may come after it, in a loop's next turn.
+        """
         if name.value not in self._tracked:
             return False
         place = self._module.place(name)
         is_inside = self._first <= place.order <= self._last
+        bindings = place.scope.bindings.get(name.value) if again else lookup(name.value, place)
         return any(
             self._first <= binding.place.order <= self._last + 1
             and (not is_inside or binding.place.order > place.order)
-            for binding in lookup(name.value, place) or ()
+            for binding in bindings or ()
             if binding.place.scope is place.scope
         )
 

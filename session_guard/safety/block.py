@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.names.bindings import lookup
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
+    EMPTIES,
+    FILLS,
     READS,
     bound_names,
     carries_objects,
     held_names,
     is_column_value,
+    is_own_collection,
     is_result,
     result_names,
     tracked_names,
@@ -35,7 +39,7 @@ from session_guard.safety.statements import (
 from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.safety.forms import Form
@@ -54,6 +58,10 @@ _VALUE_METHODS = frozenset(
     lower upper strip lstrip rstrip startswith endswith splitlines isoformat strftime
     timestamp hex
     """.split()
+)
+# What gives of a collection what is in it.
+_GIVES_ITEMS = frozenset(
+    "list tuple set sorted reversed enumerate zip values items get pop copy next iter".split()
 )
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
@@ -76,6 +84,8 @@ class State:
     """Objects of the session may be in the hands of code that was not followed."""
     ended: bool = False
     """The transaction was ended by a call, which those round the block may not take."""
+    foreign: bool = False
+    """The session has an object from outside the block, of which an error would tell a rollback."""
     fresh: frozenset[str] = frozenset()
     """The names whose objects were read anew, or made, since the last commit."""
 
@@ -93,11 +103,13 @@ class State:
             self.stale or other.stale,
             self.escaped or other.escaped,
             self.ended or other.ended,
+            self.foreign or other.foreign,
             self.fresh & other.fresh,
         )
 
 
 _ENDED = State(reached=False)
+_EXPIRED = ", which the handler's rollback expires after an error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +139,15 @@ def reasons_against(
     analysis.results = result_names(module, block, session)
     if terms.commits_itself and terms.expiry_ends:
         analysis.expired |= analysis.objects
-    start = State(escaped=analysis.is_captured_outside(form))
+    begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
+    analysis.begun = begins
+    captured = list(analysis.captured_outside(form))
+    for function in captured:
+        if not begins and isinstance(function, cst.FunctionDef):
+            analysis.object_to(f"`{function.name.value}()` uses what it loaded{_EXPIRED}", function)
+    start = State(escaped=bool(captured))
     state = analysis.entered(list(items), block, start)
     analysis.leave(state, block)
-    begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
     behind = reasons_behind(
         module,
         form,
@@ -158,6 +175,23 @@ class _Analysis:
         self.raising = False
         self.loops: list[list[State]] = []
         self.last_write = ""
+        parts = list(walk(block))
+        orders = [
+            module.place(part).order
+            for part in parts
+            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
+            and module.parent(part) is not None  # a rule may have made a `try` of another
+        ]
+        self.first, self.last = min(orders, default=0), max(orders, default=0)
+        self.values: dict[str, list[cst.CSTNode]] = {}
+        """What the block binds names to."""
+        for part in parts:
+            value, names = bound_names(part)
+            for name in names:
+                assert value is not None
+                self.values.setdefault(name, []).append(value)
+        self.begun = False
+        """Whether an error that left the old form rolled back, and so expired what it loaded."""
         self.objects: frozenset[str] = frozenset()
         """Those of the tracked names that hold more than values of columns."""
         self.expired: set[str] = set()
@@ -171,22 +205,23 @@ class _Analysis:
         if text not in self.reasons:
             self.reasons.append(text)
 
-    def is_captured_outside(self, form: Form) -> bool:
-        """Return whether a function round about, but outside the block, uses names of its objects.
+    def captured_outside(self, form: Form) -> Iterator[cst.CSTNode]:
+        """Yield the functions round about, but outside the block, that use names of its objects.
 
         What it does when it is called in the block is not followed.
         """
         holders = list(self.module.ancestors(form.stands_in))
         around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
         inside = {id(part) for part in walk(form.block)}
-        return any(
-            isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
-            and part is not around
-            and id(part) not in inside
-            and not any(holder is part for holder in holders)
-            and self.mentions(part)
-            for part in walk(around)
-        )
+        for part in walk(around):
+            if (
+                isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
+                and part is not around
+                and id(part) not in inside
+                and not any(holder is part for holder in holders)
+                and self.mentions(part)
+            ):
+                yield part
 
     # -- statements -------------------------------------------------------------------------
 
@@ -209,14 +244,13 @@ class _Analysis:
                 state = self.value(node.value, state)
                 for target in node.targets:
                     state = self.target(target.target, state)
-                    if not isinstance(target.target, cst.Name) and self.carries(node.value):
-                        # What was stored can be reached by other names than those tracked.
-                        state = replace(state, escaped=True)
+                    state = self.stored(target.target, node.value, state)
                 return self.bound(node, state)
             case cst.AnnAssign():
                 if node.value is None:
                     return state
-                return self.bound(node, self.target(node.target, self.value(node.value, state)))
+                state = self.target(node.target, self.value(node.value, state))
+                return self.bound(node, self.stored(node.target, node.value, state))
             case cst.AugAssign():
                 return self.target(node.target, self.value(node.value, state), augmented=True)
             case cst.Del():
@@ -238,11 +272,10 @@ class _Analysis:
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
-                if not self.committing and node.exc is not None and self.hands_out(node.exc):
-                    self.object_to(
-                        "an error carries what it loaded, which the handler's rollback expires",
-                        node,
-                    )
+                if not self.is_in_handler(node):
+                    self.check_foreign(node, state)
+                if not self.committing and any(map(self.hands_out, _raised(node))):
+                    self.object_to(f"an error carries what it loaded{_EXPIRED}", node)
                 return _ENDED
             case cst.If():
                 state = self.value(node.test, state)
@@ -274,7 +307,12 @@ class _Analysis:
                 return state
             case cst.Assert():
                 state = self.value(node.test, state)
-                return self.value(node.msg, state) if node.msg is not None else state
+                self.check_foreign(node, state)
+                if node.msg is None:
+                    return state
+                if not self.committing and self.hands_on(node.msg):
+                    self.object_to(f"an error carries what it loaded{_EXPIRED}", node)
+                return self.value(node.msg, state)
             case (
                 cst.Pass()
                 | cst.Import()
@@ -294,7 +332,8 @@ class _Analysis:
             self.loops.append([])
             inner = self.value(node.test, state) if isinstance(node, cst.While) else state
             if isinstance(node, cst.For):
-                inner = self.bound(node, self.target(node.target, inner))
+                inner = self.stored(node.target, node.iter, self.target(node.target, inner))
+                inner = self.bound(node, inner)
             if (
                 isinstance(node, cst.For)
                 and node.asynchronous is not None
@@ -401,8 +440,15 @@ class _Analysis:
                 self.reasons.append(reason)
 
     def committed(self, state: State) -> State:
-        stale = state.stale or state.loaded
-        return replace(state, dirty=False, unflushed=False, stale=stale, fresh=frozenset())
+        return replace(
+            state,
+            dirty=False,
+            unflushed=False,
+            stale=state.stale or state.loaded,
+            # What a commit expired a rollback does not change.
+            foreign=state.foreign and not self.terms.expiry_ends,
+            fresh=frozenset(),
+        )
 
     # -- targets ----------------------------------------------------------------------------
 
@@ -410,7 +456,7 @@ class _Analysis:
         if isinstance(node, cst.Name):
             if node.value == self.session:
                 self.object_to("the session's name is bound again", node)
-            if augmented and node.value in self.tracked:
+            if augmented and node.value in self.objects:
                 return self.written(state, "it changes what it loaded", node)
             return state
         if isinstance(node, (cst.Tuple, cst.List)):
@@ -422,11 +468,42 @@ class _Analysis:
         if self.mentions_session(node):
             self.object_to("the session is stored or changed", node)
             return state
+        if isinstance(node, cst.Subscript) and self.is_own_collection(node.value):
+            return state
         if isinstance(node, (cst.Attribute, cst.Subscript)) and (
             state.escaped or self.mentions_tracked(node.value)
         ):
             return self.written(state, "it changes what it loaded", node)
         return state
+
+    def stored(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
+        """Store an object where other names than those tracked lead to it, if a target does that.
+
+        An error that leaves the block then expires it in other hands.
+        """
+        if isinstance(target, (cst.Tuple, cst.List)):
+            for element in target.elements:
+                state = self.stored(element.value, value, state)
+            return state
+        if not self.hands_on(value) or (isinstance(target, cst.Name) and self.is_local(target)):
+            return state
+        if isinstance(target, cst.Subscript) and self.is_own_collection(target.value):
+            return state
+        is_objects = isinstance(target, (cst.Attribute, cst.Subscript)) and self.carries(
+            target.value
+        )
+        if not self.begun and not is_objects:
+            self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
+        return replace(state, escaped=True)
+
+    def is_own_collection(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression is a collection of the function's own, by its name."""
+        return isinstance(node, cst.Name) and is_own_collection(self.module, node)
+
+    def is_local(self, name: cst.Name) -> bool:
+        """Return whether a name is one of the function's own."""
+        place = self.module.place(name)
+        return name.value in place.scope.bindings
 
     def bound(self, node: cst.CSTNode, state: State) -> State:
         """Mind that a name which is bound to none of the session's objects has no expired one."""
@@ -455,6 +532,7 @@ class _Analysis:
                 method = self.session_method(call)
                 if method is not None:
                     return self.session_call(method[0], call, state)
+                self.check_foreign(node, state)  # it may be cancelled
                 return self.call(call, state)
             case cst.Await():
                 state = self.value(node.expression, state)
@@ -508,7 +586,8 @@ class _Analysis:
                     self.check_shown(part, state)
                 return state
             case cst.NamedExpr():
-                return self.bound(node, self.target(node.target, self.value(node.value, state)))
+                state = self.target(node.target, self.value(node.value, state))
+                return self.bound(node, self.stored(node.target, node.value, state))
             case cst.IfExp():
                 state = self.value(node.test, state)
                 body = self.value(node.body, state)
@@ -524,6 +603,7 @@ class _Analysis:
                 return once
             case cst.CompFor():
                 state = self.target(node.target, self.value(node.iter, state))
+                state = self.stored(node.target, node.iter, state)
                 for condition in node.ifs:
                     state = self.value(condition.test, state)
                 return state if node.inner_for_in is None else self.value(node.inner_for_in, state)
@@ -586,7 +666,10 @@ class _Analysis:
                 self.object_to(f"an argument of `{self.session}.{name}()` is not understood", call)
             return self.query(call, state, loads=True)
         if name == "refresh":
-            state = self.query(call, state, loads=False)
+            # That it fails for what was just stored is no error that others would catch.
+            foreign = state.foreign
+            state = self.query(call, replace(state, foreign=False), loads=False)
+            state = replace(state, foreign=foreign)
             match call.args:
                 case [cst.Arg(value=cst.Name(value=read), keyword=None)]:
                     return replace(state, fresh=state.fresh | {read})
@@ -594,7 +677,8 @@ class _Analysis:
         if name in ("add", "add_all"):
             return self.added(call, state)
         if name == "delete":
-            return self.written(self.query(call, state, loads=False), "it deletes", call)
+            state = self.written(self.query(call, state, loads=False), "it deletes", call)
+            return self.taken_in(call, state)
         if name == "merge":
             return self.written(self.query(call, state, loads=True), "it merges", call)
         if name == "flush":
@@ -602,7 +686,7 @@ class _Analysis:
         if name == "commit":
             return replace(self.committed(state), ended=True)
         if name == "rollback" and self.raising:
-            return replace(state, unflushed=False, ended=True)
+            return replace(state, unflushed=False, ended=True, foreign=False)
         if name == "rollback":
             self.object_to("the block rolls back, and goes on", call)
         else:
@@ -623,13 +707,68 @@ class _Analysis:
         """Run a query: what was not flushed is not seen, what was not expired is not read anew."""
         if state.unflushed and self.terms.autoflush_ends:
             self.object_to("a query runs after a change without a `flush()` between", node)
+        self.check_foreign(node, state)
         if loads and state.stale and self.terms.expiry_ends:
             self.object_to("it reads again after a commit, and would see old values", node)
-        # From here on any code that is not followed may reach what was loaded, by whatever way.
-        return replace(state, loaded=state.loaded or loads, escaped=state.escaped or loads)
+        return replace(state, loaded=state.loaded or loads)
 
     def added(self, call: cst.Call, state: State) -> State:
-        return self.written(state, "it adds rows", call, fresh=True)
+        return self.taken_in(call, self.written(state, "it adds rows", call, fresh=True))
+
+    def taken_in(self, call: cst.Call, state: State) -> State:
+        """Mind that others have an object that the session takes in.
+
+        The handler's rollback would expire what it loaded, and make what it stored new again; a
+        session that is only closed lets go of it as it is.
+        """
+        foreign = not self.begun and any(self.is_foreign(a.value) for a in call.args)
+        return replace(state, foreign=state.foreign or foreign)
+
+    def check_foreign(self, node: cst.CSTNode, state: State) -> None:
+        """Object to an error that may leave the block while it has objects of others."""
+        if state.foreign:
+            self.object_to(
+                "an error may leave the block when it has taken in an object from outside, which "
+                "the handler's rollback would put back",
+                node,
+            )
+
+    def is_foreign(self, node: cst.CSTNode, seen: frozenset[str] = frozenset()) -> bool:
+        """Return whether an expression may give an object that was there before the block.
+
+        What a function gives back is taken for new.
+        """
+
+        def any_of(*parts: cst.CSTNode) -> bool:
+            return any(self.is_foreign(part, seen) for part in parts)
+
+        match node:
+            case cst.Name(value=name):
+                if name in seen:
+                    return False
+                seen |= {name}
+                values = self.values.get(name, [])
+                outside = [
+                    binding
+                    for binding in lookup(name, self.module.place(node)) or ()
+                    if not self.first <= binding.place.order <= self.last + 1
+                ]
+                return bool(outside) or not values or any_of(*values)
+            case cst.Attribute() | cst.Subscript():
+                return any_of(node.value)
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=method))):
+                return method in _GIVES_ITEMS and any_of(owner)
+            case cst.Call(func=cst.Name(value=name)):
+                return name in _GIVES_ITEMS and any_of(*(a.value for a in node.args))
+            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
+                return not isinstance(node.elt, cst.Call) and any_of(node.for_in.iter)
+            case cst.List() | cst.Tuple() | cst.Set():
+                return any_of(*(element.value for element in node.elements))
+            case cst.IfExp():
+                return any_of(node.body, node.orelse)
+            case cst.BooleanOperation():
+                return any_of(node.left, node.right)
+        return False
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
@@ -664,12 +803,19 @@ class _Analysis:
                 self.object_to("the session goes to code that was not followed", call)
                 continue
             state = self.value(argument.value, state)
-            takes_objects = takes_objects or self.carries(argument.value)
+            takes_objects = takes_objects or self.hands_on(argument.value)
         if self.is_pure(call):
             if is_shown_by(call):
                 for argument in call.args:
                     self.check_shown(argument.value, state)
             return state
+        if (
+            isinstance(function, cst.Attribute)
+            and function.attr.value in FILLS | EMPTIES
+            and self.is_own_collection(function.value)
+        ):
+            return state
+        self.check_foreign(call, state)
         owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
@@ -757,6 +903,15 @@ class _Analysis:
             for part in walk(node)
         )
 
+    def is_in_handler(self, node: cst.CSTNode) -> bool:
+        """Return whether a node stands in an `except` of the block: what it catches came before."""
+        for holder in self.module.ancestors(node):
+            if isinstance(holder, (cst.ExceptHandler, cst.ExceptStarHandler)):
+                return True
+            if holder is self.block:
+                break
+        return False
+
     def begins(self, item: cst.WithItem) -> bool:
         """Return whether a `with` enters the session's transaction, which an error rolls back."""
         method = self.session_method(item.item)
@@ -764,6 +919,8 @@ class _Analysis:
 
     def hands_out(self, error: cst.BaseExpression) -> bool:
         """Return whether an exception that is raised holds an object of the session."""
+        if isinstance(error, cst.Name):
+            return error.value in self.objects
         return isinstance(error, cst.Call) and any(
             self.carries(argument.value)
             and not is_column_value(self.module, argument.value, self.block)
@@ -772,6 +929,23 @@ class _Analysis:
 
     def carries(self, node: cst.CSTNode) -> bool:
         return carries_objects(self.module, node, self.session, self.tracked)
+
+    def hands_on(self, node: cst.CSTNode) -> bool:
+        """Return whether who gets a value may change objects of the session through it.
+
+        A column's value is no object, unless the project has its changes tracked.
+        """
+        if self.module.project.tracks_mutations:
+            return self.carries(node)
+        return carries_objects(self.module, node, self.session, self.objects, self.block)
+
+
+def _raised(node: cst.Raise) -> Iterator[cst.BaseExpression]:
+    """Yield the error that is raised, and its cause."""
+    if node.exc is not None:
+        yield node.exc
+    if node.cause is not None:
+        yield node.cause.item
 
 
 def is_shown_by(call: cst.Call) -> bool:

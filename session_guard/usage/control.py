@@ -38,14 +38,17 @@ def redundant_control(statement: cst.With, module: Module) -> Iterator[Redundant
     function = next(
         (a for a in module.ancestors(statement) if isinstance(a, cst.FunctionDef)), None
     )
-    keeps_commit = function is not None and caller_of(function, module).keeps_its_commit
     for block in handler_blocks(statement, module):
         if not block.keeps_the_contract:
             continue
         search = _Search(block, module)
         for found in search.in_suite(statement.body, is_last=True, in_loop=False):
             # What may be an endpoint commits before its response is sent, whoever else does.
-            if not (keeps_commit and found.method == "commit"):
+            if (
+                found.method != "commit"
+                or function is None
+                or not caller_of(function, module).keeps_its_commit
+            ):
                 yield found
         yield from search.on_errors(statement.body)
 

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from session_guard import async_session
 from session_guard.async_session import (
@@ -24,6 +25,7 @@ from session_guard.async_session import (
     get_pool_figures,
 )
 
+from .proxy import Proxy, running_proxy
 from .servers import PgBouncer, Postgres
 
 
@@ -34,6 +36,14 @@ def handler(postgres: Postgres) -> Iterator[Postgres]:
     yield postgres
     asyncio.run(dispose())
     configure(SessionSettings())
+
+
+@pytest.fixture
+def not_collected() -> Iterator[None]:
+    """No garbage is collected but where it is asked for: nothing else closes a connection."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 async def server_process() -> int:
@@ -126,6 +136,110 @@ def test_loop_closed_in_haste_leaves_no_connection_to_the_next(handler: Postgres
     gc.collect()
     assert pids.isdisjoint(others)
     assert connected(handler, pids | others) == set()
+
+
+def in_a_thread_of_its_own(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def call(work: Callable[[], object]) -> None:
+    work()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("run", [in_a_thread_of_its_own, call])
+def test_loops_that_are_never_closed_leave_no_connections_behind(
+    handler: Postgres, not_collected: None, run: Callable[[Callable[[], object]], None]
+) -> None:
+    pids: list[set[int]] = []
+
+    def job() -> None:
+        pids.append(asyncio.new_event_loop().run_until_complete(at_once(2)))
+
+    for _ in range(5):
+        run(job)
+    others = asyncio.run(at_once(2))  # no more is asked for than that the handler is used again
+    assert connected(handler, set().union(*pids, others)) == set()
+
+
+def test_loop_that_rests_while_another_runs_keeps_its_sessions(handler: Postgres) -> None:
+    async def begin() -> AsyncSession:
+        session = get_background_task_session_factory()()
+        await session.execute(text("SELECT 1"))
+        return session
+
+    async def go_on(session: AsyncSession) -> set[int]:
+        pids = set()
+        for _ in range(3):  # the first on the connection that it has, the others on new ones
+            pids.add((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+            await session.commit()
+        return {*pids, *await at_once(3)}
+
+    with asyncio.Runner() as runner:
+        session = runner.run(begin())
+        others = asyncio.run(at_once(3))
+        pids = runner.run(go_on(session))
+        others |= asyncio.run(at_once(3))
+        runner.run(session.close())
+    assert pids.isdisjoint(others)
+    assert connected(handler, pids | others) == set()
+
+
+def test_sessions_opened_during_dispose_are_the_next_engines(
+    handler: Postgres, not_collected: None
+) -> None:
+    """It waits for the server to close each connection, and the loop's tasks go on meanwhile."""
+
+    async def work(started: asyncio.Event, end: asyncio.Event) -> int:
+        async with get_background_session() as session:
+            pid: int = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            started.set()
+            await end.wait()
+            await session.commit()
+            await session.execute(text("SELECT 1"))
+            return pid
+
+    async def main(proxy: Proxy) -> set[int]:
+        before = await at_once(3)
+        proxy.delay = 0.05
+        disposing = asyncio.create_task(dispose())
+        await asyncio.sleep(0)
+        started, end = asyncio.Event(), asyncio.Event()
+        working = asyncio.create_task(work(started, end))
+        await disposing
+        await started.wait()
+        assert await asyncio.to_thread(lambda: asyncio.run(server_process())) not in before
+        end.set()
+        pid = await working
+        assert async_session.engine is get_background_task_session_factory().kw["bind"]
+        assert await at_once(3) >= {pid}  # its connection is in the pool of this loop
+        return {pid, *before}
+
+    with running_proxy(handler.port) as proxy:
+        through = handler.dsn.replace(f":{handler.port}/", f":{proxy.port}/")
+        configure(SessionSettings(url=through, tls="off"))
+        pids = asyncio.run(main(proxy))
+    assert connected(handler, pids) == set()
+
+
+def test_connection_that_comes_back_late_at_the_end_of_a_loop_is_closed(
+    handler: Postgres, not_collected: None
+) -> None:
+    """All asynchronous generators of a loop are closed at once, and the handler is among them."""
+
+    async def rows() -> AsyncGenerator[int, None]:
+        async with get_background_task_session_factory()() as session:
+            yield (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+
+    left_open = rows()
+
+    async def first_row() -> int:
+        return await anext(left_open)
+
+    assert connected(handler, {asyncio.run(first_row())}) == set()
 
 
 def test_dispose_leaves_other_loops_alone(handler: Postgres) -> None:

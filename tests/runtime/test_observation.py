@@ -4,17 +4,21 @@ import asyncio
 import logging
 import os
 import signal
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from session_guard import async_session
 from session_guard.async_session import (
+    PoolFigures,
     SessionEvent,
     SessionSettings,
     TransactionAbortedError,
@@ -106,6 +110,21 @@ async def fail_on_a_file(session: AsyncSession) -> None:
     raise FileNotFoundError("report.csv")
 
 
+async def fail_for_want_of_a_row(session: AsyncSession) -> None:
+    (await session.execute(text("SELECT 1 WHERE false"))).scalar_one()
+
+
+async def fail_in_tasks(session: AsyncSession) -> None:
+    await insert(session)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail_in_another_session())
+
+
+async def fail_in_another_session() -> None:
+    async with async_session.get_background_task_session_factory()() as session:
+        await session.execute(text("SELECT 1/0"))
+
+
 async def fail_in_database(session: AsyncSession) -> None:
     await session.execute(text("SELECT 1/0"))
 
@@ -126,7 +145,9 @@ async def be_cancelled(session: AsyncSession) -> None:
     [
         (fail_in_domain, "domain"),
         (fail_on_a_file, "domain"),
+        (fail_for_want_of_a_row, "domain"),
         (fail_in_database, "database"),
+        (fail_in_tasks, "database"),
         (fail_in_a_stream, "database"),
         (be_cancelled, "cancelled"),
     ],
@@ -136,6 +157,55 @@ def test_cause_of_a_rollback(observed: Observed, block: Block, cause: str) -> No
         observed.run_block(block)
     assert observed.story == [("opened", None), ("rolled back", cause)]
     assert observed.events[-1].error is not None
+
+
+async def sleep_in_a_session() -> None:
+    async with get_background_session() as session:
+        await insert(session)
+        await anyio.sleep(30)
+
+
+async def time_out() -> None:
+    with anyio.move_on_after(0.3):
+        await sleep_in_a_session()
+
+
+async def be_cancelled_with_the_group() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(sleep_in_a_session)
+        await anyio.sleep(0.3)
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("work", [time_out, be_cancelled_with_the_group])
+def test_cancel_scope_is_heard_of(
+    observed: Observed, caplog: pytest.LogCaptureFixture, work: Callable[[], Awaitable[None]]
+) -> None:
+    """It cancels again and again until its task has ended, during the rollback too."""
+    observed.run(work)
+    assert observed.story == [("opened", None), ("rolled back", "cancelled")]
+    assert " rolled back after " in caplog.text
+
+
+def test_error_is_heard_of_when_its_rollback_is_cancelled(observed: Observed) -> None:
+    failing = asyncio.Event()
+
+    async def fail() -> None:
+        async with get_background_session() as session:
+            await insert(session)
+            failing.set()
+            raise LookupError("no such user")
+
+    async def work() -> None:
+        task = asyncio.create_task(fail())
+        await failing.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    observed.run(work)
+    assert observed.story == [("opened", None), ("rolled back", "domain")]
+    assert isinstance(observed.events[-1].error, LookupError)
 
 
 def test_lost_connection_is_its_cause(observed: Observed) -> None:
@@ -208,6 +278,25 @@ def test_commit_of_an_aborted_transaction_failed(observed: Observed) -> None:
     assert observed.story == [("opened", None), ("commit failed", "database")]
 
 
+async def fail_in_a_savepoint(session: AsyncSession) -> None:
+    await insert(session)
+    with suppress(IntegrityError):
+        async with session.begin_nested():
+            await insert(session)
+
+
+def test_connection_lost_after_a_savepoint_is_no_aborted_transaction(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        await fail_in_a_savepoint(session)
+        pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await observed.server.fetch("SELECT pg_terminate_backend($1)", pid)
+
+    with pytest.raises(DBAPIError) as raised:
+        observed.run_block(block)
+    assert raised.value.connection_invalidated
+    assert observed.story == [("opened", None), ("commit failed", "connection")]
+
+
 def test_pooler_that_dies_before_the_commit(observed: Observed) -> None:
     async def block(session: AsyncSession) -> None:
         await insert(session)
@@ -230,4 +319,68 @@ def test_hook_that_fails_changes_nothing(
     observed.run_block(block, on_session_event=hook)
     assert asyncio.run(observed.server.fetch("SELECT id FROM items")) == [(1,)]
     failed = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert failed == ["on_session_event failed"] * 2
+    assert len(failed) == 2
+    for message in failed:
+        assert message.startswith("on_session_event failed: LookupError\n")
+        assert "raise LookupError(event.outcome)" in message  # where
+
+
+def test_hook_that_fails_quotes_no_row(
+    observed: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(event: SessionEvent) -> None:
+        raise LookupError(str(event.error)) from event.error
+
+    with pytest.raises(IntegrityError) as raised:
+        observed.run_block(insert_again, on_session_event=hook)
+    row = "one of a kind"
+    assert row in "".join(traceback.format_exception(raised.value))
+    assert "on_session_event failed" in caplog.text
+    assert row not in caplog.text
+
+
+async def insert_again(session: AsyncSession) -> None:
+    await session.execute(text("CREATE UNIQUE INDEX unique_name ON items (name)"))
+    for number in range(2):
+        await session.execute(text(f"INSERT INTO items VALUES ({number}, 'one of ' || 'a kind')"))
+
+
+def test_hook_that_is_interrupted_does_not_undo_a_commit(observed: Observed) -> None:
+    def hook(event: SessionEvent) -> None:
+        observed.events.append(event)
+        if event.outcome == "committed":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        observed.run_block(insert, on_session_event=hook)
+    assert observed.story == [("opened", None), ("committed", None)]
+
+
+def test_figures_of_all_loops_are_seen_from_a_thread_without_one(observed: Observed) -> None:
+    async def in_other_loop() -> None:
+        async with get_background_session() as session:
+            await session.execute(text("SELECT 1"))
+            figures.append(await asyncio.to_thread(get_pool_figures))
+        await dispose()
+
+    async def work() -> None:
+        figures.append(await asyncio.to_thread(get_pool_figures))
+        async with get_background_session() as session:
+            await session.execute(text("SELECT 1"))
+            await asyncio.to_thread(lambda: asyncio.run(in_other_loop()))
+
+    figures: list[PoolFigures] = []
+    observed.run(work)
+    assert figures == [
+        PoolFigures(size=0, idle=0, in_use=0, overflow=0),
+        PoolFigures(size=20, idle=0, in_use=2, overflow=0),
+    ]
+
+
+def test_figures_build_no_engine(observed: Observed) -> None:
+    async def work() -> None:
+        get_pool_figures()
+        await asyncio.to_thread(get_pool_figures)
+        configure(SessionSettings())  # which is refused once there is one
+
+    observed.run(work)

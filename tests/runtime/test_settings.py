@@ -220,13 +220,14 @@ def run_python(python: Path, code: str, **environment: str) -> subprocess.Comple
 
 def test_nothing_happens_at_import() -> None:
     code = (
-        "import gc, session_guard.async_session as s\n"
+        "import gc\n"
+        "from session_guard.async_session import *\n"
         "from sqlalchemy.ext.asyncio import AsyncEngine\n"
-        "print([o for o in gc.get_objects() if isinstance(o, AsyncEngine)], s._slots)"
+        "print([o for o in gc.get_objects() if isinstance(o, AsyncEngine)])"
     )
     path = str(Path(session_guard.__file__).parents[1])
     result = run_python(Path(sys.executable), code, PYTHONPATH=path, DATABASE_URL="not a URL")
-    assert (result.stdout, result.stderr) == ("[] {}\n", "")
+    assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize("missing", ["sqlalchemy", "asyncpg", "greenlet"])

@@ -14,7 +14,8 @@ from typing import Any
 
 from fates import ENDLESS
 
-SECONDS = 60
+# Celery looks for what a dead worker had as it starts, and then every 100 seconds.
+SECONDS = 150
 """To wait for a job."""
 
 Outcomes = dict[int, str | None]
