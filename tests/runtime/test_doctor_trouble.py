@@ -112,6 +112,7 @@ def test_certificate_file_that_is_not_there(postgres: Postgres) -> None:
         "postgresql://guard:s3cret@Pa55word@127.0.0.1:1/postgres",
         "postgresql://guard:s3cret/x@Pa55word/y@127.0.0.1:1/postgres",
         "postgresql://guard:s3cret@Pa55word/y?z@127.0.0.1:1/postgres",
+        "postgresql://guard:s3cret@127.0.0.1:1/Pa55word?x@127.0.0.1:1/postgres",
         "postgresql://guard/Pa55word@127.0.0.1:1/postgres",
         "postgresql://guard:s3cret@Pa55word:1/postgres",
     ],
