@@ -2138,6 +2138,8 @@ def test_an_attribute_of_other_objects_is_no_matter(users: str, tmp_path: Path) 
         'importlib.import_module("app.db").engine = other',
         'module = importlib.import_module("app.db")\nmodule.engine = other',
         'module = sys.modules["app.db"]\nmodule.engine = other',
+        'module = __import__("app").db\nmodule.engine = other',
+        'package = importlib.import_module("app")\npackage.db.engine = other',
         "def boot():\n    from app import db\n    db.engine = other",
         'setattr(importlib.import_module("app.db"), "engine", other)',
         "setattr(\n    app.db,\n    'engine',\n    other,\n)",
