@@ -73,9 +73,14 @@ class Case:
 def verdicts(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
     """Yield a row for each goal of a case."""
     ours, *_ = found.values()
+    if ours.failure:
+        goals = [goal.text for goal in case.goals] + [limit.text for limit in case.memory]
+        for text in goals:
+            yield [case.title, text, ours.failure, _verdict(False)]
+        return
     for goal in case.goals:
         other = found.get(goal.than)
-        if other is None:
+        if other is None or other.failure:
             yield [case.title, goal.text, "–", f"not measured: no {goal.than}"]
             continue
         figures = [goal.figure(*pair) for pair in zip(ours.runs, other.runs, strict=True)]
@@ -95,7 +100,7 @@ def verdicts(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
 
 
 def growth_verdict(title: str, lines: list[int], seconds: list[float]) -> list[str]:
-    """Return the row that says whether wall time is linear in lines."""
+    """Return the row that says whether wall time is linear in lines; what failed is left out."""
     goal = f"a further line ≤ {LINEAR} × one in a tenth of the size"
     if len(lines) < 3:
         return [title, goal, "–", "not measured: too few sizes"]

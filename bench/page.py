@@ -121,6 +121,9 @@ def render(
 
 def _timings(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
     for name, runs in found.items():
+        if runs.failure:
+            yield [case.title, name, runs.failure, "–", "–"]
+            continue
         wall = spread(runs.seconds, "{:.3g} s")
         processor = spread([run.processor_seconds for run in runs.runs], "{:.3g} s")
         yield [case.title, name, wall, processor, megabytes(runs.memory)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -52,6 +51,8 @@ class Runs:
 
     memory: int = 0
     runs: list[Run] = field(default_factory=list)
+    failure: str = ""
+    """What it said when it failed; then there are no runs."""
 
     @property
     def seconds(self) -> list[float]:
@@ -64,10 +65,14 @@ class Runs:
         return median(self.seconds)
 
 
+class FailedError(Exception):
+    """A command ended with a code that says neither "nothing found" nor "something found"."""
+
+
 def run(command: Command, *, is_watched: bool = False) -> Run:
     """Run a command to its end; `is_watched` looks at its memory too, which slows it down.
 
-    Raises RuntimeError where it ends with a code other than 0 and 1, which linters end with where
+    Raises FailedError where it ends with a code other than 0 and 1, which linters end with where
     they find something.
     """
     if command.prepare is not None:
@@ -90,9 +95,8 @@ def run(command: Command, *, is_watched: bool = False) -> Run:
         output.seek(0)
         errors.seek(0)
         if process.returncode not in (0, 1):
-            said = errors.read().decode(errors="replace")[-2000:]
-            shown = shlex.join(command.arguments)[:300]
-            raise RuntimeError(f"{shown} ended with {process.returncode}:\n{said}")
+            said, *_ = errors.read().decode(errors="replace").splitlines() or [""]
+            raise FailedError(f"it ended with {process.returncode}: {said}")
         text = output.read().decode(errors="replace")
     return Run(seconds, usage.ru_utime + usage.ru_stime, memory, text)
 
@@ -100,12 +104,18 @@ def run(command: Command, *, is_watched: bool = False) -> Run:
 def in_turn(commands: Mapping[str, Command], rounds: int) -> dict[str, Runs]:
     """Run each command `rounds` times, by turns, and once before, to warm up and see its memory.
 
-    Where `rounds` is 0, that first run is the one that counts. Raises RuntimeError.
+    Where `rounds` is 0, that first run is the one that counts. What fails once is not run again.
     """
     runs = {name: Runs() for name in commands}
     for number, name in turns(list(commands), rounds):
+        if runs[name].failure:
+            continue
         print(f"  round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
-        done = run(commands[name], is_watched=not number)
+        try:
+            done = run(commands[name], is_watched=not number)
+        except FailedError as error:
+            runs[name] = Runs(failure=str(error))
+            continue
         runs[name].memory = max(runs[name].memory, done.memory)
         if number or not rounds:
             runs[name].runs.append(done)

@@ -788,7 +788,49 @@ def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path)
     ):
         (tmp_path / str(number)).mkdir()
         level, _ = verdict(tmp_path / str(number), in_block(body), models=models)
-        assert level == ("safe" if body == GIVES_COLUMNS["to nobody"] else "unsafe"), why
+        own = [GIVES_COLUMNS[name] for name in ("to a list", "to a dictionary", "to nobody")]
+        assert level == ("safe" if body in own else "unsafe"), why
+
+
+COLLECTS = {
+    "a list": "out = []\nfor u in await s.scalars(select(User)):\n    out.append(u)\nreturn out",
+    "a dictionary": "by = {}\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "a call's": "by = dict()\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "batches": (
+        "batch = []\nfor i in range(9):\n    batch.append(User(id=i))\n    if len(batch) > 2:\n"
+        "        s.add_all(batch)\n        await s.commit()\n        batch = []\n"
+        "if batch:\n    s.add_all(batch)\n    await s.commit()"
+    ),
+}
+COLLECTS_UNSAFELY = {
+    "changes one of it": "out = [] \nout.append(await s.get(User, 1))\nout[0].name = name",
+    "hands it on": "out = []\nout.append(await s.get(User, 1))\nsend(out)",
+    "handed it on before": "out = []\nsend(out)\nout.append(await s.get(User, 1))",
+    "keeps it": "out = []\njob.users = out\nout.append(await s.get(User, 1))",
+    "a parameter": "jobs.append(await s.get(User, 1))",
+    "another's": "out = jobs\nout.append(await s.get(User, 1))",
+    "a copy of a name": "out = []\nif name:\n    out = jobs\nout.append(await s.get(User, 1))",
+}
+
+
+@pytest.mark.parametrize("body", COLLECTS.values(), ids=COLLECTS.keys())
+def test_a_collection_of_its_own_changes_no_object(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", COLLECTS_UNSAFELY.values(), ids=COLLECTS_UNSAFELY.keys())
+def test_what_is_in_a_collection_may_be_changed(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "unsafe"
+
+
+def test_what_is_in_a_collection_is_expired_after_an_error(tmp_path: Path) -> None:
+    body = "out = []\nout.append(await s.get(User, 1))\nint(name)"
+    code = in_block(body).replace("    async with", "    try:\n        async with")
+    head, _, rest = code.partition("        async with")
+    code = f"{head}        async with" + rest.replace("\n        ", "\n            ")
+    code += "\n    except ValueError:\n        return out[0].name\n"
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`out` is used where an error may have left" in message) == ("unsafe", True)
 
 
 KEEPS = {

@@ -17,11 +17,14 @@ from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
+    EMPTIES,
+    FILLS,
     READS,
     bound_names,
     carries_objects,
     held_names,
     is_column_value,
+    is_own_collection,
     is_result,
     result_names,
     tracked_names,
@@ -465,6 +468,8 @@ class _Analysis:
         if self.mentions_session(node):
             self.object_to("the session is stored or changed", node)
             return state
+        if isinstance(node, cst.Subscript) and self.is_own_collection(node.value):
+            return state
         if isinstance(node, (cst.Attribute, cst.Subscript)) and (
             state.escaped or self.mentions_tracked(node.value)
         ):
@@ -482,12 +487,18 @@ class _Analysis:
             return state
         if not self.hands_on(value) or (isinstance(target, cst.Name) and self.is_local(target)):
             return state
+        if isinstance(target, cst.Subscript) and self.is_own_collection(target.value):
+            return state
         is_objects = isinstance(target, (cst.Attribute, cst.Subscript)) and self.carries(
             target.value
         )
         if not self.begun and not is_objects:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
         return replace(state, escaped=True)
+
+    def is_own_collection(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression is a collection of the function's own, by its name."""
+        return isinstance(node, cst.Name) and is_own_collection(self.module, node)
 
     def is_local(self, name: cst.Name) -> bool:
         """Return whether a name is one of the function's own."""
@@ -797,6 +808,12 @@ class _Analysis:
             if is_shown_by(call):
                 for argument in call.args:
                     self.check_shown(argument.value, state)
+            return state
+        if (
+            isinstance(function, cst.Attribute)
+            and function.attr.value in FILLS | EMPTIES
+            and self.is_own_collection(function.value)
+        ):
             return state
         self.check_foreign(call, state)
         owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
