@@ -788,7 +788,49 @@ def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path)
     ):
         (tmp_path / str(number)).mkdir()
         level, _ = verdict(tmp_path / str(number), in_block(body), models=models)
-        assert level == ("safe" if body == GIVES_COLUMNS["to nobody"] else "unsafe"), why
+        own = [GIVES_COLUMNS[name] for name in ("to a list", "to a dictionary", "to nobody")]
+        assert level == ("safe" if body in own else "unsafe"), why
+
+
+COLLECTS = {
+    "a list": "out = []\nfor u in await s.scalars(select(User)):\n    out.append(u)\nreturn out",
+    "a dictionary": "by = {}\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "a call's": "by = dict()\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "batches": (
+        "batch = []\nfor i in range(9):\n    batch.append(User(id=i))\n    if len(batch) > 2:\n"
+        "        s.add_all(batch)\n        await s.commit()\n        batch = []\n"
+        "if batch:\n    s.add_all(batch)\n    await s.commit()"
+    ),
+}
+COLLECTS_UNSAFELY = {
+    "changes one of it": "out = [] \nout.append(await s.get(User, 1))\nout[0].name = name",
+    "hands it on": "out = []\nout.append(await s.get(User, 1))\nsend(out)",
+    "handed it on before": "out = []\nsend(out)\nout.append(await s.get(User, 1))",
+    "keeps it": "out = []\njob.users = out\nout.append(await s.get(User, 1))",
+    "a parameter": "jobs.append(await s.get(User, 1))",
+    "another's": "out = jobs\nout.append(await s.get(User, 1))",
+    "a copy of a name": "out = []\nif name:\n    out = jobs\nout.append(await s.get(User, 1))",
+}
+
+
+@pytest.mark.parametrize("body", COLLECTS.values(), ids=COLLECTS.keys())
+def test_a_collection_of_its_own_changes_no_object(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", COLLECTS_UNSAFELY.values(), ids=COLLECTS_UNSAFELY.keys())
+def test_what_is_in_a_collection_may_be_changed(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "unsafe"
+
+
+def test_what_is_in_a_collection_is_expired_after_an_error(tmp_path: Path) -> None:
+    body = "out = []\nout.append(await s.get(User, 1))\nint(name)"
+    code = in_block(body).replace("    async with", "    try:\n        async with")
+    head, _, rest = code.partition("        async with")
+    code = f"{head}        async with" + rest.replace("\n        ", "\n            ")
+    code += "\n    except ValueError:\n        return out[0].name\n"
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`out` is used where an error may have left" in message) == ("unsafe", True)
 
 
 KEEPS = {
@@ -859,6 +901,34 @@ TAKES_IN_SAFELY = {
         "    await s.flush()\n    await asyncio.sleep(1)\nawait s.commit()"
     ),
 }
+
+
+MADE = """\
+{header}async def job(send):
+    user = User(name="x")
+    {loop}:
+        async with AsyncSession(engine) as s:
+            s.add(user)
+            await send(1)
+            await s.commit()
+    {behind}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "behind", "level"),
+    [
+        ("if True", "print(user.name)", "safe"),
+        ("for _ in range(3)", "print(user.name)", "unsafe"),
+        ("if True", "await send(user)", "unsafe"),
+    ],
+)
+def test_what_the_function_made_for_the_block_may_be_put_back(
+    loop: str, behind: str, level: str, tmp_path: Path
+) -> None:
+    code = MADE.format(header=HEADER, loop=loop, behind=behind)
+    code = code.replace("(engine)", "(engine, expire_on_commit=False)")
+    assert verdict(tmp_path, code, models=MODELS)[0] == level
 
 
 @pytest.mark.parametrize("body", TAKES_IN_SAFELY.values(), ids=TAKES_IN_SAFELY.keys())
@@ -2068,6 +2138,8 @@ def test_an_attribute_of_other_objects_is_no_matter(users: str, tmp_path: Path) 
         'importlib.import_module("app.db").engine = other',
         'module = importlib.import_module("app.db")\nmodule.engine = other',
         'module = sys.modules["app.db"]\nmodule.engine = other',
+        'module = __import__("app").db\nmodule.engine = other',
+        'package = importlib.import_module("app")\npackage.db.engine = other',
         "def boot():\n    from app import db\n    db.engine = other",
         'setattr(importlib.import_module("app.db"), "engine", other)',
         "setattr(\n    app.db,\n    'engine',\n    other,\n)",

@@ -136,9 +136,11 @@ def _is_had_by_name(expr: Expr, place: Place) -> bool:
     match expr:
         case Subscript(Ref((*_, "modules"))) | Call(Ref((*_, "import_module" | "__import__"))):
             return True
-        case Ref((name,)):
+        case Attribute(owner):
+            return _is_had_by_name(owner, place)  # `__import__("app").db`
+        case Ref((name, *_)):
             return any(
-                isinstance(binding.value, (Subscript, Call))
+                isinstance(binding.value, (Attribute, Subscript, Call))
                 and _is_had_by_name(binding.value, binding.place)
                 for binding in lookup(name, place) or ()
             )

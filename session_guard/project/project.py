@@ -822,7 +822,7 @@ class Project:
             elif isinstance(owner, values.LocalClass):
                 if self._is_test(path, taken):
                     return True
-            elif taken.has(functools.partial(self._leads_to, owner, names)):
+            elif taken.names_any or taken.has(functools.partial(self._leads_to, owner, names)):
                 return True
         return False
 
