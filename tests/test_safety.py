@@ -988,6 +988,34 @@ TAKES_IN_SAFELY = {
 }
 
 
+MADE = """\
+{header}async def job(send):
+    user = User(name="x")
+    {loop}:
+        async with AsyncSession(engine) as s:
+            s.add(user)
+            await send(1)
+            await s.commit()
+    {behind}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "behind", "level"),
+    [
+        ("if True", "print(user.name)", "safe"),
+        ("for _ in range(3)", "print(user.name)", "unsafe"),
+        ("if True", "await send(user)", "unsafe"),
+    ],
+)
+def test_what_the_function_made_for_the_block_may_be_put_back(
+    loop: str, behind: str, level: str, tmp_path: Path
+) -> None:
+    code = MADE.format(header=HEADER, loop=loop, behind=behind)
+    code = code.replace("(engine)", "(engine, expire_on_commit=False)")
+    assert verdict(tmp_path, code, models=MODELS)[0] == level
+
+
 @pytest.mark.parametrize("body", TAKES_IN_SAFELY.values(), ids=TAKES_IN_SAFELY.keys())
 def test_an_object_that_nobody_else_has_may_be_put_back(body: str, tmp_path: Path) -> None:
     assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import lookup
+from session_guard.names.bindings import Call, Ref, lookup
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Binding
     from session_guard.safety.forms import Form
 
 _LOADS_ONE = frozenset({"get", "get_one"})
@@ -764,7 +765,9 @@ class _Analysis:
                     for binding in lookup(name, self.module.place(node)) or ()
                     if not self.first <= binding.place.order <= self.last + 1
                 ]
-                return bool(outside) or not values or any_of(*values)
+                if any_of(*values):
+                    return True
+                return not self.is_made_for_it(node, outside) if outside else not values
             case cst.Attribute() | cst.Subscript():
                 return any_of(node.value)
             case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=method))):
@@ -780,6 +783,32 @@ class _Analysis:
             case cst.BooleanOperation():
                 return any_of(node.left, node.right)
         return False
+
+    def is_made_for_it(self, name: cst.Name, bindings: Sequence[Binding]) -> bool:
+        """Return whether a name holds what its function made for the block, and only reads else."""
+        around: list[cst.CSTNode] = []
+        for holder in self.module.ancestors(self.block):
+            around.append(holder)
+            if isinstance(holder, cst.FunctionDef):
+                break
+        inside = {id(part) for part in walk(self.block)}
+        return (
+            not any(isinstance(holder, (cst.For, cst.While)) for holder in around)
+            and all(
+                isinstance(binding.value, Call)
+                and isinstance(binding.value.function, Ref)
+                and binding.value.function.parts[-1][:1].isupper()
+                and binding.place.scope is self.module.place(name).scope
+                for binding in bindings
+            )
+            and all(
+                isinstance(self.module.parent(part), (cst.Attribute, cst.AssignTarget))
+                for part in walk(around[-1])
+                if isinstance(part, cst.Name)
+                and part.value == name.value
+                and id(part) not in inside
+            )
+        )
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
