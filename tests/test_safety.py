@@ -868,9 +868,19 @@ def test_a_method_that_changes_nothing_of_a_model(
     assert verdict(tmp_path, in_block(body), models=models)[0] == "safe"
 
 
+def test_a_method_may_change_its_object_through_one_that_a_subclass_has(tmp_path: Path) -> None:
+    loud = "class Base(DeclarativeBase):\n    def __str__(self):\n        return self.text()\n"
+    models = MODELS.replace("class Base(DeclarativeBase): ...", loud).replace(
+        "class Order", "    def text(self):\n        self.name = 'x'\n\nclass Order"
+    )
+    assert "def text" in models
+    assert verdict(tmp_path, in_block("print(await s.get(User, 1))"), models=models)[0] == "unsafe"
+
+
 def test_a_mixins_method_in_another_file_may_change_its_object(tmp_path: Path) -> None:
     (tmp_path / "app").mkdir()
-    (tmp_path / "app" / "mixins.py").write_text(LOUD.replace("METHOD", "__str__"))
+    loud = LOUD.replace("METHOD", "__str__").replace("self.bump", "super().bump")
+    (tmp_path / "app" / "mixins.py").write_text(loud)
     models = MODELS.replace("class User(Base)", "class User(mixins.Loud, Base)")
     code = in_block("print(await s.get(User, 1))")
     level, _ = verdict(tmp_path, code, models=f"from app import mixins\n{models}")

@@ -188,6 +188,16 @@ class Setters:
                 if any(map(_is_property, method.decorators)):
                     yield method.name
 
+    def may_set_when_read(self, names: Namespace) -> bool:
+        """Return whether a method that Python calls to read an object may, of any class."""
+        return any(
+            id(binding.value) in self._setting(names) or any(_own_calls(binding.value))
+            for definition in names.scope.classes
+            for name in READING_METHODS
+            for binding in definition.scope.bindings.get(name, ())
+            if isinstance(binding.value, Function)
+        )
+
     def reading_methods(self, names: Namespace) -> Iterator[str]:
         """Yield the names of the methods that do, and that Python calls to read a mapped object."""
         for definition in names.scope.classes:
@@ -208,7 +218,7 @@ class Setters:
                         into.append(binding.value)
         while found:
             called = {method.name for method in found}
-            more = [method for method in methods if _calls_one(method, called)]
+            more = [method for method in methods if not called.isdisjoint(_own_calls(method))]
             if not more:
                 break
             found += more
@@ -272,15 +282,14 @@ def _method_of(place: Place) -> Function | None:
     return scope.function if scope is not None and scope.receiver is not None else None
 
 
-def _calls_one(method: Function, names: set[str]) -> bool:
-    """Return whether a method calls one of some methods of its object."""
-    return any(
-        isinstance(call.function, Ref)
-        and len(call.function.parts) == 2
-        and call.function.parts[0] == method.scope.receiver
-        and call.function.parts[1] in names
-        for call, _ in method.calls
-    )
+def _own_calls(method: Function) -> Iterator[str]:
+    """Yield the names of the methods of its object that a method calls."""
+    for call, _ in method.calls:
+        match call.function:
+            case Ref((first, name)) if first == method.scope.receiver:
+                yield name
+            case Attribute(Call(Ref(("super",))), name):
+                yield name
 
 
 def _is_property(decorator: Expr) -> bool:

@@ -66,7 +66,7 @@ _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = re.compile(
-    rb"\b(%s)\b" % b"|".join(name.encode() for name in sorted(assigning.READING_METHODS))
+    rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(assigning.READING_METHODS))
 )
 # What is in a file that maps classes, in whatever style.
 _MAPS = re.compile(
@@ -646,8 +646,11 @@ class Project:
 
         Those of the project's models alone: `__str__`, `__len__` and the like.
         """
-        if not any(self._own_files(lambda data: _READ_BY_METHODS.search(data) is not None)):
-            return frozenset()
+        having = self._parsed(
+            self._own_files(lambda data: _READ_BY_METHODS.search(data) is not None)
+        )
+        if not any(map(self._setters.may_set_when_read, having)):
+            return frozenset()  # before all models are parsed
         spaces = self._parsed(self._own_files(lambda data: _MAPS.search(data) is not None))
         return frozenset(name for names in spaces for name in self._setters.reading_methods(names))
 
