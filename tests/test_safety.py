@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 def found(
     tmp_path: Path, code: str, handler: str = STANDARD, models: str | None = None
 ) -> list[Finding]:
-    (tmp_path / "app").mkdir()
+    (tmp_path / "app").mkdir(exist_ok=True)
     if models is not None:
         (tmp_path / "app" / "models.py").write_text(models)
     (tmp_path / "app" / "db.py").write_text(handler)
@@ -790,6 +790,101 @@ def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path)
         level, _ = verdict(tmp_path / str(number), in_block(body), models=models)
         own = [GIVES_COLUMNS[name] for name in ("to a list", "to a dictionary", "to nobody")]
         assert level == ("safe" if body in own else "unsafe"), why
+
+
+SETS_WHEN = {
+    "__str__": ["str(user)", "print(f'{user}')", "logger.info('%s', user)", "'%s' % user"],
+    "__repr__": ["repr([user])", "print(user)", "f'{user!r}'"],
+    "__format__": ["format(user)", "f'{user:>9}'"],
+    "__len__": ["len(user)", "print(1 if user else 2)", "not user"],
+    "__bool__": [
+        *("if user:\n    pass", "if not user:\n    pass", "while user:\n    break"),
+        *("user or 1", "assert user", "[1 for u in users if u]", "any(users)"),
+    ],
+    "__eq__": ["user == 5", "1 in [user]", "match user:\n    case 5: pass", "{user}"],
+    "__lt__": ["sorted(users)", "max(users)", "user < user"],
+    "__hash__": ["set(users)", "{user: 1}", "{u for u in users}", "{u: 1 for u in users}"],
+    "__iter__": ["for part in user:\n    pass", "a, b = user", "[*user]", "list(user)"],
+    "__getitem__": ["user['name']"],
+    "__contains__": ["5 in user"],
+    "__getattr__": ["user.missing"],
+    "__add__": ["user + 1"],
+    "__neg__": ["-user"],
+    "__radd__": ["1 + user"],
+}
+USES = [(method, use) for method, uses in SETS_WHEN.items() for use in uses]
+LOUD = """\
+class Quiet:
+    def bump(self):
+        self.age = 1
+
+class Loud(Quiet):
+    def METHOD(self, *args):
+        self.bump()
+"""
+
+
+@pytest.mark.parametrize(("method", "use"), USES, ids=map(" ".join, USES))
+def test_a_method_that_python_calls_may_change_its_object(
+    method: str, use: str, tmp_path: Path
+) -> None:
+    loading = "users = (await s.scalars(select(User))).all()\nuser = await s.get(User, 1)\n"
+    models = MODELS.replace("class User(Base)", f"{LOUD}\nclass User(Loud, Base)")
+    models = models.replace("METHOD", method)
+    level, message = verdict(tmp_path, in_block(loading + use), models=models)
+    assert level == "unsafe", message
+    assert f"`{method}()` of a model of the project changes what it loaded (line " in message
+
+
+QUIET_USES = """\
+user = await s.get(User, 1)
+names = [u.name for u in await s.scalars(select(User))]
+if user is None:
+    return None
+if user.name == name or user.name in names:
+    print(user.name)
+return user
+"""
+
+
+@pytest.mark.parametrize(
+    ("models", "body"),
+    [
+        (MODELS.replace("class User(Base)", f"{LOUD}\nclass User(Loud, Base)"), QUIET_USES),
+        (MODELS + LOUD, QUIET_USES + "print(user)"),
+        (MODELS + LOUD.replace("Loud", "Loud(dict)"), "print(await s.get(User, 1))"),
+        (
+            MODELS + "class Loud(Base):\n    def __str__(self):\n        return self.id\n",
+            "print(await s.get(User, 1))",
+        ),
+    ],
+    ids=["not called", "of no model", "of a dictionary", "that sets nothing"],
+)
+@pytest.mark.parametrize("method", ["__str__", "__eq__", "__bool__"])
+def test_a_method_that_changes_nothing_of_a_model(
+    models: str, body: str, method: str, tmp_path: Path
+) -> None:
+    models = models.replace("METHOD", method)
+    assert verdict(tmp_path, in_block(body), models=models)[0] == "safe"
+
+
+def test_a_method_may_change_its_object_through_one_that_a_subclass_has(tmp_path: Path) -> None:
+    loud = "class Base(DeclarativeBase):\n    def __str__(self):\n        return self.text()\n"
+    models = MODELS.replace("class Base(DeclarativeBase): ...", loud).replace(
+        "class Order", "    def text(self):\n        self.name = 'x'\n\nclass Order"
+    )
+    assert "def text" in models
+    assert verdict(tmp_path, in_block("print(await s.get(User, 1))"), models=models)[0] == "unsafe"
+
+
+def test_a_mixins_method_in_another_file_may_change_its_object(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    loud = LOUD.replace("METHOD", "__str__").replace("self.bump", "super().bump")
+    (tmp_path / "app" / "mixins.py").write_text(loud)
+    models = MODELS.replace("class User(Base)", "class User(mixins.Loud, Base)")
+    code = in_block("print(await s.get(User, 1))")
+    level, _ = verdict(tmp_path, code, models=f"from app import mixins\n{models}")
+    assert level == "unsafe"
 
 
 COLLECTS = {

@@ -29,6 +29,7 @@ from session_guard.safety.loaded import (
     result_names,
     tracked_names,
 )
+from session_guard.safety.magic import methods_called_on
 from session_guard.safety.statements import (
     PURE_BUILTINS,
     SHOWING,
@@ -339,7 +340,7 @@ class _Analysis:
                 isinstance(node, cst.For)
                 and node.asynchronous is not None
                 and inner.escaped
-                and not is_result(node.iter, self.session, self.results)
+                and not self.is_result(node.iter)
             ):
                 inner = self.written(inner, "what is iterated over may change it", node)
             inner = self.suite(node.body, inner)
@@ -527,6 +528,16 @@ class _Analysis:
     # -- expressions ------------------------------------------------------------------------
 
     def value(self, node: cst.CSTNode, state: State) -> State:
+        """Evaluate an expression, and use what it gives as the code round it does."""
+        state = self.evaluated(node, state)
+        called = methods_called_on(self.module, node)
+        setting = called & self.module.project.setting_methods if called else called
+        if setting and (state.escaped or self.hands_on(node)) and not self.is_result(node):
+            what = f"`{min(setting)}()` of a model of the project changes what it loaded"
+            return self.written(state, what, node)
+        return state
+
+    def evaluated(self, node: cst.CSTNode, state: State) -> State:
         """Evaluate an expression: what it does to the session, part by part."""
         match node:
             case cst.Await(expression=cst.Call() as call):
@@ -858,7 +869,7 @@ class _Analysis:
         function = call.func
         if isinstance(function, cst.Attribute):
             owner, method = function.value, function.attr.value
-            if method in _RESULT_METHODS and is_result(owner, self.session, self.results):
+            if method in _RESULT_METHODS and self.is_result(owner):
                 return all(is_literal(argument.value) for argument in call.args)
             if isinstance(owner, (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)):
                 return True
@@ -896,6 +907,10 @@ class _Analysis:
 
     def is_session(self, node: cst.CSTNode) -> bool:
         return isinstance(node, cst.Name) and node.value == self.session
+
+    def is_result(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression is the result of a query, not yet an object of it."""
+        return is_result(node, self.session, self.results)
 
     def bare_session(self, node: cst.CSTNode) -> bool:
         """Return whether an expression hands on the session itself."""
