@@ -26,7 +26,7 @@ class Relaid:
     text; where they stand deeper, their lines are indented by as much more, but for the lines of
     strings.
 
-    Raises NotFixableError where the lines of a node that stays would not be the same.
+    Raises NotFixableError where they stand in another order, or their lines would not be the same.
     """
 
     def __init__(self, module: Module, old: cst.IndentedBlock, new: cst.IndentedBlock) -> None:
@@ -45,6 +45,8 @@ class Relaid:
         for node in _kept(old, new):
             first, last = module.lines.span(module.position(node))
             there, there_end = written.span(node)
+            if first < done or there < written_to:
+                raise NotFixableError("its lines cannot be laid out in another order")
             self._replace(module.text, done, first, written.text[written_to:there])
             self._keep(module.text, first, last, written.text[there:there_end])
             done, written_to = last, there_end
