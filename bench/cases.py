@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench import peers
 from bench.goals import Case, MemoryGoal, plus, times
 from bench.peers import PEERS, Peer, Place
-from bench.processes import Command, Runs, in_turn, run
+from bench.processes import Command, FailedError, Runs, in_turn, run
 from bench.projects import lay_file, lay_project, read_corpus
 from session_guard.config import Settings
 from tests.field.measure import VIOLATION, read_labels
@@ -94,7 +95,8 @@ class Bench:
         """Run a case, and keep what came out for the page."""
         print(case.title, file=sys.stderr, flush=True)
         for command in case.before:
-            run(command)
+            with suppress(FailedError):  # it will again where that counts
+                run(command)
         found = in_turn(case.commands, self.rounds if case.rounds is None else case.rounds)
         self.measured.append((case, found))
         return found
@@ -222,6 +224,8 @@ class Growth(NamedTuple):
     title: str
     lines: list[int]
     seconds: list[float]
+    failure: str
+    """What did not come to its end; then there are no times."""
 
 
 def growth(bench: Bench) -> list[Growth]:
@@ -251,8 +255,9 @@ def growth(bench: Bench) -> list[Growth]:
             for lines in sorted(folders, reverse=True)
         }
         found = bench.measure(Case(title, commands, memory=memory))
-        medians = [runs.median for runs in found.values()]
-        grown.append(Growth(title, sorted(folders), medians[::-1]))
+        failures = [f"{name}: {runs.failure}" for name, runs in found.items() if runs.failure]
+        medians = [] if failures else [runs.median for runs in reversed(found.values())]
+        grown.append(Growth(title, sorted(folders), medians, "; ".join(failures)))
     return grown
 
 
@@ -289,6 +294,9 @@ def findings(bench: Bench, names: Sequence[str], which: Sequence[Peer]) -> list[
     parsed[OURS] = _of_ours
     rows = []
     for name, runs in done.items():
+        if runs.failure:
+            rows.append([counted, name, runs.failure, "–", "–"])
+            continue
         places = peers.relative(parsed[name](runs.runs[0].output), bench.projects)
         found = {place for place in places if _is_held_to_it(place[0])}
         counts = (len(found & truth), len(found - truth), len(truth - found))

@@ -73,9 +73,14 @@ class Case:
 def verdicts(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
     """Yield a row for each goal of a case."""
     ours, *_ = found.values()
+    if ours.failure:
+        goals = [goal.text for goal in case.goals] + [limit.text for limit in case.memory]
+        for text in goals:
+            yield [case.title, text, ours.failure, _verdict(False)]
+        return
     for goal in case.goals:
         other = found.get(goal.than)
-        if other is None:
+        if other is None or other.failure:
             yield [case.title, goal.text, "–", f"not measured: no {goal.than}"]
             continue
         figures = [goal.figure(*pair) for pair in zip(ours.runs, other.runs, strict=True)]
@@ -94,9 +99,11 @@ def verdicts(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
             yield [case.title, limit.text, f"{ratio:.2f} ×", _verdict(ratio <= limit.limit)]
 
 
-def growth_verdict(title: str, lines: list[int], seconds: list[float]) -> list[str]:
+def growth_verdict(title: str, lines: list[int], seconds: list[float], failure: str) -> list[str]:
     """Return the row that says whether wall time is linear in lines."""
     goal = f"a further line ≤ {LINEAR} × one in a tenth of the size"
+    if failure:
+        return [title, goal, failure, _verdict(False)]
     if len(lines) < 3:
         return [title, goal, "–", "not measured: too few sizes"]
     *_, before, last = _slopes(lines, seconds)

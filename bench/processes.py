@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from bench.comparing import turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+PATIENCE = 600
+"""Seconds after which a command is stopped."""
 _INTERVAL = 0.01
 """Seconds between two looks at the memory in use."""
 
@@ -52,6 +55,8 @@ class Runs:
 
     memory: int = 0
     runs: list[Run] = field(default_factory=list)
+    failure: str = ""
+    """What it said when it failed; then there are no runs."""
 
     @property
     def seconds(self) -> list[float]:
@@ -64,11 +69,15 @@ class Runs:
         return median(self.seconds)
 
 
+class FailedError(Exception):
+    """A command took too long, or ended with a code that says that it has not done its work."""
+
+
 def run(command: Command, *, is_watched: bool = False) -> Run:
     """Run a command to its end; `is_watched` looks at its memory too, which slows it down.
 
-    Raises RuntimeError where it ends with a code other than 0 and 1, which linters end with where
-    they find something.
+    Raises FailedError where it takes longer than PATIENCE, or ends with a code other than 0 and 1,
+    which linters end with where they find something.
     """
     if command.prepare is not None:
         command.prepare()
@@ -83,16 +92,20 @@ def run(command: Command, *, is_watched: bool = False) -> Run:
             stderr=errors,
             start_new_session=True,
         )
+        stop = threading.Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+        stop.start()
         memory = _watch(process.pid) if is_watched else 0
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
+        stop.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
+        if process.returncode == -signal.SIGKILL and seconds > PATIENCE:
+            raise FailedError(f"stopped after {PATIENCE} s")
         if process.returncode not in (0, 1):
-            said = errors.read().decode(errors="replace")[-2000:]
-            shown = shlex.join(command.arguments)[:300]
-            raise RuntimeError(f"{shown} ended with {process.returncode}:\n{said}")
+            said, *_ = errors.read().decode(errors="replace").splitlines() or [""]
+            raise FailedError(f"it ended with {process.returncode}: {said}")
         text = output.read().decode(errors="replace")
     return Run(seconds, usage.ru_utime + usage.ru_stime, memory, text)
 
@@ -100,12 +113,18 @@ def run(command: Command, *, is_watched: bool = False) -> Run:
 def in_turn(commands: Mapping[str, Command], rounds: int) -> dict[str, Runs]:
     """Run each command `rounds` times, by turns, and once before, to warm up and see its memory.
 
-    Where `rounds` is 0, that first run is the one that counts. Raises RuntimeError.
+    Where `rounds` is 0, that first run is the one that counts. What fails once is not run again.
     """
     runs = {name: Runs() for name in commands}
     for number, name in turns(list(commands), rounds):
+        if runs[name].failure:
+            continue
         print(f"  round {number} of {rounds}: {name}", file=sys.stderr, flush=True)
-        done = run(commands[name], is_watched=not number)
+        try:
+            done = run(commands[name], is_watched=not number)
+        except FailedError as error:
+            runs[name] = Runs(failure=str(error))
+            continue
         runs[name].memory = max(runs[name].memory, done.memory)
         if number or not rounds:
             runs[name].runs.append(done)

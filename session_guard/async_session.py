@@ -38,7 +38,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -111,9 +111,9 @@ class SessionEvent:
     rolls back, the cancellation is. Its message may quote rows, so do not log it as it is."""
 
     cause: Cause | None = None
-    """Where the error came from: the block's own code (`domain`), a statement that PostgreSQL or
-    SQLAlchemy refused (`database`), the way there (`connection`: refused, lost, no free place in
-    the pool), or a cancellation."""
+    """Where the error came from: the block's own code, or a row that is not there (`domain`), a
+    statement that PostgreSQL or SQLAlchemy refused (`database`), the way there (`connection`:
+    refused, lost, no free place in the pool), or a cancellation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -702,10 +702,19 @@ class _History:
 _CONNECTION_SQLSTATES = ("08", "28", "53", "57P01", "57P02", "57P03", "57P05")
 
 
+_WEIGHTIEST_FIRST: tuple[Cause, ...] = ("connection", "database", "domain", "cancelled")
+
+
 def _cause(error: BaseException) -> Cause:
-    """Tell where an error came from."""
+    """Tell where an error came from; of a group, where the weightiest of its errors did."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        causes = {_cause(one) for one in group.exceptions}
+        return next(cause for cause in _WEIGHTIEST_FIRST if cause in causes)
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"
+    if isinstance(error, (exc.NoResultFound, exc.MultipleResultsFound)):
+        return "domain"
     if isinstance(error, exc.TimeoutError):
         return "connection"
     if isinstance(error, exc.DBAPIError) and error.connection_invalidated:

@@ -583,6 +583,9 @@ NO_ENDPOINTS = {
     "a job": "scheduler.add_job(add)\n",
     "of another module": "from app.other import add as other\napp.add_route('/', other)\n",
     "a dictionary": "registry.get(add)\n",
+    "dependencies of another kind": (
+        "from celery import Celery\nCelery(dependencies={'a': add})\nclass C:\n    guards = [add]\n"
+    ),
     "a class of its own": "class Route:\n    pass\nRoute('/', add)\n",
 }
 
@@ -679,6 +682,57 @@ RUN_FOR_REQUESTS = {
     "aiohttp's middlewares": (
         "from aiohttp import web\n" + ADD + "app = web.Application(middlewares=[add])\n"
     ),
+    "Litestar's guards": "from litestar import Litestar\n" + ADD + "app = Litestar(guards=[add])\n",
+    "guards of a route": (
+        "from litestar import get\n" + ADD + "@get('/', guards=[add])\nasync def show(): ...\n"
+    ),
+    "a guard that a function makes": (
+        "from litestar import get\ndef needs(role):\n"
+        + textwrap.indent(ADD, "    ")
+        + "    return add\n@get('/', guards=[needs('admin')])\nasync def show(): ...\n"
+    ),
+    "before a request": "from litestar import Router\n" + ADD + "Router('/', before_request=add)\n",
+    "after a request": "from litestar import Router\n" + ADD + "Router('/', after_request=add)\n",
+    "Litestar's dependencies without Provide": (
+        "from litestar import Litestar\n" + ADD + "app = Litestar(dependencies={'user': add})\n"
+    ),
+    "Litestar's dependencies by a name": (
+        "import litestar\n" + ADD + "GIVEN = {'user': add}\n"
+        "@litestar.post('/', dependencies=GIVEN)\nasync def show(): ...\n"
+    ),
+    "who looks a token's user up": (
+        "from litestar.security.jwt import OAuth2PasswordBearerAuth as Auth\n"
+        + ADD
+        + "auth = Auth[User](retrieve_user_handler=add, token_secret='')\n"
+    ),
+    "a controller's guards": (
+        "from litestar import Controller\n" + ADD + "class C(Controller):\n    guards = [add]\n"
+    ),
+    "a controller's dependencies": (
+        "from litestar.controller import Controller\n"
+        + ADD
+        + "class B(Controller): ...\nclass C(B):\n    dependencies = {'user': add}\n"
+    ),
+    "a controller's hook": (
+        "from litestar import Controller\n"
+        + ADD
+        + "class C(Controller):\n    before_request = add\n"
+    ),
+    "a function of a controller": (
+        "from litestar import Controller\n"
+        + method("before_request", "request", "class C(Controller):")
+    ),
+    "a listener on a socket": (
+        "from litestar import websocket_listener\n@websocket_listener('/')\n" + ADD
+    ),
+    "a class of a listener": (
+        "from litestar.handlers import WebsocketListener\n"
+        + method("on_receive", "self, data", "class C(WebsocketListener):")
+    ),
+    "Litestar's authentication": (
+        "from litestar.middleware import AbstractAuthenticationMiddleware as Base\n"
+        + method("authenticate_request", "self, connection", "class C(Base):")
+    ),
     "a decorator with a name": "register = router.post('/')\n@register\n" + ADD,
     "a decorator with a name, called": ADD + "register = router.post('/')\nregister(add)\n",
     "a partial of a decorator": (
@@ -739,6 +793,16 @@ ELSEWHERE = {
         ADD,
         "import fastapi\nfrom app.deps import add\nfrom app.other import register\n"
         "register('/', add)\n",
+    ),
+    "another module's controller": (
+        ADD,
+        "from litestar import Controller\nfrom app.deps import add\n"
+        "class C(Controller):\n    guards = [add]\n",
+    ),
+    "a function that hands guards on": (
+        ADD,
+        "from litestar import Litestar\nfrom app.deps import add\n"
+        "def make(guard):\n    return Litestar(guards=[guard])\napp = make(add)\n",
     ),
     "an object by another name": (
         method("__call__") + "one = C()\n",

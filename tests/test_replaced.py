@@ -162,6 +162,49 @@ def test_a_name_of_any_module_on_the_way(opened: str, test: str, tmp_path: Path)
     assert_unsafe(fixed(tmp_path, opened, MOCK + test))
 
 
+HAD_BY_NAME = {
+    "__import__": "m = __import__('app').db",
+    "__import__ of a module": "m = __import__('app.other').db",
+    "a name of the package": "a = __import__('app')\nm = a.db",
+    "a name of the package, in a test": "def test():\n    a = __import__('app')\n    global m\n"
+    "    m = a.db",
+    "import_module": "m = importlib.import_module('app').db",
+    "a relative import_module": "m = importlib.import_module('.db', 'app')",
+    "a relative import_module, by keyword": "m = importlib.import_module('.db', package='app')",
+    "import_module by a name": "m = importlib.import_module(NAME)",
+    "import_module of a text": "for n in 'd', 'b':\n    m = importlib.import_module('app.' + n)",
+    "sys.modules": "m = sys.modules['app'].db",
+    "getattr": "m = getattr(sys.modules['app'], 'db')",
+    "a walrus": "print(m := __import__('app').db)",
+    "an annotation": "m: object = __import__('app').db",
+}
+
+
+@pytest.mark.parametrize("had", HAD_BY_NAME.values(), ids=HAD_BY_NAME.keys())
+@pytest.mark.parametrize(
+    "sets", ["m.engine = 1", "patch.object(m, 'engine')", "setattr(m, 'engine', 1)"]
+)
+def test_a_module_that_a_test_has_by_its_name(had: str, sets: str, tmp_path: Path) -> None:
+    test = (
+        "import importlib, sys\nfrom unittest.mock import patch\nfrom os import environ as NAME\n"
+    )
+    assert_unsafe(fixed(tmp_path, "AsyncSession(db.engine)", f"{test}{had}\n{sets}\n"))
+
+
+def test_a_module_whose_name_a_test_puts_together(tmp_path: Path) -> None:
+    test = "from unittest.mock import patch\nfor n in ('db',):\n    patch(f'app.{n}.engine', 1)\n"
+    assert_unsafe(fixed(tmp_path, "AsyncSession(db.engine)", test))
+
+
+def test_another_module_that_a_test_has_by_its_name(tmp_path: Path) -> None:
+    test = (
+        "import sys\nfrom unittest.mock import patch\nm = __import__('app').other\nm.engine = 1\n"
+        "sys.modules[__name__].engine = 1\n"
+    )
+    result = fixed(tmp_path, "AsyncSession(db.engine)", test)
+    assert [item.code for item in result.applied] == ["SG101"]
+
+
 CLASSES = (
     "from unittest.mock import patch\nfrom app.jobs import Service\nfrom app.x import Repo, repo\n"
 )

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 def found(
     tmp_path: Path, code: str, handler: str = STANDARD, models: str | None = None
 ) -> list[Finding]:
-    (tmp_path / "app").mkdir()
+    (tmp_path / "app").mkdir(exist_ok=True)
     if models is not None:
         (tmp_path / "app" / "models.py").write_text(models)
     (tmp_path / "app" / "db.py").write_text(handler)
@@ -788,7 +788,144 @@ def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path)
     ):
         (tmp_path / str(number)).mkdir()
         level, _ = verdict(tmp_path / str(number), in_block(body), models=models)
-        assert level == ("safe" if body == GIVES_COLUMNS["to nobody"] else "unsafe"), why
+        own = [GIVES_COLUMNS[name] for name in ("to a list", "to a dictionary", "to nobody")]
+        assert level == ("safe" if body in own else "unsafe"), why
+
+
+SETS_WHEN = {
+    "__str__": ["str(user)", "print(f'{user}')", "logger.info('%s', user)", "'%s' % user"],
+    "__repr__": ["repr([user])", "print(user)", "f'{user!r}'"],
+    "__format__": ["format(user)", "f'{user:>9}'"],
+    "__len__": ["len(user)", "print(1 if user else 2)", "not user"],
+    "__bool__": [
+        *("if user:\n    pass", "if not user:\n    pass", "while user:\n    break"),
+        *("user or 1", "assert user", "[1 for u in users if u]", "any(users)"),
+    ],
+    "__eq__": ["user == 5", "1 in [user]", "match user:\n    case 5: pass", "{user}"],
+    "__lt__": ["sorted(users)", "max(users)", "user < user"],
+    "__hash__": ["set(users)", "{user: 1}", "{u for u in users}", "{u: 1 for u in users}"],
+    "__iter__": ["for part in user:\n    pass", "a, b = user", "[*user]", "list(user)"],
+    "__getitem__": ["user['name']"],
+    "__contains__": ["5 in user"],
+    "__getattr__": ["user.missing"],
+    "__add__": ["user + 1"],
+    "__neg__": ["-user"],
+    "__radd__": ["1 + user"],
+}
+USES = [(method, use) for method, uses in SETS_WHEN.items() for use in uses]
+LOUD = """\
+class Quiet:
+    def bump(self):
+        self.age = 1
+
+class Loud(Quiet):
+    def METHOD(self, *args):
+        self.bump()
+"""
+
+
+@pytest.mark.parametrize(("method", "use"), USES, ids=map(" ".join, USES))
+def test_a_method_that_python_calls_may_change_its_object(
+    method: str, use: str, tmp_path: Path
+) -> None:
+    loading = "users = (await s.scalars(select(User))).all()\nuser = await s.get(User, 1)\n"
+    models = MODELS.replace("class User(Base)", f"{LOUD}\nclass User(Loud, Base)")
+    models = models.replace("METHOD", method)
+    level, message = verdict(tmp_path, in_block(loading + use), models=models)
+    assert level == "unsafe", message
+    assert f"`{method}()` of a model of the project changes what it loaded (line " in message
+
+
+QUIET_USES = """\
+user = await s.get(User, 1)
+names = [u.name for u in await s.scalars(select(User))]
+if user is None:
+    return None
+if user.name == name or user.name in names:
+    print(user.name)
+return user
+"""
+
+
+@pytest.mark.parametrize(
+    ("models", "body"),
+    [
+        (MODELS.replace("class User(Base)", f"{LOUD}\nclass User(Loud, Base)"), QUIET_USES),
+        (MODELS + LOUD, QUIET_USES + "print(user)"),
+        (MODELS + LOUD.replace("Loud", "Loud(dict)"), "print(await s.get(User, 1))"),
+        (
+            MODELS + "class Loud(Base):\n    def __str__(self):\n        return self.id\n",
+            "print(await s.get(User, 1))",
+        ),
+    ],
+    ids=["not called", "of no model", "of a dictionary", "that sets nothing"],
+)
+@pytest.mark.parametrize("method", ["__str__", "__eq__", "__bool__"])
+def test_a_method_that_changes_nothing_of_a_model(
+    models: str, body: str, method: str, tmp_path: Path
+) -> None:
+    models = models.replace("METHOD", method)
+    assert verdict(tmp_path, in_block(body), models=models)[0] == "safe"
+
+
+def test_a_method_may_change_its_object_through_one_that_a_subclass_has(tmp_path: Path) -> None:
+    loud = "class Base(DeclarativeBase):\n    def __str__(self):\n        return self.text()\n"
+    models = MODELS.replace("class Base(DeclarativeBase): ...", loud).replace(
+        "class Order", "    def text(self):\n        self.name = 'x'\n\nclass Order"
+    )
+    assert "def text" in models
+    assert verdict(tmp_path, in_block("print(await s.get(User, 1))"), models=models)[0] == "unsafe"
+
+
+def test_a_mixins_method_in_another_file_may_change_its_object(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    loud = LOUD.replace("METHOD", "__str__").replace("self.bump", "super().bump")
+    (tmp_path / "app" / "mixins.py").write_text(loud)
+    models = MODELS.replace("class User(Base)", "class User(mixins.Loud, Base)")
+    code = in_block("print(await s.get(User, 1))")
+    level, _ = verdict(tmp_path, code, models=f"from app import mixins\n{models}")
+    assert level == "unsafe"
+
+
+COLLECTS = {
+    "a list": "out = []\nfor u in await s.scalars(select(User)):\n    out.append(u)\nreturn out",
+    "a dictionary": "by = {}\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "a call's": "by = dict()\nfor u in await s.scalars(select(User)):\n    by[u.id] = u\nreturn by",
+    "batches": (
+        "batch = []\nfor i in range(9):\n    batch.append(User(id=i))\n    if len(batch) > 2:\n"
+        "        s.add_all(batch)\n        await s.commit()\n        batch = []\n"
+        "if batch:\n    s.add_all(batch)\n    await s.commit()"
+    ),
+}
+COLLECTS_UNSAFELY = {
+    "changes one of it": "out = [] \nout.append(await s.get(User, 1))\nout[0].name = name",
+    "hands it on": "out = []\nout.append(await s.get(User, 1))\nsend(out)",
+    "handed it on before": "out = []\nsend(out)\nout.append(await s.get(User, 1))",
+    "keeps it": "out = []\njob.users = out\nout.append(await s.get(User, 1))",
+    "a parameter": "jobs.append(await s.get(User, 1))",
+    "another's": "out = jobs\nout.append(await s.get(User, 1))",
+    "a copy of a name": "out = []\nif name:\n    out = jobs\nout.append(await s.get(User, 1))",
+}
+
+
+@pytest.mark.parametrize("body", COLLECTS.values(), ids=COLLECTS.keys())
+def test_a_collection_of_its_own_changes_no_object(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", COLLECTS_UNSAFELY.values(), ids=COLLECTS_UNSAFELY.keys())
+def test_what_is_in_a_collection_may_be_changed(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "unsafe"
+
+
+def test_what_is_in_a_collection_is_expired_after_an_error(tmp_path: Path) -> None:
+    body = "out = []\nout.append(await s.get(User, 1))\nint(name)"
+    code = in_block(body).replace("    async with", "    try:\n        async with")
+    head, _, rest = code.partition("        async with")
+    code = f"{head}        async with" + rest.replace("\n        ", "\n            ")
+    code += "\n    except ValueError:\n        return out[0].name\n"
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, "`out` is used where an error may have left" in message) == ("unsafe", True)
 
 
 KEEPS = {
@@ -859,6 +996,34 @@ TAKES_IN_SAFELY = {
         "    await s.flush()\n    await asyncio.sleep(1)\nawait s.commit()"
     ),
 }
+
+
+MADE = """\
+{header}async def job(send):
+    user = User(name="x")
+    {loop}:
+        async with AsyncSession(engine) as s:
+            s.add(user)
+            await send(1)
+            await s.commit()
+    {behind}
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "behind", "level"),
+    [
+        ("if True", "print(user.name)", "safe"),
+        ("for _ in range(3)", "print(user.name)", "unsafe"),
+        ("if True", "await send(user)", "unsafe"),
+    ],
+)
+def test_what_the_function_made_for_the_block_may_be_put_back(
+    loop: str, behind: str, level: str, tmp_path: Path
+) -> None:
+    code = MADE.format(header=HEADER, loop=loop, behind=behind)
+    code = code.replace("(engine)", "(engine, expire_on_commit=False)")
+    assert verdict(tmp_path, code, models=MODELS)[0] == level
 
 
 @pytest.mark.parametrize("body", TAKES_IN_SAFELY.values(), ids=TAKES_IN_SAFELY.keys())
@@ -2079,6 +2244,8 @@ def test_an_attribute_of_other_objects_is_no_matter(users: str, tmp_path: Path) 
         'importlib.import_module("app.db").engine = other',
         'module = importlib.import_module("app.db")\nmodule.engine = other',
         'module = sys.modules["app.db"]\nmodule.engine = other',
+        'module = __import__("app").db\nmodule.engine = other',
+        'package = importlib.import_module("app")\npackage.db.engine = other',
         "def boot():\n    from app import db\n    db.engine = other",
         'setattr(importlib.import_module("app.db"), "engine", other)',
         "setattr(\n    app.db,\n    'engine',\n    other,\n)",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import re
+import sys
 from typing import TYPE_CHECKING
 
+from session_guard.names import openings
 from session_guard.names.bindings import (
     Attribute,
     Call,
@@ -15,7 +18,7 @@ from session_guard.names.bindings import (
     class_of_receiver,
     lookup,
 )
-from session_guard.names.values import LocalClass
+from session_guard.names.values import UNKNOWN, External, LocalClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +34,18 @@ _CHANGES_IN_PLACE = frozenset(
 _FILLING = frozenset({"update", "setdefault", "__setitem__"})
 ANY = ""
 """Stands for an attribute whose name is only known when the code runs."""
+READING_METHODS = frozenset(
+    """
+    __str__ __repr__ __format__ __bool__ __len__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+    __hash__ __iter__ __next__ __getitem__ __contains__ __getattr__ __getattribute__ __int__
+    __float__ __index__ __neg__ __pos__ __abs__ __round__ __reversed__ __add__ __radd__
+    __sub__ __rsub__ __mul__ __rmul__ __truediv__ __rtruediv__ __floordiv__ __mod__ __rmod__
+    __and__ __rand__ __or__ __ror__ __xor__ __rxor__
+    """.split()
+)
+"""The methods that Python calls where an object is only used."""
+_MAPPED = frozenset({"__tablename__", "__table__", "__mapper_args__"})
+_NOT_MAPPED = sys.stdlib_module_names | set(dir(builtins)) | {"pydantic", "typing_extensions"}
 SETS_BY_NAME = re.compile(rb"setattr|__dict__|\bvars\s*\(|\bglobals\s*\(")
 
 
@@ -136,9 +151,11 @@ def _is_had_by_name(expr: Expr, place: Place) -> bool:
     match expr:
         case Subscript(Ref((*_, "modules"))) | Call(Ref((*_, "import_module" | "__import__"))):
             return True
-        case Ref((name,)):
+        case Attribute(owner):
+            return _is_had_by_name(owner, place)  # `__import__("app").db`
+        case Ref((name, *_)):
             return any(
-                isinstance(binding.value, (Subscript, Call))
+                isinstance(binding.value, (Attribute, Subscript, Call))
                 and _is_had_by_name(binding.value, binding.place)
                 for binding in lookup(name, place) or ()
             )
@@ -155,33 +172,83 @@ def classes_set_by_name(names: Namespace) -> Iterator[LocalClass]:
                 yield LocalClass(of_scopes[id(scope)], names)
 
 
-def setting_properties(names: Namespace) -> Iterator[str]:
-    """Yield the names of the properties in a module whose getters set something of their object.
+class Setters:
+    """Finds the methods that set something of their object.
 
     Setting is assigning, changing a collection in place, and calling a method that does so.
     """
-    setting = {
-        id(method)
-        for place, root in _changed(names)
-        if (method := _method_of(place)) is not None and root == method.scope.receiver
-    }
-    for definition in names.scope.classes:
-        methods = [
-            binding.value
-            for bindings in definition.scope.bindings.values()
-            for binding in bindings
+
+    def __init__(self) -> None:
+        self._known: dict[Namespace, set[int]] = {}
+
+    def properties(self, names: Namespace) -> Iterator[str]:
+        """Yield the names of the properties of a module's classes whose getters do."""
+        for definition in names.scope.classes:
+            for method in self._of(LocalClass(definition, names)):
+                if any(map(_is_property, method.decorators)):
+                    yield method.name
+
+    def may_set_when_read(self, names: Namespace) -> bool:
+        """Return whether a method that Python calls to read an object may, of any class."""
+        return any(
+            id(binding.value) in self._setting(names) or any(_own_calls(binding.value))
+            for definition in names.scope.classes
+            for name in READING_METHODS
+            for binding in definition.scope.bindings.get(name, ())
             if isinstance(binding.value, Function)
-        ]
-        found = [method for method in methods if id(method) in setting]
-        while True:
+        )
+
+    def reading_methods(self, names: Namespace) -> Iterator[str]:
+        """Yield the names of the methods that do, and that Python calls to read a mapped object."""
+        for definition in names.scope.classes:
+            owner = LocalClass(definition, names)
+            if _may_be_mapped(owner):
+                yield from READING_METHODS.intersection(method.name for method in self._of(owner))
+
+    def _of(self, owner: LocalClass) -> list[Function]:
+        """Return the methods of a class, and of those it derives from, that do."""
+        methods: list[Function] = []
+        found: list[Function] = []
+        for one in openings.lineage(owner):
+            setting = self._setting(one.home)
+            for bindings in one.definition.scope.bindings.values():
+                for binding in bindings:
+                    if isinstance(binding.value, Function):
+                        into = found if id(binding.value) in setting else methods
+                        into.append(binding.value)
+        while found:
             called = {method.name for method in found}
-            more = [m for m in methods if m not in found and _calls_one(m, called)]
+            more = [method for method in methods if not called.isdisjoint(_own_calls(method))]
             if not more:
                 break
-            found.extend(more)
-        for method in found:
-            if any(map(_is_property, method.decorators)):
-                yield method.name
+            found += more
+            methods = [method for method in methods if method not in more]
+        return found
+
+    def _setting(self, names: Namespace) -> set[int]:
+        """Return which methods of a module's classes set something themselves."""
+        if names not in self._known:
+            self._known[names] = {
+                id(method)
+                for place, root in _changed(names)
+                if (method := _method_of(place)) is not None and root == method.scope.receiver
+            }
+        return self._known[names]
+
+
+def _may_be_mapped(owner: LocalClass) -> bool:
+    """Return whether a class may be a mapped one: what it derives from is not all known."""
+    for one in openings.lineage(owner):
+        if not _MAPPED.isdisjoint(one.definition.scope.bindings):
+            return True
+        for base in one.definition.bases:
+            for value in one.home.evaluate(base, one.definition.place) or (UNKNOWN,):
+                if isinstance(value, External):
+                    if value.dotted.partition(".")[0] not in _NOT_MAPPED:
+                        return True
+                elif not isinstance(value, LocalClass):
+                    return True
+    return False
 
 
 def _changed(names: Namespace) -> Iterator[tuple[Place, str]]:
@@ -215,15 +282,14 @@ def _method_of(place: Place) -> Function | None:
     return scope.function if scope is not None and scope.receiver is not None else None
 
 
-def _calls_one(method: Function, names: set[str]) -> bool:
-    """Return whether a method calls one of some methods of its object."""
-    return any(
-        isinstance(call.function, Ref)
-        and len(call.function.parts) == 2
-        and call.function.parts[0] == method.scope.receiver
-        and call.function.parts[1] in names
-        for call, _ in method.calls
-    )
+def _own_calls(method: Function) -> Iterator[str]:
+    """Yield the names of the methods of its object that a method calls."""
+    for call, _ in method.calls:
+        match call.function:
+            case Ref((first, name)) if first == method.scope.receiver:
+                yield name
+            case Attribute(Call(Ref(("super",))), name):
+                yield name
 
 
 def _is_property(decorator: Expr) -> bool:

@@ -66,20 +66,18 @@ def handed_to_routes(
     its functions may add routes for what they are given.
     """
     receivers = Receivers()
+    for expr, place in routes.of_controllers(names):
+        yield from functions_in(expr, place, names, routes.is_run_of_object)
     for call, place in names.scope.calls:
         arguments = list(_arguments(call))
         adds = bool(arguments) and routes.adds_routes(call, place, names)
         is_followed = not adds and bool(arguments) and _hands_on(call, place, names, may_add)
         for at, argument in arguments:
-            if adds or is_followed or routes.is_of_application(at):
+            is_run = adds or routes.is_of_application(at, call, place, names)
+            if is_run or is_followed:
                 found = tuple(functions_in(argument, place, names, routes.is_run_of_object))
-                if (
-                    not is_followed
-                    or routes.is_of_application(at)
-                    or (
-                        found
-                        and receivers.given_to(call.function, place, names, at) is Use.REQUESTS
-                    )
+                if is_run or (
+                    found and receivers.given_to(call.function, place, names, at) is Use.REQUESTS
                 ):
                     yield from found
 
@@ -249,7 +247,9 @@ class Receivers:
         for call, place in calls:
             for at, argument in _arguments(call):
                 if carriers.are_in(argument, place):
-                    if routes.adds_routes(call, place, home) or routes.is_of_application(at):
+                    if routes.adds_routes(call, place, home) or routes.is_of_application(
+                        at, call, place, home
+                    ):
                         yield Use.REQUESTS
                     yield self.given_to(call.function, place, home, at)
         for inner in carriers.functions:

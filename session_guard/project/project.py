@@ -66,6 +66,14 @@ _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+as
 _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
+_READ_BY_METHODS = re.compile(
+    rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(assigning.READING_METHODS))
+)
+# What is in a file that maps classes, in whatever style.
+_MAPS = re.compile(
+    rb"__table(name)?__|\bMapped\b|[Cc]olumn\b|declarative|Declarative|SQLModel|map_imperatively"
+    rb"|\btable\s*=\s*True"
+)
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
@@ -100,6 +108,7 @@ class Project:
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
+        self._setters = assigning.Setters()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
 
@@ -647,7 +656,21 @@ class Project:
     def setting_properties(self) -> frozenset[str]:
         """The names of the project's properties that set something when they are read."""
         spaces = self._parsed(self._own_files(lambda data: b"property" in data))
-        return frozenset(name for names in spaces for name in assigning.setting_properties(names))
+        return frozenset(name for names in spaces for name in self._setters.properties(names))
+
+    @cached_property
+    def setting_methods(self) -> frozenset[str]:
+        """The names of the methods that set something where Python calls them to read an object.
+
+        Those of the project's models alone: `__str__`, `__len__` and the like.
+        """
+        having = self._parsed(
+            self._own_files(lambda data: _READ_BY_METHODS.search(data) is not None)
+        )
+        if not any(map(self._setters.may_set_when_read, having)):
+            return frozenset()  # before all models are parsed
+        spaces = self._parsed(self._own_files(lambda data: _MAPS.search(data) is not None))
+        return frozenset(name for names in spaces for name in self._setters.reading_methods(names))
 
     def frameworks_calling(self, function: tuple[str, ...], home: Namespace) -> Calling:
         """Return the packages that the project tells to call a function of a module for parameters.
@@ -840,7 +863,7 @@ class Project:
             elif isinstance(owner, values.LocalClass):
                 if self._is_test(path, taken):
                     return True
-            elif taken.has(functools.partial(self._leads_to, owner, names)):
+            elif taken.names_any or taken.has(functools.partial(self._leads_to, owner, names)):
                 return True
         return False
 

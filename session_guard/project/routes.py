@@ -7,10 +7,13 @@ import re
 import sys
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Attribute, Call, Ref
-from session_guard.names.values import External, Method, Partial, Result
+from session_guard.names import openings
+from session_guard.names.bindings import Attribute, Call, Class, Function, Ref
+from session_guard.names.values import External, LocalClass, Method, Partial, Result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from session_guard.names.bindings import Expr, Place
     from session_guard.names.values import Namespace, Value
 
@@ -23,7 +26,9 @@ ADDS_ROUTES = re.compile(
 )
 HANDS_OVER = re.compile(
     ADDS_ROUTES.pattern + rb"|\badd_(middleware|exception_handler)\b|Middleware\b|\baiohttp\b"
-    rb"|\b(middlewares|exception_handlers)\b|\bresolver\s*="
+    rb"|\b(middlewares?|exception_handlers|guards|before_request|after_request|after_response)\b"
+    rb"|\b(after_exception|before_send|retrieve_user_handler|revoked_token_handler)\b"
+    rb"|\b(litestar|starlite)\b|Controller\b|\bresolver\s*="
 )
 SERVES = re.compile(
     rb"\b(fastapi|starlette|litestar|starlite|aiohttp|quart|sanic|flask|django|tornado|falcon"
@@ -39,8 +44,14 @@ _ADDING = frozenset(
 _ROUTES = frozenset(
     {"Route", "WebSocketRoute", "APIRoute", "APIWebSocketRoute", "Middleware", "DefineMiddleware"}
 )
-# By keyword, what an application is made with.
-_OF_APPLICATIONS = frozenset({"middleware", "middlewares", "exception_handlers"})
+# By keyword, what an application, a router, a route or an authentication is made with.
+_OF_APPLICATIONS = frozenset(
+    """
+    middleware middlewares exception_handlers guards before_request after_request after_response
+    after_exception before_send retrieve_user_handler revoked_token_handler
+    """.split()
+)
+_LITESTAR = frozenset({"litestar", "starlite"})
 # Decorators of applications and routers, with or without arguments.
 _RUN_FOR_REQUESTS = frozenset(
     """
@@ -48,6 +59,7 @@ _RUN_FOR_REQUESTS = frozenset(
     after_request teardown_request before_app_request after_app_request
     """.split()
 )
+_DECORATING_ROUTES = ROUTE_METHODS | {"websocket_listener", "websocket_stream"}
 _RESOLVERS = frozenset({"field", "mutation", "subscription"})
 _RUN_OTHERWISE = frozenset(
     """
@@ -86,7 +98,12 @@ RUN_BY_BASE = {
     "starlette.middleware.base.BaseHTTPMiddleware": {"dispatch"},
     "aiohttp.web.View": _HTTP_METHODS,
     "tornado.web.RequestHandler": _HTTP_METHODS | {"prepare"},
+    "litestar.Controller": {"before_request", "after_request", "after_response"},
+    "litestar.handlers.WebsocketListener": {"on_accept", "on_receive", "on_disconnect"},
+    "litestar.middleware.AbstractAuthenticationMiddleware": {"authenticate_request"},
+    "litestar.middleware.ASGIMiddleware": {"handle"},
 }
+_CONTROLLERS = frozenset({"litestar.Controller", "litestar.controller.Controller"})
 
 
 def is_run_of_object(method: str) -> bool:
@@ -114,9 +131,29 @@ def adds_routes(call: Call, place: Place, names: Namespace) -> bool:
     return False
 
 
-def is_of_application(at: int | str) -> bool:
+def is_of_application(at: int | str, call: Call, place: Place, names: Namespace) -> bool:
     """Return whether an argument's keyword gives an application what it runs for requests."""
-    return at in _OF_APPLICATIONS
+    if at != "dependencies":
+        return at in _OF_APPLICATIONS
+    return any(  # FastAPI's are told by `Depends()`, and others call other things so
+        isinstance(value, External) and value.dotted.partition(".")[0] in _LITESTAR
+        for value in names.evaluate(call.function, place)
+    )
+
+
+def of_controllers(names: Namespace) -> Iterator[tuple[Expr, Place]]:
+    """Yield what a module's controllers of Litestar give it, by a name, to run for requests."""
+    for definition in names.scope.classes:
+        if any(
+            isinstance(value, External) and value.dotted in _CONTROLLERS
+            for one in openings.lineage(LocalClass(definition, names))
+            for base in one.definition.bases
+            for value in one.home.evaluate(base, one.definition.place)
+        ):
+            for name in (*_OF_APPLICATIONS, "dependencies"):
+                for binding in definition.scope.bindings.get(name, ()):
+                    if not isinstance(binding.value, (Class, Function, type(None))):
+                        yield binding.value, binding.place
 
 
 def is_for_requests(value: Value, receiver: Expr, *, called: bool) -> bool | None:
@@ -135,7 +172,7 @@ def is_for_requests(value: Value, receiver: Expr, *, called: bool) -> bool | Non
     match receiver:
         case Ref((*_, name)) | Attribute(_, name) if not isinstance(value, External):
             pass
-    if name in _RUN_FOR_REQUESTS or (called and name in ROUTE_METHODS):
+    if name in _RUN_FOR_REQUESTS or (called and name in _DECORATING_ROUTES):
         return True
     return False if name in _RUN_OTHERWISE else None
 

@@ -27,7 +27,9 @@ class Taken:
     attributes: set[tuple[str, ...]] = field(default_factory=set)
     """Dotted names; what begins with no plain name has an empty first part."""
     strings: set[str] = field(default_factory=set)
-    """The strings that may name a module or something in one."""
+    """The strings that may name a module or something in one, and what leads to one from there."""
+    names_any: bool = False
+    """Whether it has modules by names that are not written out: `import_module(name)`."""
 
     @property
     def is_test(self) -> bool:
@@ -79,6 +81,9 @@ def parsed(text: str) -> ast.Module | None:
 def taken_in(tree: ast.Module) -> Taken:
     """Return what a file takes."""
     taken = Taken()
+    by_name: dict[str, set[str]] = {}
+    """The modules that are had by their names, by the names that these are assigned to."""
+    has_by_name = False
     for node in ast.walk(tree):
         match node:
             case ast.Import():
@@ -94,7 +99,70 @@ def taken_in(tree: ast.Module) -> Taken:
                 taken.attributes.add(parts_of(node))
             case ast.Constant(value=str(value)) if DOTTED.fullmatch(value):
                 taken.strings.add(value)
+            case ast.Call() | ast.Subscript() if (name := _name_of_module(node)) is not None:
+                has_by_name = True
+                taken.names_any |= not _is_written_out(name)
+            case ast.JoinedStr(values=[ast.Constant(value=str(value)), *_]):
+                taken.names_any |= value.endswith(".") and bool(DOTTED.fullmatch(value[:-1]))
+        for target, assigned in _assigned(node):
+            by_name.setdefault(target, set()).update(_modules_had(assigned, by_name))
+    for node in ast.walk(tree) if has_by_name else ():
+        taken.strings.update(_modules_had(node, by_name))
     return taken
+
+
+def _name_of_module(node: ast.AST) -> ast.expr | None:
+    """Return by which name an expression has a module: `import_module("…")`, `sys.modules["…"]`."""
+    match node:
+        case ast.Call(func, [name, *_]) if parts_of(func)[-1] in ("import_module", "__import__"):
+            return name
+        case ast.Subscript(ast.Attribute(attr="modules") | ast.Name("modules"), name):
+            return name
+    return None
+
+
+def _is_written_out(name: ast.expr) -> bool:
+    """Return whether it is plain which module a name means: `__name__` is that of the file."""
+    return isinstance(name, ast.Constant) or (
+        isinstance(name, ast.Name) and name.id in ("__name__", "__package__")
+    )
+
+
+def _modules_had(node: ast.AST, by_name: dict[str, set[str]]) -> set[str]:
+    """Return the dotted names of what an expression leads to from a module had by its name."""
+    match node:
+        case ast.Name(name):
+            return by_name.get(name, set())
+        case ast.Attribute(value, name) | ast.Call(
+            ast.Name("getattr"), [value, ast.Constant(value=str(name)), *_]
+        ):
+            return {joined(module, name) for module in _modules_had(value, by_name)}
+        case ast.Call(func, [ast.Constant(value=str(module)), *more], keywords):
+            if _name_of_module(node) is None:
+                return set()
+            if parts_of(func)[-1] == "__import__":
+                return {module, module.partition(".")[0]}
+            packages = (*more, *(k.value for k in keywords if k.arg == "package"))
+            return {module} | {
+                f"{package.value!s}{module}"
+                for package in packages
+                if isinstance(package, ast.Constant) and module.startswith(".")
+            }
+        case ast.Subscript(_, ast.Constant(value=str(module))) if _name_of_module(node) is not None:
+            return {module}
+    return set()
+
+
+def _assigned(node: ast.AST) -> list[tuple[str, ast.expr]]:
+    """Return the plain names that a statement assigns to, each with its value."""
+    match node:
+        case ast.Assign(targets, value):
+            return [(target.id, value) for target in targets if isinstance(target, ast.Name)]
+        case ast.AnnAssign(ast.Name(name), value=ast.expr() as value) | ast.NamedExpr(
+            ast.Name(name), value
+        ):
+            return [(name, value)]
+    return []
 
 
 def parts_of(node: ast.expr) -> tuple[str, ...]:

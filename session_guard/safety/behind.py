@@ -86,6 +86,7 @@ class _Behind:
         self._expires = expires
         self._tracked = tracked
         self._block = form.block
+        self._session = form.name
         self._around: list[cst.CSTNode] = [form.stands_in]
         for holder in module.ancestors(form.stands_in):
             self._around.append(holder)
@@ -121,7 +122,7 @@ class _Behind:
     def taken_again(self, expired: frozenset[str]) -> Iterator[cst.Name]:
         """Yield the objects that are handed to a session, or to a coroutine that may have one."""
         for part in walk(self._around[-1]):
-            if not isinstance(part, cst.Call):
+            if not isinstance(part, cst.Call) or self._is_its_own(part):
                 continue
             takes = isinstance(part.func, cst.Attribute) and part.func.attr.value in TAKES
             if takes or isinstance(self._module.parent(part), cst.Await):
@@ -133,6 +134,17 @@ class _Behind:
                         and self._is_from_block(name)
                     ):
                         yield name
+
+    def _is_its_own(self, call: cst.Call) -> bool:
+        """Return whether a call is that of the block's session, which knows its own objects."""
+        function = call.func
+        return (
+            isinstance(function, cst.Attribute)
+            and isinstance(function.value, cst.Name)
+            and function.value.value == self._session
+            and self._first <= self._order(call) <= self._last
+            and not any(isinstance(around, (cst.For, cst.While)) for around in self._around)
+        )
 
     def shown(self, expired: frozenset[str]) -> Iterator[cst.Name]:
         """Yield the objects behind the block that go where their state may be looked into.

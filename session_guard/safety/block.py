@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import lookup
+from session_guard.names.bindings import Call, Ref, lookup
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.loaded import (
+    EMPTIES,
+    FILLS,
     READS,
     bound_names,
     carries_objects,
     held_names,
     is_column_value,
+    is_own_collection,
     is_result,
     result_names,
     tracked_names,
 )
+from session_guard.safety.magic import methods_called_on
 from session_guard.safety.statements import (
     PURE_BUILTINS,
     SHOWING,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Binding
     from session_guard.safety.forms import Form
 
 _LOADS_ONE = frozenset({"get", "get_one"})
@@ -335,7 +340,7 @@ class _Analysis:
                 isinstance(node, cst.For)
                 and node.asynchronous is not None
                 and inner.escaped
-                and not is_result(node.iter, self.session, self.results)
+                and not self.is_result(node.iter)
             ):
                 inner = self.written(inner, "what is iterated over may change it", node)
             inner = self.suite(node.body, inner)
@@ -465,6 +470,8 @@ class _Analysis:
         if self.mentions_session(node):
             self.object_to("the session is stored or changed", node)
             return state
+        if isinstance(node, cst.Subscript) and self.is_own_collection(node.value):
+            return state
         if isinstance(node, (cst.Attribute, cst.Subscript)) and (
             state.escaped or self.mentions_tracked(node.value)
         ):
@@ -482,12 +489,18 @@ class _Analysis:
             return state
         if not self.hands_on(value) or (isinstance(target, cst.Name) and self.is_local(target)):
             return state
+        if isinstance(target, cst.Subscript) and self.is_own_collection(target.value):
+            return state
         is_objects = isinstance(target, (cst.Attribute, cst.Subscript)) and self.carries(
             target.value
         )
         if not self.begun and not is_objects:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
         return replace(state, escaped=True)
+
+    def is_own_collection(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression is a collection of the function's own, by its name."""
+        return isinstance(node, cst.Name) and is_own_collection(self.module, node)
 
     def is_local(self, name: cst.Name) -> bool:
         """Return whether a name is one of the function's own."""
@@ -515,6 +528,16 @@ class _Analysis:
     # -- expressions ------------------------------------------------------------------------
 
     def value(self, node: cst.CSTNode, state: State) -> State:
+        """Evaluate an expression, and use what it gives as the code round it does."""
+        state = self.evaluated(node, state)
+        called = methods_called_on(self.module, node)
+        setting = called & self.module.project.setting_methods if called else called
+        if setting and (state.escaped or self.hands_on(node)) and not self.is_result(node):
+            what = f"`{min(setting)}()` of a model of the project changes what it loaded"
+            return self.written(state, what, node)
+        return state
+
+    def evaluated(self, node: cst.CSTNode, state: State) -> State:
         """Evaluate an expression: what it does to the session, part by part."""
         match node:
             case cst.Await(expression=cst.Call() as call):
@@ -742,7 +765,9 @@ class _Analysis:
                     for binding in lookup(name, self.module.place(node)) or ()
                     if not self.first <= binding.place.order <= self.last + 1
                 ]
-                return bool(outside) or not values or any_of(*values)
+                if any_of(*values):
+                    return True
+                return not self.is_made_for_it(node, outside) if outside else not values
             case cst.Attribute() | cst.Subscript():
                 return any_of(node.value)
             case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=method))):
@@ -758,6 +783,32 @@ class _Analysis:
             case cst.BooleanOperation():
                 return any_of(node.left, node.right)
         return False
+
+    def is_made_for_it(self, name: cst.Name, bindings: Sequence[Binding]) -> bool:
+        """Return whether a name holds what its function made for the block, and only reads else."""
+        around: list[cst.CSTNode] = []
+        for holder in self.module.ancestors(self.block):
+            around.append(holder)
+            if isinstance(holder, cst.FunctionDef):
+                break
+        inside = {id(part) for part in walk(self.block)}
+        return (
+            not any(isinstance(holder, (cst.For, cst.While)) for holder in around)
+            and all(
+                isinstance(binding.value, Call)
+                and isinstance(binding.value.function, Ref)
+                and binding.value.function.parts[-1][:1].isupper()
+                and binding.place.scope is self.module.place(name).scope
+                for binding in bindings
+            )
+            and all(
+                isinstance(self.module.parent(part), (cst.Attribute, cst.AssignTarget))
+                for part in walk(around[-1])
+                if isinstance(part, cst.Name)
+                and part.value == name.value
+                and id(part) not in inside
+            )
+        )
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
@@ -798,6 +849,12 @@ class _Analysis:
                 for argument in call.args:
                     self.check_shown(argument.value, state)
             return state
+        if (
+            isinstance(function, cst.Attribute)
+            and function.attr.value in FILLS | EMPTIES
+            and self.is_own_collection(function.value)
+        ):
+            return state
         self.check_foreign(call, state)
         owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
         if takes_objects or owner_tracked:
@@ -812,7 +869,7 @@ class _Analysis:
         function = call.func
         if isinstance(function, cst.Attribute):
             owner, method = function.value, function.attr.value
-            if method in _RESULT_METHODS and is_result(owner, self.session, self.results):
+            if method in _RESULT_METHODS and self.is_result(owner):
                 return all(is_literal(argument.value) for argument in call.args)
             if isinstance(owner, (cst.SimpleString, cst.ConcatenatedString, cst.FormattedString)):
                 return True
@@ -850,6 +907,10 @@ class _Analysis:
 
     def is_session(self, node: cst.CSTNode) -> bool:
         return isinstance(node, cst.Name) and node.value == self.session
+
+    def is_result(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression is the result of a query, not yet an object of it."""
+        return is_result(node, self.session, self.results)
 
     def bare_session(self, node: cst.CSTNode) -> bool:
         """Return whether an expression hands on the session itself."""

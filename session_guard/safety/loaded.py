@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Constant, Subscript, TextBeginning
+from session_guard.names.bindings import (
+    Call,
+    Constant,
+    Display,
+    Ref,
+    Sequence,
+    Subscript,
+    TextBeginning,
+)
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import UNKNOWN, External, LocalClass, Result
@@ -33,11 +41,34 @@ _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
 # Builtins whose result holds what went in.
+# What makes an empty collection, or a shallow copy of one.
+_COLLECTIONS = frozenset({"list", "set", "dict", "defaultdict", "deque", "OrderedDict", "Counter"})
+FILLS = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefault", "update"})
+"""What puts something into a collection."""
+EMPTIES = frozenset({"clear", "discard", "pop", "popleft", "popitem", "remove"})
+"""What takes something out of a collection."""
 _CONTAINERS = frozenset(
     """
     list tuple set frozenset dict sorted enumerate zip reversed min max iter next sum
     """.split()
 )
+
+
+def is_own_collection(module: Module, name: cst.Name) -> bool:
+    """Return whether a name only ever holds lists, sets and dictionaries that its function made."""
+    bindings = module.place(name).scope.bindings.get(name.value, ())
+    return bool(bindings) and all(
+        binding.kind == "assign"
+        and (
+            isinstance(binding.value, (Display, Sequence))
+            or (
+                isinstance(binding.value, Call)
+                and isinstance(binding.value.function, Ref)
+                and binding.value.function.parts[-1] in _COLLECTIONS
+            )
+        )
+        for binding in bindings
+    )
 
 
 def tracked_names(
@@ -79,6 +110,20 @@ def tracked_names(
                 ):
                     for argument in node.args:
                         found.update(_reachable(module, argument.value, values=values))
+                case cst.Call(func=cst.Attribute(value=cst.Name() as owner, attr=method)) if (
+                    method.value in FILLS
+                    and any(carries(argument.value) for argument in node.args)
+                    and is_own_collection(module, owner)
+                ):
+                    found.add(owner.value)
+                case cst.AssignTarget(target=cst.Subscript(value=cst.Name() as owner)):
+                    assigned = module.parent(node)
+                    if (
+                        isinstance(assigned, cst.Assign)
+                        and carries(assigned.value)
+                        and is_own_collection(module, owner)
+                    ):
+                        found.add(owner.value)
                 case _:
                     pass
         found.discard(session or "")

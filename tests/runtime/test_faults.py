@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import text
 
@@ -29,7 +30,7 @@ from .proxy import Proxy, running_proxy
 from .servers import PgBouncer, Postgres, running_pgbouncer, running_postgres
 
 TASKS = 12
-MOMENTS = int(os.environ.get("SESSION_GUARD_EXAMPLES", "600"))
+MOMENTS = int(os.environ.get("SESSION_GUARD_EXAMPLES", "1300"))
 
 Fault = Callable[[], Awaitable[None]]
 
@@ -262,14 +263,24 @@ def test_pooler_takes_no_more_clients(
 def test_cancelled_at_random_moments_under_load(
     ledger: Ledger, pgbouncer: PgBouncer, pooled: bool
 ) -> None:
+    async def cancel_once(moment: float) -> None:
+        task = asyncio.create_task(ledger.transact())
+        await asyncio.sleep(moment)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    async def cancel_to_its_end(moment: float) -> None:
+        with anyio.move_on_after(moment):  # cancels during the rollback too, again and again
+            await ledger.transact()
+
     async def worker(turns: int) -> None:
         for _ in range(turns):
-            task = asyncio.create_task(ledger.transact())
-            if random.random() < 0.8:  # the others end, and see what those before them left
-                await asyncio.sleep(random.random() * 0.06)
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            if random.random() < 0.8:
+                cancel = random.choice([cancel_once, cancel_to_its_end])
+                await cancel(random.random() * 0.06)
+            else:  # sees what those before it left
+                await ledger.transact()
 
     async def work() -> None:
         await ledger.transact()

@@ -1,5 +1,6 @@
 """A part of `scripts/matrix`: what docs/compatibility.md says, on the versions at both ends."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,40 @@ def test_handler_refuses_the_fast_choice_where_it_answers_with_rows_of_other_que
     assert last_line == (
         "ValueError: prepared_statement_cache_size=100 needs asyncpg 0.32 or newer: 0.31.0, "
         "which is installed, would answer with rows of other queries"
+    )
+
+
+RUN_AFTER_RUN = """\
+import asyncio
+
+from sqlalchemy import text
+
+from session_guard.async_session import SessionSettings, configure, get_background_session
+
+
+async def session():
+    async with get_background_session() as session:
+        await session.execute(text("SELECT 1"))
+
+
+async def at_once():
+    await asyncio.gather(*(session() for _ in range(5)))
+
+
+configure(SessionSettings(tls="off"))
+for _ in range(3):
+    asyncio.run(at_once())
+"""
+
+
+@pytest.mark.parametrize("combination", [INSTALLED, OLDEST], ids=["installed", "oldest"])
+def test_handler_goes_from_loop_to_loop(postgres: Postgres, combination: Combination) -> None:
+    """Before SQLAlchemy 2.0.25 a pool that follows another blocks the thread of its tasks."""
+    subprocess.run(
+        [python_of(combination), "-P", "-W", "error", "-c", RUN_AFTER_RUN],
+        env={**os.environ, "DATABASE_URL": postgres.dsn},
+        check=True,
+        timeout=60,
     )
 
 

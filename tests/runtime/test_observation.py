@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from session_guard import async_session
 from session_guard.async_session import (
     PoolFigures,
     SessionEvent,
@@ -109,6 +110,21 @@ async def fail_on_a_file(session: AsyncSession) -> None:
     raise FileNotFoundError("report.csv")
 
 
+async def fail_for_want_of_a_row(session: AsyncSession) -> None:
+    (await session.execute(text("SELECT 1 WHERE false"))).scalar_one()
+
+
+async def fail_in_tasks(session: AsyncSession) -> None:
+    await insert(session)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fail_in_another_session())
+
+
+async def fail_in_another_session() -> None:
+    async with async_session.get_background_task_session_factory()() as session:
+        await session.execute(text("SELECT 1/0"))
+
+
 async def fail_in_database(session: AsyncSession) -> None:
     await session.execute(text("SELECT 1/0"))
 
@@ -129,7 +145,9 @@ async def be_cancelled(session: AsyncSession) -> None:
     [
         (fail_in_domain, "domain"),
         (fail_on_a_file, "domain"),
+        (fail_for_want_of_a_row, "domain"),
         (fail_in_database, "database"),
+        (fail_in_tasks, "database"),
         (fail_in_a_stream, "database"),
         (be_cancelled, "cancelled"),
     ],
