@@ -49,7 +49,7 @@ def fix(
     it came. Raises RuleError.
     """
 
-    from session_guard.rewriting.edits import apply, render
+    from session_guard.rewriting.edits import apply
 
     def found_in(data: bytes) -> list[Finding]:
         return lint(display_path, path, data, project, rules, fingerprints=fingerprints)
@@ -67,7 +67,7 @@ def fix(
         found = violations(module, asked)
         if not mended.isdisjoint(_marks(module, found)):
             return _given_up(original, found_in(original), "be free of it")
-        chosen = _chosen(module, found, unsafe=unsafe)
+        chosen, edits = _rendered(module, _chosen(module, found, unsafe=unsafe))
         if not chosen:
             remaining = [
                 finding(display_path, module, *item, fingerprints=fingerprints) for item in found
@@ -77,7 +77,7 @@ def fix(
         applied.extend(
             finding(display_path, module, *item, fingerprints=fingerprints) for item in done
         )
-        edits, encoding = render(module, [item for _, _, item in chosen]), module.decoded.encoding
+        encoding = module.decoded.encoding
         mended = {(c, m, _moved(at, edits, encoding)) for c, m, at in _marks(module, done)}
         data = apply(data, edits, encoding)
     return _given_up(original, found_in(original), "settle")
@@ -131,6 +131,30 @@ def _chosen(
         if not any(planned.meets(other) for _, _, other in chosen):
             chosen.append((rule, violation, planned))
     return chosen
+
+
+def _rendered(
+    module: Module, chosen: Sequence[tuple[Rule, Violation, Plan]]
+) -> tuple[Sequence[tuple[Rule, Violation, Plan]], tuple[Edit, ...]]:
+    """Return the findings that can be mended together, and the edits that do it.
+
+    The last that use a name whose import could not go are left out.
+    """
+    from session_guard.rewriting.arguments import NotFixableError
+    from session_guard.rewriting.edits import render
+
+    try:
+        return chosen, render(module, [item for _, _, item in chosen])
+    except NotFixableError:
+        fitting: list[tuple[Rule, Violation, Plan]] = []
+        edits: tuple[Edit, ...] = ()
+        for one in chosen:
+            try:
+                edits = render(module, [item for _, _, item in (*fitting, one)])
+            except NotFixableError:
+                continue
+            fitting.append(one)
+        return fitting, edits
 
 
 def _given_up(data: bytes, found: Sequence[Finding], what: str) -> FixResult:

@@ -57,6 +57,38 @@ def fixed(project: Project, data: bytes, *, unsafe: bool = False) -> bytes:
 
 
 CLOSED_BY_HAND = {
+    "a transaction of several statements right behind": (
+        """
+        async def job(names):
+            session = AsyncSession(engine)
+
+            async with session.begin():
+                # the first
+                session.add(User(name="first"))
+                session.add(
+                    User(name=\"\"\"a
+          b\"\"\")
+                )
+            await session.close()
+            other = AsyncSession(engine)
+            async with other.begin_nested(): other.add(User(name=names))
+            await other.commit()
+            await other.close()
+        """,
+        """
+        async def job(names):
+            async with get_background_session() as session:
+                async with session.begin():
+                    # the first
+                    session.add(User(name="first"))
+                    session.add(
+                        User(name=\"\"\"a
+          b\"\"\")
+                    )
+            async with get_background_session() as other:
+                async with other.begin_nested(): other.add(User(name=names))
+        """,
+    ),
     "with a class of its own": (
         """\
         async def job():

@@ -314,16 +314,35 @@ TIDY = {
         "    setup,\n)\nsetup\n",
     ),
     "a name that the line above is about": (
-        "from app.db import (\n    # the engine\n    engine,\n)\n",
-        "from app.db import (\n    # the engine\n    engine,\n    get_background_session,\n)\n",
+        "from app.db import (\n    # the\n    # engine\n    engine,\n)\n",
+        "from app.db import (\n    get_background_session,\n)\n",
+    ),
+    "a name that the line above is about, and another with a line of its own": (
+        "from app.db import (\n    Base,\n    # ours\n    engine,  # engine\n    # theirs\n"
+        "    setup,\n)\nBase, setup\n",
+        "from app.db import (\n    Base,\n    get_background_session,\n    # theirs\n"
+        "    setup,\n)\nBase, setup\n",
+    ),
+    "a name that the line above has in it": (
+        "from app.db import (\n    # the engine of ours\n    engine,\n    setup,\n)\nsetup\n",
+        "from app.db import (\n    get_background_session,\n    setup,\n)\nsetup\n",
+    ),
+    "a line above that others stand under": (
+        "from app.db import (\n    # ours\n    Base,\n    engine,\n)\nBase\n",
+        "from app.db import (\n    # ours\n    Base,\n    get_background_session,\n)\nBase\n",
+    ),
+    "a name that the line above keeps": (
+        "from app.db import (\n    # re-exported\n    engine,\n    setup,\n)\nsetup\n",
+        "from app.db import (\n    # re-exported\n    engine,\n    get_background_session,\n"
+        "    setup,\n)\nsetup\n",
     ),
     "names that the first line's comment keeps": (
         "from app.db import (  # noqa: F401\n    engine,\n)\n",
         "from app.db import (  # noqa: F401\n    engine,\n    get_background_session,\n)\n",
     ),
-    "a comment in another layout": (
-        "from app.db import (engine, setup,  # ours\n)\nsetup\n",
-        "from app.db import (engine, setup,  # ours\n)\n" + IMPORT + "\nsetup\n",
+    "a comment in another layout that keeps them": (
+        "from app.db import (engine, setup,  # noqa: F401\n)\nsetup\n",
+        "from app.db import (engine, setup,  # noqa: F401\n)\n" + IMPORT + "\nsetup\n",
     ),
     "a suppression of something else": (
         "from app.db import engine  # noqa: E402\n",
@@ -400,6 +419,40 @@ def test_both_arms_lose_what_neither_needs(project: Project) -> None:
     before = arms.format("AsyncSession, other") + "from app.db import engine\n" + OPENED
     after = arms.format("other") + IMPORT + "\n" + MENDED
     assert fixed(project, before.encode()).decode() == after
+
+
+ABOUT_OTHERS = {
+    "the line above": "from app.db import (\n    # ours\n    engine,\n    setup,\n)\n",
+    "in another layout": "from app.db import (engine, setup,  # ours\n)\n",
+    "for a tool": "from app.db import (\n    # isort: off\n    engine,\n)\n",
+}
+
+
+@pytest.mark.parametrize("imports", ABOUT_OTHERS.values(), ids=ABOUT_OTHERS.keys())
+def test_what_a_comment_on_others_would_keep_without_a_use_is_not_fixed(
+    imports: str, project: Project
+) -> None:
+    path = project.settings.root / "app" / "jobs.py"
+
+    def fixed_of(code: str) -> tuple[str, list[str]]:
+        result = fix("jobs.py", path, code.encode(), project, OPENINGS, unsafe=True)
+        return result.data.decode(), [finding.help for finding in result.remaining]
+
+    once = HEAD + imports + OPENED
+    after, told = fixed_of(once)
+    assert after == once
+    assert len(told) == 1
+    assert "not fixed: a comment in the import of `engine`" in told[0]
+    # The last use stays, and with it the import.
+    after, told = fixed_of(once + OPENED)
+    assert after.endswith(MENDED + OPENED)
+    assert imports.split("engine")[0] in after
+    assert len(told) == 1
+    assert "not fixed: a comment in the import of `engine`" in told[0]
+    # Where it has another use, nothing would be left without one.
+    after, told = fixed_of(once + "engine.x\n")
+    assert after.endswith(MENDED + "engine.x\n")
+    assert told == []
 
 
 SEMICOLONS = {
@@ -1015,6 +1068,10 @@ def test_an_import_that_other_files_use_stays(other: str, folder: str, project: 
         "from app import jobs, db\n\njobs.job(db.engine)\n",
         'from unittest.mock import patch\n\nwith patch("app.db.engine"):\n    ...\n',
         "from app.db import *\n",
+        "from app.{{ name }} import engine\n",
+        'print "engine"\n',
+        "from app.myjobs import engine\nthis is no Python\n",
+        "from app.db import engine\n\0",
     ],
 )
 def test_an_import_that_others_have_from_elsewhere_goes(other: str, project: Project) -> None:

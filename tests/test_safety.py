@@ -1206,6 +1206,17 @@ FORMS = {
         "none",
         "the block yields the session, and nothing",
     ),
+    "a generator of rows": (
+        """
+        async def users():
+            async with AsyncSession(engine) as s:
+                for name in await names(s):
+                    yield await load(s, name)
+                    yield Row(session=s.info, user=(await load(s)).name)
+        """,
+        "none",
+        "not fixed: the block yields, and whoever gets that may never resume it",
+    ),
     "a generator of values": (
         """
         async def numbers():
@@ -2260,12 +2271,39 @@ def test_what_is_set_in_other_modules_is_no_matter(sets: str, tmp_path: Path) ->
     assert levels(tmp_path, HEAD_OF_JOBS + job("AsyncSession(engine)"), users=sets) == ["safe"]
 
 
-def test_the_field_of_a_dataclass_is_never_fixed(tmp_path: Path) -> None:
+ANNOTATED_FACTORY = CLASS_FACTORY.replace("factory =", "factory: Callable[[], AsyncSession] =")
+
+
+@pytest.mark.parametrize(
+    ("head", "behind"),
+    [
+        ("@dataclass\nclass Base", ""),
+        ("class Base(BaseModel)", ""),
+        ("class Base(metaclass=Fields)", ""),
+        ("@dataclass_transform()\nclass Fields:\n    pass\n\nclass Base(Fields)", ""),
+        ("class Base", "from pydantic import BaseModel\nclass Deps(Base, BaseModel):\n    pass\n"),
+    ],
+)
+def test_the_field_of_a_dataclass_is_never_fixed(head: str, behind: str, tmp_path: Path) -> None:
     """`Deps(reports_factory)` in any file gives an object another."""
-    code = CLASS_FACTORY.replace("class", "@dataclass\nclass").replace(
-        "factory =", "factory: object ="
-    )
+    code = ANNOTATED_FACTORY.replace("class Base", head) + behind
     assert levels(tmp_path, HEAD_OF_JOBS + code) == ["none"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "class Base",
+        "class Base(object)",
+        "class Root(ABC):\n    pass\n\nclass Base(Root)",
+    ],
+)
+def test_an_annotated_attribute_of_a_plain_class_is_no_field(head: str, tmp_path: Path) -> None:
+    code = HEAD_OF_JOBS + "from abc import ABC\nfrom collections.abc import Callable\n"
+    code += ANNOTATED_FACTORY.replace("class Base", head)
+    assert levels(tmp_path, code) == ["safe"]
+    again = "from app.jobs import Base\n\ndef boot(job, other):\n    job.session_factory = other\n"
+    assert levels(tmp_path, code, users=again) == ["none"]
 
 
 OPENS = """\

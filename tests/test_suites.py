@@ -66,6 +66,15 @@ async def first(a, b=1): # here
                         del a
             # of the method
     with a as c, b: pass
+
+    async with a:
+        # inside
+        b()
+        async for x in y:
+            b(
+                x)
+            c()
+        else: pass
     return c
 
 
@@ -108,7 +117,7 @@ def rebuilt(block: cst.IndentedBlock) -> Iterator[cst.IndentedBlock]:
             made = cst.With([cst.WithItem(cst.Name("made"))], inner)
             yield block.with_changes(body=[*lines[:first], made, *lines[last + 1 :]])
         line = lines[first]
-        alone = line.with_changes(leading_lines=[])
+        alone = line.with_changes(leading_lines=[])  # made anew, of parts that stay
         inner = cst.IndentedBlock([alone], indent=block.indent)
         made = cst.With([cst.WithItem(cst.Name("made"))], inner)
         yield block.with_changes(body=[*lines[:first], made, *lines[first + 1 :]])
@@ -144,3 +153,16 @@ def test_the_changes_make_what_libcst_would_write(source: str, tmp_path: Path) -
             done += 1
     assert done > 30
     assert refused == {"a comment in it would be lost"}
+
+
+def test_what_stands_in_another_order_is_refused(tmp_path: Path) -> None:
+    data = b"def f():\n    a()\n    b()\n"
+    module = Module(
+        tmp_path / "a.py", sources.decode(data), Project(Settings(root=tmp_path)), frozenset()
+    )
+    blocks = _Blocks()
+    module.tree.visit(blocks)
+    [old] = blocks.found
+    new = old.with_changes(body=old.body[::-1])
+    with pytest.raises(NotFixableError, match="in another order"):
+        plan(module, Rewrite(Applicability.SAFE, "", ((old, new),)))

@@ -90,6 +90,20 @@ async def run(job):
         await third.merge(job)
 """),
         Valid("""\
+from contextlib import AsyncExitStack, aclosing
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+async def run(job, other):
+    async with (session := AsyncSession(engine)):
+        await session.merge(job)
+    async with aclosing(second := AsyncSession(engine) if job else AsyncSession(engine)):
+        await second.merge(job)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(third := AsyncSession(engine))
+        await third.merge(job)
+"""),
+        Valid("""\
 from app.db import background_task_session_factory
 
 class UnitOfWork:
@@ -249,6 +263,20 @@ async def run():
         session.close()
 """,
             because="`session.close()` is not awaited",
+        ),
+        Invalid(
+            """\
+from sqlalchemy.ext.asyncio import AsyncSession
+from app.db import engine
+
+async def run(job):
+    (session := AsyncSession(engine))
+    await session.merge(job)
+    if (other := AsyncSession(engine)) is not None:
+        await other.merge(job)
+""",
+            count=2,
+            because="never closed",
         ),
         Invalid(
             """\

@@ -377,6 +377,8 @@ class Class:
     bases: tuple[Expr, ...]
     place: Place
     scope: Scope
+    is_made_over: bool = False
+    """Whether it has a decorator or a keyword, such as a metaclass, that may change what it is."""
 
 
 @dataclass(slots=True, eq=False)

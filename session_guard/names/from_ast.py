@@ -186,8 +186,11 @@ class _AstBuilder(TableBuilder):
                     self.expressions(base)
                 place = self.here()
                 bases = tuple(self.expr(base) for base in node.bases)
+                is_made_over = bool(node.decorator_list or node.keywords)
                 with self.within("class") as scope:
-                    scope.definition = self.defined(node.name, bases, place, scope)
+                    scope.definition = self.defined(
+                        node.name, bases, place, scope, is_made_over=is_made_over
+                    )
                     self.statements(node.body)
                 self.advance()
                 self.bind(node.name, "class", scope.definition)

@@ -333,8 +333,11 @@ class _TreeBuilder(TableBuilder):
         self.walk_all((*node.decorators, node.name, *node.bases, *node.keywords), node)
         place = self.here()
         bases = tuple(self.converter.expr(base.value) for base in node.bases)
+        is_made_over = bool(node.decorators or node.keywords)
         with self.within("class") as scope:
-            scope.definition = self.defined(node.name.value, bases, place, scope)
+            scope.definition = self.defined(
+                node.name.value, bases, place, scope, is_made_over=is_made_over
+            )
             self.walk(node.body, node)
         self.advance()
         self.bind(node.name.value, "class", scope.definition)

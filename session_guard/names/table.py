@@ -101,9 +101,11 @@ class TableBuilder:
                 self.scope.defaults[name] = (default, outside)
         self.advance()
 
-    def defined(self, name: str, bases: tuple[Expr, ...], place: Place, scope: Scope) -> Class:
+    def defined(
+        self, name: str, bases: tuple[Expr, ...], place: Place, scope: Scope, *, is_made_over: bool
+    ) -> Class:
         """Record a class, and return it."""
-        definition = Class(name, bases, place, scope)
+        definition = Class(name, bases, place, scope, is_made_over)
         self.module_scope.classes.append(definition)
         return definition
 

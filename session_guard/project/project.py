@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +79,7 @@ _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
 _COMMITS = frozenset({*_COMMITS_OF_SESSIONS, "commit"})
 # What sets a name of another module or object by a string has one of these in it.
+_PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
 
@@ -560,13 +562,29 @@ class Project:
                 own = owner.bindings.get(attribute, [])
                 if own or attribute in owner.attributes:
                     owners.append(values.LocalClass(definition, names))
-                if own and attribute in owner.annotations:
+                if own and attribute in owner.annotations and self._may_have_fields(owners[-1]):
                     return True  # of a dataclass, each object may be given another
                 set_to = (binding.value for binding in (*own, *owner.attributes.get(attribute, ())))
                 count += sum(
                     not (isinstance(value, Constant) and value.value is None) for value in set_to
                 )
         return count > 1 or self._are_set_by_name(owners)
+
+    def _may_have_fields(self, owner: values.LocalClass) -> bool:
+        """Return whether what a class annotates may be given as an argument where it is called.
+
+        A decorator or a base may see to that, as of a dataclass, and a base that stands beside it.
+        """
+        # By name: a file's own table has other objects than the project's.
+        key = owner.home.path, owner.definition.name
+        below = [
+            line
+            for names in self._parsed(dict.fromkeys(self._elsewhere.below(key[1])))
+            for definition in names.scope.classes
+            for line in [list(openings.lineage(values.LocalClass(definition, names)))]
+            if key in [(one.home.path, one.definition.name) for one in line]
+        ]
+        return not all(map(_is_plain, itertools.chain(openings.lineage(owner), *below)))
 
     def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
         """Return whether a class of the project has, or is given, another for a class's method."""
@@ -852,8 +870,12 @@ class Project:
     def _that_may_take(
         self, path: Path, name: str
     ) -> Iterator[tuple[Path, Taken | None, Callable[[str], bool]]]:
-        """Yield the other files that have a name in them, and what they take, if it is known."""
+        """Yield the other files that have a name in them, and what they take, if it is known.
+
+        It is not of a file that cannot be parsed, which counts where it names the module as well.
+        """
         wanted = name.encode()
+        module = re.compile(rb"\b%s\b" % re.escape(self.modules.parts(path)[-1].encode()))
         for other in self.modules.files:
             data = self._data(other) if other != path else b""
             if wanted not in data and b"*" not in data:
@@ -861,7 +883,7 @@ class Project:
             taken, names = self._taken_by(other), self.names_of(other)
             if taken is not None and names is not None:
                 yield other, taken, functools.partial(self._leads_to, path, names)
-            elif wanted in data:
+            elif wanted in data and module.search(data) is not None:
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:
@@ -916,6 +938,16 @@ def _is_named(function: values.LocalFunction | str, name: tuple[str, ...], home:
         isinstance(function, values.LocalFunction)
         and function.home.path == home.path
         and function.definition.qualified_name == name
+    )
+
+
+def _is_plain(owner: values.LocalClass) -> bool:
+    """Return whether a class is made as it is written, as far as it itself says."""
+    definition = owner.definition
+    bases = [owner.home.evaluate(base, definition.place) for base in definition.bases]
+    return not definition.is_made_over and all(
+        found and all(isinstance(one, values.LocalClass) or one in _PLAIN_BASES for one in found)
+        for found in bases
     )
 
 

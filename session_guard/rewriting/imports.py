@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeGuard
 import libcst as cst
 
 from session_guard.names.from_libcst import ImportStatement, module_name
+from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.import_order import Order, is_related
 from session_guard.rewriting.rendering import comments, indentation, line_of, rendered
 from session_guard.rewriting.spans import Change
@@ -31,15 +32,21 @@ _KEEPS = re.compile(
     r"noqa(?!\s*:\s*[A-Z]+[0-9])|noqa[^#]*\bF401\b|unused|W0611|re-?export|nopycln|pragma|side.effect",
     re.IGNORECASE,
 )
+# Comments that tell a tool how to treat the lines below.
+_DIRECTIVE = re.compile(r"\s*#\s*(isort|fmt|ruff|yapf|pylint|flake8|type|mypy|pyright)\s*:")
 _NO_COMMA = cst.MaybeSentinel.DEFAULT
 
 
 def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) -> list[Change]:
-    """Return the changes to imports that go with `rewrites`, all of them applied together."""
+    """Return the changes to imports that go with `rewrites`, all of them applied together.
+
+    Raises NotFixableError where a name that nothing uses any more could not go without a comment
+    that may be about others.
+    """
     statements: dict[int, _Statement] = {}
     for unused in unused_names(module, rewrites):
         for holder, alias in aliases(module, unused):
-            if _may_be_dropped(module, holder, alias, _listed(module, holder, lines)):
+            if not _is_kept(module, holder, alias, _listed(module, holder, lines), lines):
                 statement = statements.setdefault(id(holder), _Statement(holder))
                 statement.drop.append(alias)
                 statement.may_go &= unused.always_ran
@@ -364,8 +371,10 @@ class _Entry:
     alias: cst.ImportAlias
     line: int
     match: re.Match[str]
-    is_told_of: bool
-    """Whether the line above is a comment."""
+    first: int
+    """The first of the lines of comments right above, or the name's own."""
+    is_alone: bool = True
+    """Whether no other name stands right below, which the comment may be about too."""
 
 
 _OPENING = re.compile(r"from\b[\w\s.]*\bimport\s*\(\s*(?:#.*)?")
@@ -383,16 +392,19 @@ def _listed(module: Module, statement: ImportStatement, lines: Lines) -> list[_E
     if isinstance(statement.names, cst.ImportStar) or not _OPENING.fullmatch(opening):
         return None
     aliases, entries = list(statement.names), list[_Entry]()
-    is_told_of = False
+    above = first.line + 1
     for line in range(first.line + 1, last.line):
         text = lines.text(line)
-        is_comment = text.lstrip().startswith("#")
-        if text.strip() and not is_comment:
+        if text.lstrip().startswith("#"):
+            continue
+        if text.strip():
             match = _ENTRY.fullmatch(text)
             if match is None or len(entries) == len(aliases):
                 return None
-            entries.append(_Entry(aliases[len(entries)], line, match, is_told_of))
-        is_told_of = is_comment
+            if entries and entries[-1].line == line - 1:
+                entries[-1].is_alone = False
+            entries.append(_Entry(aliases[len(entries)], line, match, above))
+        above = line + 1
     return entries if closing.strip() == ")" and len(entries) == len(aliases) else None
 
 
@@ -411,7 +423,7 @@ def _changed_list(
     changes = []
     for entry in entries:
         if entry.alias in drop:
-            start, end = lines.start(entry.line), lines.start(entry.line + 1)
+            start, end = lines.start(entry.first), lines.start(entry.line + 1)
             changes.append(Change(start, end, ""))
     for new in add:
         text = f"{entries[0].match['indent']}{new.written},{module.tree.default_newline}"
@@ -435,29 +447,49 @@ def _changed_list(
     return changes
 
 
-def _may_be_dropped(
+def _is_kept(
     module: Module,
     statement: ImportStatement,
     alias: cst.ImportAlias,
     listed: Sequence[_Entry] | None,
+    lines: Lines,
 ) -> bool:
-    """Return whether no comment says that a name is to stay, or would lose what it is about."""
+    """Return whether a comment says that a name is to stay.
+
+    Raises NotFixableError where one stands by it that may be about other names too.
+    """
     line = module.parent(statement)
     assert isinstance(line, (cst.SimpleStatementLine, cst.SimpleStatementSuite))
-    about = [line.trailing_whitespace.comment]
+    trailing = line.trailing_whitespace.comment
+    about, above = [trailing.value if trailing is not None else ""], list[str]()
+    is_clear = True
     if listed is None:
-        if has_comment(statement):
-            return False
+        within = [comment.value for comment in comments(statement)]
+        about += within
+        is_clear = not within
     else:
         assert isinstance(statement, cst.ImportFrom)
         if statement.lpar is not None and isinstance(
             statement.lpar.whitespace_after, cst.ParenthesizedWhitespace
         ):
-            about.append(statement.lpar.whitespace_after.first_line.comment)
+            opening = statement.lpar.whitespace_after.first_line.comment
+            about.append(opening.value if opening is not None else "")
         [entry] = [entry for entry in listed if entry.alias is alias]
-        if entry.is_told_of or _KEEPS.search(entry.match["comment"] or ""):
-            return False
-    return not any(comment is not None and _KEEPS.search(comment.value) for comment in about)
+        above = [lines.text(number) for number in range(entry.first, entry.line)]
+        about += [entry.match["comment"] or "", *above]
+        names = re.compile(rf"\b{re.escape(alias.evaluated_alias or alias.evaluated_name)}\b")
+        is_clear = not above or (
+            (entry.is_alone or any(map(names.search, above)))
+            and not any(map(_DIRECTIVE.match, above))
+        )
+    if any(map(_KEEPS.search, about)):
+        return True
+    if not is_clear:
+        raise NotFixableError(
+            f"a comment in the import of `{alias.evaluated_name}`, which would go, may be about "
+            "other names"
+        )
+    return False
 
 
 def _without(

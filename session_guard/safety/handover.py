@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names import openings
-from session_guard.names.from_libcst import walk
+from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalClass
 from session_guard.project.handing import Use
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
@@ -147,7 +147,7 @@ def _manager(
         is_session = any(
             isinstance(part, cst.Yield)
             and part.value is not None
-            and any(isinstance(n, cst.Name) and n.value == form.name for n in walk(part.value))
+            and _hands_on(part.value, form.name)
             for part in walk(form.block)
         )
         raise NotFixableError(
@@ -163,6 +163,20 @@ def _manager(
             f"{handler.dotted} has no `{REQUEST_MANAGER}()` that an `async with` can enter"
         )
     return for_requests
+
+
+def _hands_on(value: cst.CSTNode, name: str | None) -> bool:
+    """Return whether a value may be a session of that name, or have it: what it loads is neither.
+
+    What is awaited, or read of its attributes, was loaded.
+    """
+    if isinstance(value, (cst.Await, cst.Attribute)):
+        return False
+    if isinstance(value, cst.Name):
+        return value.value == name
+    if isinstance(value, cst.Arg):
+        return _hands_on(value.value, name)
+    return any(_hands_on(part, name) for part in children(value))
 
 
 def _manager_reasons(handler: Handler, caller: Caller) -> list[str]:

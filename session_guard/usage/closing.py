@@ -156,6 +156,13 @@ class _Life:
         """Return how it is left open, or None where the session is closed or another's."""
         for node in self._names():
             self._classify(node)
+        chosen = (cst.IfExp, cst.BooleanOperation)
+        around = self._module.ancestors(self._made)
+        named = next((one for one in around if not isinstance(one, chosen)), None)
+        if isinstance(named, cst.NamedExpr) and not isinstance(
+            self._module.parent(named), cst.Expr
+        ):
+            self._classify(named)  # `async with (session := AsyncSession(engine)):`
         if self._is_taken_over:
             return None
         means_to_close = bool(self._closes) or self._unawaited is not None
@@ -178,7 +185,7 @@ class _Life:
             if is_behind and isinstance(part, cst.Name) and part.value == self._name:
                 yield part
 
-    def _classify(self, node: cst.Name) -> None:
+    def _classify(self, node: cst.Name | cst.NamedExpr) -> None:
         if self._is_in_inner_function(node):
             self._is_handed_on = True
             return
