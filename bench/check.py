@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--into", type=Path, default=folder, help="where all is kept; not in a git repository")
     add("--page", type=Path, default=ROOT / "docs/performance.md", help="what is written")
-    add("--runs", type=int, default=RUNS, help="of each command")
+    add("--runs", type=int, default=RUNS, help="of each command; 0 is one, not warmed up")
     add("--peers", nargs="*", metavar="NAME", help="compare with these alone")
     add("--projects", nargs="+", metavar="NAME", help="of the corpus, these alone")
     add("--application", nargs="+", metavar="NAME", default=APPLICATION, help="what it is made of")

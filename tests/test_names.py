@@ -72,6 +72,39 @@ def test_children_come_in_the_order_of_their_code() -> None:
         assert starts == sorted(starts, key=lambda at: (at.line, at.column)), node
 
 
+ROUND_IN_CIRCLES = """\
+from sqlalchemy.ext.asyncio import AsyncSession
+
+def taken_again(xs):
+    for y in range(3):
+        xs = sorted(xs)
+        for x in zip(xs, xs):
+            x()
+
+class Kept:
+    def take(self):
+        self.xs = list(self.xs)
+        for x in self.xs:
+            x()
+
+def one():
+    for x in sorted(other()):
+        yield x
+
+def other():
+    for x in list(one()):
+        yield x
+
+for x in reversed(other()):
+    x()
+AsyncSession(e)
+"""
+
+
+def test_iterations_that_go_round_in_circles_end(tmp_path: Path) -> None:
+    assert codes(tmp_path, ROUND_IN_CIRCLES) == [("SG101", 25)]
+
+
 FOUND = {
     "from import": ("from sqlalchemy.ext.asyncio import AsyncSession\nAsyncSession(e)", 2),
     "alias": ("from sqlalchemy.ext.asyncio import AsyncSession as S\nS(e)", 2),

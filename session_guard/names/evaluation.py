@@ -309,7 +309,9 @@ class Evaluation:
                 case Result(External("zip"), Call(arguments=every)):
                     yield Items(Sequence(tuple(map(Element, every))), value.place, value.home)
                 case Result(External(dotted), Call(arguments=(inner, *_))) if dotted in _SAME_ITEMS:
-                    yield from self._elements(inner, value.place, value.home)
+                    find = functools.partial(self._elements, inner, value.place, value.home)
+                    # `xs = sorted(xs)` in a loop leads back to itself.
+                    yield from self.once(("elements", value.call), value.home, find)
                 case _:
                     yield UNKNOWN
         for function in self.expr(expr.function, place, home) if isinstance(expr, Call) else ():
