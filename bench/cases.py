@@ -224,6 +224,8 @@ class Growth(NamedTuple):
     title: str
     lines: list[int]
     seconds: list[float]
+    failure: str
+    """What did not come to its end; then there are no times."""
 
 
 def growth(bench: Bench) -> list[Growth]:
@@ -253,12 +255,9 @@ def growth(bench: Bench) -> list[Growth]:
             for lines in sorted(folders, reverse=True)
         }
         found = bench.measure(Case(title, commands, memory=memory))
-        done = [
-            (lines, found[name].median)
-            for lines, name in zip(sorted(folders), reversed(found), strict=True)
-            if not found[name].failure
-        ]
-        grown.append(Growth(title, [lines for lines, _ in done], [took for _, took in done]))
+        failures = [f"{name}: {runs.failure}" for name, runs in found.items() if runs.failure]
+        medians = [] if failures else [runs.median for runs in reversed(found.values())]
+        grown.append(Growth(title, sorted(folders), medians, "; ".join(failures)))
     return grown
 
 

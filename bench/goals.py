@@ -99,9 +99,11 @@ def verdicts(case: Case, found: Mapping[str, Runs]) -> Iterator[list[str]]:
             yield [case.title, limit.text, f"{ratio:.2f} ×", _verdict(ratio <= limit.limit)]
 
 
-def growth_verdict(title: str, lines: list[int], seconds: list[float]) -> list[str]:
-    """Return the row that says whether wall time is linear in lines; what failed is left out."""
+def growth_verdict(title: str, lines: list[int], seconds: list[float], failure: str) -> list[str]:
+    """Return the row that says whether wall time is linear in lines."""
     goal = f"a further line ≤ {LINEAR} × one in a tenth of the size"
+    if failure:
+        return [title, goal, failure, _verdict(False)]
     if len(lines) < 3:
         return [title, goal, "–", "not measured: too few sizes"]
     *_, before, last = _slopes(lines, seconds)

@@ -11,6 +11,7 @@ from bench.cases import HEAVY, SHORT
 from bench.comparing import megabytes, spread, table
 from bench.goals import growth_verdict, verdicts
 from bench.peers import PEERS
+from bench.processes import PATIENCE
 from bench.projects import size_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ where few files are checked, after one to warm up in which its memory is looked 
 compared takes turns. A figure is the median, with the bounds of the middle half; a ratio is that of
 a run to the other's in the same round.
 Memory is that of all processes together at its peak; what they share counts once. Files are in the
-system's page cache; "no cache" means the linter's own. Ratios hold elsewhere, seconds do not.
+system's page cache; "no cache" means the linter's own. What takes more than {patience} s is
+stopped. Ratios hold elsewhere, seconds do not.
 
 - Machine: {cores} cores, {memory} GB of memory, {system}. The load average was
   {load_before:.1f} before the first case and {load_after:.1f} after the last; on a quiet machine,
@@ -97,6 +99,7 @@ def render(
     rules = (f"{peer.name}:\n\n```\n{peer.rule.read_text().strip()}\n```" for peer in PEERS)
     return _TEXT.format(
         rounds=bench.rounds,
+        patience=PATIENCE,
         often=SHORT * bench.rounds,
         cores=len(os.sched_getaffinity(0)),
         memory=max(1, round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,8 @@ from bench.comparing import turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+PATIENCE = 600
+"""Seconds after which a command is stopped."""
 _INTERVAL = 0.01
 """Seconds between two looks at the memory in use."""
 
@@ -66,14 +70,14 @@ class Runs:
 
 
 class FailedError(Exception):
-    """A command ended with a code that says neither "nothing found" nor "something found"."""
+    """A command took too long, or ended with a code that says that it has not done its work."""
 
 
 def run(command: Command, *, is_watched: bool = False) -> Run:
     """Run a command to its end; `is_watched` looks at its memory too, which slows it down.
 
-    Raises FailedError where it ends with a code other than 0 and 1, which linters end with where
-    they find something.
+    Raises FailedError where it takes longer than PATIENCE, or ends with a code other than 0 and 1,
+    which linters end with where they find something.
     """
     if command.prepare is not None:
         command.prepare()
@@ -88,12 +92,17 @@ def run(command: Command, *, is_watched: bool = False) -> Run:
             stderr=errors,
             start_new_session=True,
         )
+        stop = threading.Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+        stop.start()
         memory = _watch(process.pid) if is_watched else 0
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
+        stop.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
+        if process.returncode == -signal.SIGKILL and seconds > PATIENCE:
+            raise FailedError(f"stopped after {PATIENCE} s")
         if process.returncode not in (0, 1):
             said, *_ = errors.read().decode(errors="replace").splitlines() or [""]
             raise FailedError(f"it ended with {process.returncode}: {said}")

@@ -38,7 +38,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -708,7 +708,8 @@ _WEIGHTIEST_FIRST: tuple[Cause, ...] = ("connection", "database", "domain", "can
 def _cause(error: BaseException) -> Cause:
     """Tell where an error came from; of a group, where the weightiest of its errors did."""
     if isinstance(error, BaseExceptionGroup):
-        causes = {_cause(one) for one in error.exceptions}
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        causes = {_cause(one) for one in group.exceptions}
         return next(cause for cause in _WEIGHTIEST_FIRST if cause in causes)
     if isinstance(error, asyncio.CancelledError):
         return "cancelled"

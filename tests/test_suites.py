@@ -108,6 +108,10 @@ def rebuilt(block: cst.IndentedBlock) -> Iterator[cst.IndentedBlock]:
             made = cst.With([cst.WithItem(cst.Name("made"))], inner)
             yield block.with_changes(body=[*lines[:first], made, *lines[last + 1 :]])
         line = lines[first]
+        alone = line.with_changes(leading_lines=[])
+        inner = cst.IndentedBlock([alone], indent=block.indent)
+        made = cst.With([cst.WithItem(cst.Name("made"))], inner)
+        yield block.with_changes(body=[*lines[:first], made, *lines[first + 1 :]])
         if isinstance(line, (cst.Try, cst.TryStar, cst.With, cst.For, cst.If)) and isinstance(
             line.body, cst.IndentedBlock
         ):

@@ -156,9 +156,9 @@ def probed(reference: str, clients: int) -> AsyncEngine:
     engine = load(reference)
     pool: Any = engine.sync_engine.pool
     if isinstance(pool, QueuePool):
-        wide: Any = pool.recreate()
-        wide._pool.maxsize = max(clients, wide._pool.maxsize)
-        engine.sync_engine.pool = wide
+        model: Any = pool.recreate()
+        model._pool.maxsize = max(clients, model._pool.maxsize)
+        engine.sync_engine.pool = model.recreate()  # which makes its size of that
     return engine
 
 

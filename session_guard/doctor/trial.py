@@ -25,7 +25,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from session_guard.doctor.server import MARK, PREFIX, close, process_of, remove_statements
+from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ async def attempt_engine(
             return outcome
         for mode, work in (modes or MODES).items():
             progress(f"trying {name}: {mode}")
-            outcome.modes[mode] = await _run(engine, work, load)
+            outcome.modes[mode] = await _run(engine, work, load, notes_servers=modes is None)
     finally:
         with suppress(Exception):
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -305,12 +305,14 @@ def is_trouble(error: BaseException) -> bool:
     return "max client" in text.lower()
 
 
-async def _run(engine: AsyncEngine, work: Mode, load: Load) -> Counts:
+async def _run(engine: AsyncEngine, work: Mode, load: Load, *, notes_servers: bool) -> Counts:
     counts = Counts()
 
     async def client(number: int) -> None:
         for turn in range(load.turns):
             try:
+                if notes_servers:
+                    await _note_server(engine, counts)
                 await work(engine, number, turn, counts)
             except Exception as error:  # settings that are no good fail in many ways
                 counts.failed += 1
@@ -350,22 +352,24 @@ def count(row: Any, label: str, value: int, counts: Counts) -> None:
 async def _transactions(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
     async with engine.begin() as connection:
         await _queries(connection, number, turn, counts)
-        await _note_server(connection, counts)
 
 
 async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        # First: it would end an anonymous statement that the engine still holds for its own.
-        await _note_server(connection, counts)
         await _queries(connection, number, turn, counts)
 
 
-async def _note_server(connection: AsyncConnection, counts: Counts) -> None:
-    """Note which server process serves this client."""
-    client: Any = (await connection.get_raw_connection()).driver_connection
-    process = await process_of(client)
+async def _note_server(engine: AsyncEngine, counts: Counts) -> None:
+    """Note which server process serves a client."""
+    async with engine.connect() as connection:
+        client: Any = (await connection.get_raw_connection()).driver_connection
+        [[process, _]] = await ask(client, _BUSY_SERVER)
     name = f"{os.getpid()} {id(client)} {client.get_server_pid()}"
-    counts.served.setdefault(process, set()).add(name)
+    counts.served.setdefault(int(process), set()).add(name)
+
+
+# Meanwhile others have to go to another server connection, if there is one.
+_BUSY_SERVER = "SELECT pg_backend_pid(), pg_sleep(0.003)"
 
 
 async def _queries(connection: AsyncConnection, number: int, turn: int, counts: Counts) -> None:
@@ -389,7 +393,6 @@ async def _cursors(engine: AsyncEngine, number: int, turn: int, counts: Counts) 
                 rows = [row async for row in stream]
             for row in rows:
                 count(row, label, value, counts)
-        await _note_server(connection, counts)
 
 
 MODES: dict[str, Mode] = {

@@ -26,7 +26,7 @@ class Relaid:
     text; where they stand deeper, their lines are indented by as much more, but for the lines of
     strings.
 
-    Raises NotFixableError where the lines of a node that stays would not be the same.
+    Raises NotFixableError where the changes would not make what LibCST writes of the new block.
     """
 
     def __init__(self, module: Module, old: cst.IndentedBlock, new: cst.IndentedBlock) -> None:
@@ -49,6 +49,16 @@ class Relaid:
             self._keep(module.text, first, last, written.text[there:there_end])
             done, written_to = last, there_end
         self._replace(module.text, done, end, written.text[written_to:behind])
+        if self._made_of(module.text, start, end) != written.text[written.start : behind]:
+            raise NotFixableError("its lines cannot be laid out anew")
+
+    def _made_of(self, text: str, start: int, end: int) -> str:
+        """Return what stands from `start` to `end` when the changes are made."""
+        parts = []
+        for change in self.changes:
+            parts += [text[start : change.start], change.text]
+            start = change.end
+        return "".join((*parts, text[start:end]))
 
     def _replace(self, text: str, start: int, end: int, new: str) -> None:
         if text[start:end] != new:

@@ -63,8 +63,8 @@ class PgBouncer:
     def dsn(self) -> str:
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
 
-    async def named_statements(self) -> list[int]:
-        """Count the prepared statements left on each server connection."""
+    async def named_statements(self, containing: str = "") -> list[int]:
+        """Count the prepared statements left on each server connection, or those with a text."""
         clients = [
             await asyncpg.connect(self.dsn, ssl=False, statement_cache_size=0)
             for _ in range(SERVER_CONNECTIONS)
@@ -72,7 +72,7 @@ class PgBouncer:
         try:
             for client in clients:  # all transactions open at once: each holds another connection
                 await client.execute("BEGIN")
-            counts = dict([await self._count_statements(client) for client in clients])
+            counts = dict([await self._count_statements(client, containing) for client in clients])
             for client in clients:
                 await client.execute("ROLLBACK")
         finally:
@@ -82,11 +82,13 @@ class PgBouncer:
         return list(counts.values())
 
     @staticmethod
-    async def _count_statements(client: Any) -> tuple[int, int]:
+    async def _count_statements(client: Any, containing: str) -> tuple[int, int]:
         # COPY goes by the simple protocol: the count must not prepare a statement itself.
         answer = io.BytesIO()
         await client.copy_from_query(
-            "SELECT pg_backend_pid(), count(*) FROM pg_prepared_statements", output=answer
+            "SELECT pg_backend_pid(), count(*) FROM pg_prepared_statements "
+            f"WHERE strpos(statement, '{containing}') > 0",
+            output=answer,
         )
         pid, count = answer.getvalue().split()
         return int(pid), int(count)

@@ -12,6 +12,7 @@ from .servers import PgBouncer, Postgres, pgbouncer_version
 def test_postgresql_itself(postgres: Postgres) -> None:
     found = report(postgres.dsn)
     assert (found["server"]["kind"], found["server"]["mode"]) == ("PostgreSQL", "none")
+    assert found["server"]["session_state"] == "kept"
     assert found["server"]["startup"] == {
         "application_name": "kept",
         "statement_timeout": "kept",
@@ -31,6 +32,7 @@ def test_pgbouncer_in_transaction_mode(pgbouncer: PgBouncer) -> None:
     assert (server["kind"], server["mode"]) == ("PgBouncer", "transaction")
     assert server["named_statements"] is False
     assert server["startup"]["statement_timeout"] == "refused"
+    assert server["session_state"] == "shared"
     assert found["verdict"] == "safe"
     tried = outcomes(found)
     assert not is_right(found, "naive", "transactions")
@@ -45,10 +47,28 @@ def test_pgbouncer_in_transaction_mode(pgbouncer: PgBouncer) -> None:
 
 
 def test_pgbouncer_in_session_mode(start_pgbouncer: Callable[..., PgBouncer]) -> None:
-    found = report(start_pgbouncer(pool_mode="session", default_pool_size="12").dsn)
+    found = report(start_pgbouncer(pool_mode="session").dsn)
     assert (found["server"]["kind"], found["server"]["mode"]) == ("PgBouncer", "session")
+    assert found["server"]["session_state"] == "kept"
     assert found["verdict"] == "safe"
     assert is_right(found, "naive", "transactions")
+
+
+def test_session_mode_with_one_place(start_pgbouncer: Callable[..., PgBouncer]) -> None:
+    found = report(start_pgbouncer(pool_mode="session", default_pool_size="1").dsn)
+    assert (found["server"]["mode"], found["server"]["serves_two"]) == ("session", False)
+    assert found["verdict"] == "safe"
+
+
+def test_transaction_mode_with_one_server_connection(
+    start_pgbouncer: Callable[..., PgBouncer],
+) -> None:
+    # Who waits there for the other one's transaction waits for ever.
+    found = report(start_pgbouncer(default_pool_size="1", query_wait_timeout="0").dsn)
+    assert (found["server"]["mode"], found["server"]["serves_two"]) == ("transaction", False)
+    assert is_right(found, "unique+0+0", "AUTOCOMMIT")  # as nowhere else
+    assert found["verdict"] == "unknown"
+    assert "did not meet on two server connections" in found["conclusion"]
 
 
 def test_pgbouncer_in_statement_mode(start_pgbouncer: Callable[..., PgBouncer]) -> None:
@@ -73,6 +93,7 @@ def test_pgbouncer_that_resets_after_each_transaction(
 ) -> None:
     found = report(start_pgbouncer(server_reset_query_always="1").dsn)
     assert found["server"]["mode"] == "transaction"
+    assert found["server"]["session_state"] == "lost"
     assert not is_right(found, "naive", "transactions")
     assert outcomes(found)["unique+0+0"]["left"] == 0
     assert found["verdict"] == "safe"

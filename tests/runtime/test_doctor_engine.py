@@ -1,19 +1,88 @@
 """`session-guard doctor --engine`: engines of a project, tried at real servers."""
 
+import asyncio
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .doctoring import UNKNOWN, doctor, report
-from .servers import PgBouncer
+from .doctoring import UNKNOWN, doctor, outcomes, report
+from .servers import PgBouncer, Postgres, made_certificate
 
 ENGINE = """
 import os
+import ssl
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.pool import NullPool
+
 url = make_url(os.environ["APP_DATABASE"]).set(drivername="postgresql+asyncpg")
 naive = create_async_engine(url, connect_args={"ssl": False})
+naive_pool_of_one = create_async_engine(
+    url, pool_size=1, max_overflow=0, connect_args={"ssl": False}
+)
+naive_without_pool = create_async_engine(url, poolclass=NullPool, connect_args={"ssl": False})
+caches_off = {"statement_cache_size": 0, "prepared_statement_cache_size": 0}
+unique_pool_of_one = create_async_engine(
+    url,
+    pool_size=1,
+    max_overflow=0,
+    connect_args={
+        "ssl": False,
+        "prepared_statement_name_func": lambda: f"a \\"name\\" {os.urandom(8).hex()}",
+        **caches_off,
+    },
+)
+anonymous = {"prepared_statement_name_func": lambda: "", **caches_off}
+all_in_arguments = create_async_engine(
+    "postgresql+asyncpg://",
+    connect_args={
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "password": url.password,
+        "database": url.database,
+        "ssl": False,
+        **anonymous,
+    },
+)
+tls_if_offered = create_async_engine(url, connect_args=anonymous)
+elsewhere = create_async_engine(
+    "postgresql+asyncpg://guard:s3cret@Pa55word@127.0.0.1:5432/postgres", connect_args=anonymous
+)
+
+@event.listens_for(unique_pool_of_one.sync_engine, "connect")
+def note(connection, record):
+    with open("connections", "a") as notes:
+        notes.write(f"{os.getpid()}\\n")
+
+cut_later = create_async_engine(
+    url.set(database="Pa55word@db"), connect_args={"ssl": False, **anonymous}
+)
+
+def with_much_else():
+    return create_async_engine(
+        url,
+        connect_args={
+            "ssl": ssl.create_default_context(cafile=os.environ["APP_AUTHORITY"]),
+            "timeout": 7,
+            "server_settings": {"application_name": "s3cret-Pa55word"},
+        },
+    )
+
+async def connect():
+    return await asyncpg.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password,
+        database=url.database, ssl=False, statement_cache_size=0,
+    )
+
+by_a_function = create_async_engine(
+    "postgresql+asyncpg://", async_creator=connect, pool_size=1, max_overflow=0
+)
 
 def make():
     return create_async_engine(
@@ -86,3 +155,109 @@ def test_engine_that_cannot_be_had(app: Path, reference: str, said: str) -> None
     run = doctor(None, "--engine", reference, folder=app)
     assert run.returncode == UNKNOWN
     assert said in run.stderr
+
+
+@pytest.mark.parametrize("engine", ["naive_pool_of_one", "naive_without_pool"])
+def test_naive_engine_is_unsafe_whatever_its_pool(app: Path, engine: str) -> None:
+    assert report(None, "--engine", f"app.db:{engine}", folder=app)["verdict"] == "unsafe"
+
+
+def test_pool_of_one_meets_the_statements_of_others(
+    app: Path,
+    start_pgbouncer: Callable[..., PgBouncer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Alone, the one connection would have a server connection to itself.
+    pooler = start_pgbouncer(default_pool_size="20")
+    monkeypatch.setenv("APP_DATABASE", pooler.dsn)
+    found = report(None, "--engine", "app.db:unique_pool_of_one", folder=app)
+    [outcome, _] = outcomes(found).values()
+    assert outcome["modes"]["AUTOCOMMIT"]["errors"] == {
+        "InvalidSQLStatementNameError": outcome["modes"]["AUTOCOMMIT"]["failed"]
+    }
+    assert found["verdict"] == "unsafe"
+    # Once to read its settings back, and three times in each of two processes.
+    connected = Counter((app / "connections").read_text().split())
+    assert sorted(connected.values()) == [1, 3, 3]
+
+
+def test_statements_that_an_engine_named_are_taken_away(app: Path, pgbouncer: PgBouncer) -> None:
+    found = report(None, "--engine", "app.db:unique_pool_of_one", folder=app)
+    [outcome, _] = outcomes(found).values()
+    assert outcome["left"] > 0
+    assert asyncio.run(pgbouncer.named_statements("session-guard doctor")) == [0, 0, 0]
+    said = doctor(None, "--engine", "app.db:unique_pool_of_one", folder=app).stdout
+    assert "not counted, and not taken away: statements with which SQLAlchemy begins" in said
+
+
+def test_engine_is_examined_where_it_connects_to(
+    app: Path, postgres: Postgres, pgbouncer: PgBouncer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_DATABASE", postgres.dsn)
+    found = report(pgbouncer.dsn, "--engine", "app.db:naive", folder=app)  # DATABASE_URL
+    assert (found["server"]["mode"], found["verdict"]) == ("none", "safe")
+    run = doctor(None, "--engine", "app.db:naive", "--url", pgbouncer.dsn, folder=app)
+    assert run.returncode == UNKNOWN
+    assert f"connects to 127.0.0.1:{postgres.port}/postgres, and --url names" in run.stderr
+
+
+def test_engine_that_has_all_in_its_arguments(app: Path, pgbouncer: PgBouncer) -> None:
+    found = report(None, "--engine", "app.db:all_in_arguments", folder=app)
+    assert found["target"] == f"127.0.0.1:{pgbouncer.port}/postgres"
+    assert found["verdict"] == "safe"
+
+
+def test_engine_that_connects_by_a_function(app: Path, pgbouncer: PgBouncer) -> None:
+    run = doctor(None, "--engine", "app.db:by_a_function", folder=app)
+    assert run.returncode == UNKNOWN
+    assert "by a function of its own" in run.stderr
+    found = report(None, "--engine", "app.db:by_a_function", "--url", pgbouncer.dsn, folder=app)
+    assert found["target"] == f"127.0.0.1:{pgbouncer.port}/postgres"
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [("elsewhere", "the host name is not known"), ("cut_later", "there is no such database")],
+)
+def test_engine_whose_url_is_cut_in_its_password(
+    app: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, engine: str, said: str
+) -> None:
+    monkeypatch.setenv("APP_DATABASE", postgres.dsn)
+    run = doctor(None, "--engine", f"app.db:{engine}", folder=app)
+    assert run.returncode == UNKNOWN
+    assert said in run.stderr
+    assert "Pa55" not in run.stderr
+
+
+def test_engines_at_a_server_that_asks_for_tls(
+    app: Path,
+    start_pgbouncer: Callable[..., PgBouncer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with made_certificate() as (certificate, key):
+        pooler = start_pgbouncer(
+            client_tls_sslmode="require",
+            client_tls_cert_file=str(certificate),
+            client_tls_key_file=str(key),
+        )
+        monkeypatch.setenv("APP_DATABASE", pooler.dsn)
+        monkeypatch.setenv("APP_AUTHORITY", str(certificate))
+        found = report(None, "--engine", "app.db:tls_if_offered", folder=app)
+        assert found["verdict"] == "safe"
+        said = doctor(None, "--engine", "app.db:make", folder=app).stderr
+        assert 'asks for TLS; give the engine an `SSLContext` as "ssl" in its connect_args' in said
+        found = report(None, "--engine", "app.db:with_much_else", folder=app)
+        assert found["settings"]["tls"] == "verified"
+        # Whoever copies it must not lose what verifies the certificate.
+        assert (
+            found["connect_args"]
+            == """\
+connect_args={
+    "prepared_statement_name_func": lambda: "",
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "ssl": ...,  # as it is now
+    "timeout": 7,
+    "server_settings": {"application_name": ...},  # as it is now
+}"""
+        )

@@ -1,14 +1,20 @@
 """`session-guard doctor` where servers are down, hang, refuse, ask for TLS or have no room."""
 
+import asyncio
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import asyncpg
 import pytest
 
-from .doctoring import SAFE, doctor, said_of
-from .servers import PASSWORD, PgBouncer, Postgres, made_certificate
+from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
+from .proxy import running_proxy
+from .servers import PASSWORD, SERVER_CONNECTIONS, PgBouncer, Postgres, made_certificate
 
 
 @contextmanager
@@ -98,3 +104,65 @@ def test_server_with_tls(start_pgbouncer: Callable[..., PgBouncer]) -> None:
 def test_certificate_file_that_is_not_there(postgres: Postgres) -> None:
     said = said_of(postgres.dsn, "--tls-ca-file", "nowhere.pem", tls="verify")
     assert "--tls-ca-file nowhere.pem: " in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://guard:s3cret@Pa55word@127.0.0.1:1/postgres",
+        "postgresql://guard:s3cret/x@Pa55word/y@127.0.0.1:1/postgres",
+        "postgresql://guard:s3cret@Pa55word/y?z@127.0.0.1:1/postgres",
+        "postgresql://guard:s3cret@127.0.0.1:1/Pa55word?x@127.0.0.1:1/postgres",
+        "postgresql://guard/Pa55word@127.0.0.1:1/postgres",
+        "postgresql://guard:s3cret@Pa55word:1/postgres",
+    ],
+)
+@pytest.mark.parametrize("output", [(), ("--json",)])
+def test_no_part_of_a_password_is_shown(url: str, output: tuple[str, ...]) -> None:
+    said = said_of(url, *output)
+    assert "percent-encode special characters in its password" in said
+    assert "Pa55" not in said
+
+
+def test_server_whose_connections_are_all_taken(pgbouncer: PgBouncer) -> None:
+    async def while_taken() -> str:
+        others = [
+            await asyncpg.connect(pgbouncer.dsn, ssl=False, statement_cache_size=0)
+            for _ in range(SERVER_CONNECTIONS)
+        ]
+        try:
+            for other in others:
+                await other.execute("BEGIN")
+            return await asyncio.to_thread(said_of, pgbouncer.dsn)
+        finally:
+            for other in others:
+                await other.close()
+
+    assert "connected, but no answer within 10 s" in asyncio.run(while_taken())
+
+
+def test_pooler_without_room_proves_nothing(start_pgbouncer: Callable[..., PgBouncer]) -> None:
+    found = report(start_pgbouncer(max_client_conn="4").dsn)
+    assert found["verdict"] == "unknown"
+    assert "lost connections (ProtocolViolationError)" in found["conclusion"]
+
+
+def test_connections_that_are_cut_prove_nothing(pgbouncer: PgBouncer) -> None:
+    with running_proxy(pgbouncer.port) as proxy:
+        dsn = pgbouncer.dsn.replace(str(pgbouncer.port), str(proxy.port))
+        command = [sys.executable, "-m", "session_guard", "doctor", "--tls", "off"]
+        with subprocess.Popen(
+            command,
+            env={**os.environ, "DATABASE_URL": dsn},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            for step in process.stderr:
+                if "trying anonymous+0+0: AUTOCOMMIT" in step:
+                    proxy.cut()
+            said = process.stdout.read()
+    assert process.returncode == UNKNOWN
+    assert "for which no setting is to blame" in said
