@@ -174,6 +174,20 @@ SAFE = {
         return sorted(users, key=lambda user: user.name)
         """,
     "does nothing with it": "await send(name)",
+    "loads and locks one, then commits": """
+        user = await s.get(User, user_id, with_for_update={"nowait": True})
+        user.name = name
+        await s.commit()
+        """,
+    "locks in a transaction": """
+        async with s.begin():
+            user = await s.get(User, user_id, with_for_update=True)
+            user.orders = (await s.scalars(select(Order).with_for_update())).all()
+        """,
+    "reads by SQLModel's text": """
+        from sqlmodel import text as sql
+        return (await s.execute(sql("SELECT 1"))).one()
+        """,
     "savepoint, then commits": """
         async with s.begin_nested():
             s.add(User(name=name))
@@ -528,7 +542,20 @@ UNSAFE = {
     "merges": ("await s.merge(job)", "it merges"),
     "loads and locks one": (
         "await s.get(User, user_id, with_for_update=True)",
+        "`s.get()` locks (line 13), and nothing commits that",
+    ),
+    "loads one with new values": (
+        "await s.get(User, user_id, populate_existing=True)\nawait s.commit()",
         "an argument of `s.get()`",
+    ),
+    "loads and locks one after a change": (
+        "s.add(User(name=name))\nawait s.get(User, user_id, with_for_update=True)\n"
+        "await s.commit()",
+        "without a `flush()`",
+    ),
+    "writes by SQLModel's text": (
+        "from sqlmodel import text as sql\nawait s.execute(sql('DELETE FROM users'))",
+        "may write",
     ),
     "binds a statement elsewhere": (
         "await s.execute(select(User), bind_arguments={'bind': job})",

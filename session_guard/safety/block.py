@@ -674,9 +674,15 @@ class _Analysis:
                 state = replace(state, dirty=True)
             return state
         if name in _LOADS_ONE:
-            if any(a.keyword is not None and a.keyword.value != "options" for a in call.args):
+            given = {a.keyword.value for a in call.args if a.keyword is not None}
+            if not given <= {"options", "with_for_update"}:
                 self.object_to(f"an argument of `{self.session}.{name}()` is not understood", call)
-            return self.query(call, state, loads=True)
+            state = self.query(call, state, loads=True)
+            if "with_for_update" in given:
+                line = self.module.position(call).start.line
+                self.last_write = f"`{self.session}.{name}()` locks (line {line})"
+                state = replace(state, dirty=True)
+            return state
         if name == "refresh":
             # That it fails for what was just stored is no error that others would catch.
             foreign = state.foreign

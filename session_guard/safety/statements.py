@@ -62,7 +62,9 @@ _WRITES = frozenset(
     }
 )
 _KINDS = ("other", "read", "write", "plain read")  # the first that a statement may be is taken
-_TEXTS = frozenset({"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text"})
+_TEXTS = frozenset(
+    {"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text", "sqlmodel.text"}
+)
 _WRITE_METHODS = CONSTRUCT_METHODS - {"returning", "cte"}
 _SELECT_METHODS = CONSTRUCT_METHODS - {"with_for_update", "returning", "cte", "values", "set"}
 
