@@ -444,7 +444,7 @@ CLOSED_BY_HAND = {
     ),
     "an except that does more stays, with the commit whose error it sees": (
         '''
-        async def job(name):
+        async def job(name: str):
             session = AsyncSession(engine)
             try:
                 session.add(User(name=name, text=f"""
@@ -466,7 +466,7 @@ CLOSED_BY_HAND = {
             return total
         ''',
         '''
-        async def job(name):
+        async def job(name: str):
             async with get_background_session() as session:
                 try:
                     session.add(User(name=name, text=f"""

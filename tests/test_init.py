@@ -403,9 +403,9 @@ BELOW = {
         "engine = create_async_engine(URL)\nSessionLocal = async_sessionmaker(engine)\n"
     ),
     "backend/jobs.py": (
-        "from session import SessionLocal\n\n\n"
+        "from session import SessionLocal\nfrom sqlalchemy import select\n\n\n"
         "async def names():\n    async with SessionLocal() as session:\n"
-        "        return (await session.get(int, 1)) is None\n"
+        "        return (await session.scalar(select(1))) is None\n"
     ),
 }
 
@@ -424,6 +424,8 @@ def test_a_program_that_runs_from_a_folder_below_the_root_imports_the_handler_fr
     assert "`from async_session import engine`" in done.stdout
     assert run("fix").returncode == 1  # the engine and its factory are still there
     assert Path("backend/jobs.py").read_text().startswith("from async_session import get_back")
+    ruff = ["ruff", "check", "--isolated", "--select", "F,I", "backend/jobs.py"]
+    assert subprocess.run([sys.executable, "-P", "-m", *ruff], check=False).returncode == 0
     code = "import async_session, jobs; print(async_session.engine.url.database)"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd="backend", capture_output=True, text=True

@@ -117,7 +117,7 @@ SAFE = {
             s.add(User(name=name))
             return True
         """,
-    "raises after a write": 's.add(User(name=name))\nraise RuntimeError("no")',
+    "raises after a write": "s.add(User(name='x'))\nraise RuntimeError('no')",
     "rolls back and raises": """
         try:
             s.add(User(name=name))
@@ -127,7 +127,7 @@ SAFE = {
             raise
         """,
     "flushes before it queries": """
-        s.add(User(name=name))
+        s.add(User(name='x'))
         await s.flush()
         total = await s.scalar(select(func.count()).select_from(User))
         await s.commit()

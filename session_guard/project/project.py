@@ -65,6 +65,14 @@ _NOT_THE_PROJECT = frozenset(
 _USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
 _FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
 _RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
+_RELATES = re.compile(
+    rb"^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
+    rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
+    rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)",
+    re.MULTILINE,
+)
+# SQLAlchemy's `MutableDict` and what other packages call theirs.
+_MUTABLE = re.compile(rb"(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)", re.IGNORECASE)
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = re.compile(
     rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(assigning.READING_METHODS))
@@ -648,9 +656,18 @@ class Project:
         return None
 
     @cached_property
+    def relationships(self) -> frozenset[str]:
+        """The names of attributes that lead from a class of the project to other objects."""
+        found: set[str] = set()
+        for path in self._own_files(lambda data: _RELATES.search(data) is not None):
+            for match in _RELATES.finditer(self._data(path)):
+                found.update(name.decode() for name in match.groups() if name)
+        return frozenset(found)
+
+    @cached_property
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
-        return any(self._own_files(lambda data: b"ext.mutable" in data or b"Mutable" in data))
+        return any(self._own_files(lambda data: _MUTABLE.search(data) is not None))
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:

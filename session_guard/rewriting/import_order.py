@@ -133,8 +133,25 @@ class Order:
             return _FIRST_PARTY
         if first in sys.stdlib_module_names:
             return _STANDARD_LIBRARY
-        is_own = self._module.project.modules.find(module, self._module.path) is not None
-        return _FIRST_PARTY if is_own else _THIRD_PARTY
+        return _FIRST_PARTY if self._is_own(first) else _THIRD_PARTY
+
+    def _is_own(self, first: str) -> bool:
+        """Return whether ruff and isort find a package below the root or its `src`, or round it."""
+        project = self._module.project
+        root = project.settings.root
+        parts = project.modules.parts(self._module.path)
+        return first in (*project.modules.root_package[:1], *self._package(parts)) or any(
+            (folder / first).is_dir() or (folder / f"{first}.py").is_file()
+            for folder in (root, root / "src")
+        )
+
+    def _package(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the name of the topmost package that the file is in, if it is in one."""
+        is_package = self._module.project.modules.is_package
+        top = len(parts) - 1
+        while top > 0 and is_package(parts[:top]):
+            top -= 1
+        return parts[top : top + 1] if top < len(parts) - 1 else ()
 
 
 def _import_of(line: cst.SimpleStatementLine) -> ImportStatement | None:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.bindings import Call, Ref, lookup
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
@@ -25,11 +24,13 @@ from session_guard.safety.loaded import (
     held_names,
     is_column_value,
     is_own_collection,
+    is_plain,
     is_result,
     result_names,
     tracked_names,
 )
 from session_guard.safety.magic import methods_called_on
+from session_guard.safety.outside import Outside, is_logger
 from session_guard.safety.statements import (
     PURE_BUILTINS,
     SHOWING,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Binding
     from session_guard.safety.forms import Form
 
 _LOADS_ONE = frozenset({"get", "get_one"})
@@ -60,10 +60,6 @@ _VALUE_METHODS = frozenset(
     lower upper strip lstrip rstrip startswith endswith splitlines isoformat strftime
     timestamp hex
     """.split()
-)
-# What gives of a collection what is in it.
-_GIVES_ITEMS = frozenset(
-    "list tuple set sorted reversed enumerate zip values items get pop copy next iter".split()
 )
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
@@ -87,7 +83,9 @@ class State:
     ended: bool = False
     """The transaction was ended by a call, which those round the block may not take."""
     foreign: bool = False
-    """The session has an object from outside the block, of which an error would tell a rollback."""
+    """The session has an object from outside the block, which a rollback would put back."""
+    had_foreign: bool = False
+    """A commit expired such an object; it may be read again."""
     fresh: frozenset[str] = frozenset()
     """The names whose objects were read anew, or made, since the last commit."""
 
@@ -106,6 +104,7 @@ class State:
             self.escaped or other.escaped,
             self.ended or other.ended,
             self.foreign or other.foreign,
+            self.had_foreign or other.had_foreign,
             self.fresh & other.fresh,
         )
 
@@ -135,7 +134,7 @@ def reasons_against(
 ) -> list[str]:
     """Return why a form's block may behave otherwise under the handler; nothing if it does not."""
     block, session, items = form.block, form.name, form.entered
-    analysis = _Analysis(module, block, session, terms)
+    analysis = _Analysis(module, block, session, terms, Outside(module, form))
     analysis.tracked = tracked_names(module, block, session)
     analysis.objects = tracked_names(module, block, session, values=False)
     analysis.results = result_names(module, block, session)
@@ -164,7 +163,12 @@ def reasons_against(
 
 class _Analysis:
     def __init__(
-        self, module: Module, block: cst.BaseSuite, session: str | None, terms: Terms
+        self,
+        module: Module,
+        block: cst.BaseSuite,
+        session: str | None,
+        terms: Terms,
+        outside: Outside,
     ) -> None:
         self.module = module
         self.block = block
@@ -177,21 +181,7 @@ class _Analysis:
         self.raising = False
         self.loops: list[list[State]] = []
         self.last_write = ""
-        parts = list(walk(block))
-        orders = [
-            module.place(part).order
-            for part in parts
-            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
-            and module.parent(part) is not None  # a rule may have made a `try` of another
-        ]
-        self.first, self.last = min(orders, default=0), max(orders, default=0)
-        self.values: dict[str, list[cst.CSTNode]] = {}
-        """What the block binds names to."""
-        for part in parts:
-            value, names = bound_names(part)
-            for name in names:
-                assert value is not None
-                self.values.setdefault(name, []).append(value)
+        self.outside = outside
         self.begun = False
         """Whether an error that left the old form rolled back, and so expired what it loaded."""
         self.objects: frozenset[str] = frozenset()
@@ -239,6 +229,8 @@ class _Analysis:
         return state
 
     def statement(self, node: cst.CSTNode, state: State) -> State:
+        if state.foreign and self.outside.may_fail(node):
+            self.check_foreign(node, state)
         match node:
             case cst.Expr():
                 return self.value(node.value, state)
@@ -247,6 +239,7 @@ class _Analysis:
                 for target in node.targets:
                     state = self.target(target.target, state)
                     state = self.stored(target.target, node.value, state)
+                    state = self.related(target.target, node.value, state)
                 return self.bound(node, state)
             case cst.AnnAssign():
                 if node.value is None:
@@ -254,7 +247,8 @@ class _Analysis:
                 state = self.target(node.target, self.value(node.value, state))
                 return self.bound(node, self.stored(node.target, node.value, state))
             case cst.AugAssign():
-                return self.target(node.target, self.value(node.value, state), augmented=True)
+                state = self.target(node.target, self.value(node.value, state), augmented=True)
+                return self.stored(node.target, node.value, state)
             case cst.Del():
                 return self.target(node.target, state)
             case cst.Return():
@@ -274,8 +268,6 @@ class _Analysis:
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
-                if not self.is_in_handler(node):
-                    self.check_foreign(node, state)
                 if not self.committing and any(map(self.hands_out, _raised(node))):
                     self.object_to(f"an error carries what it loaded{_EXPIRED}", node)
                 return _ENDED
@@ -309,7 +301,6 @@ class _Analysis:
                 return state
             case cst.Assert():
                 state = self.value(node.test, state)
-                self.check_foreign(node, state)
                 if node.msg is None:
                     return state
                 if not self.committing and self.hands_on(node.msg):
@@ -381,6 +372,8 @@ class _Analysis:
         if item.asname is not None:
             state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
+        if isinstance(item.item, (cst.Name, cst.Attribute)) and self.hands_on(item.item):
+            return self.written(state, "what it loaded is entered and may change", item)
         if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
         return state
@@ -449,6 +442,7 @@ class _Analysis:
             stale=state.stale or state.loaded,
             # What a commit expired a rollback does not change.
             foreign=state.foreign and not self.terms.expiry_ends,
+            had_foreign=state.had_foreign or state.foreign,
             fresh=frozenset(),
         )
 
@@ -498,6 +492,18 @@ class _Analysis:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
         return replace(state, escaped=True)
 
+    def related(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
+        """Mind that the session takes in by a cascade what an object is given for an attribute."""
+        if (
+            self.begun
+            or not isinstance(target, cst.Attribute)
+            or is_column_value(self.module, target, self.block)
+            or (isinstance(value, cst.Name) and is_plain(self.module, value))
+            or isinstance(value, (cst.FormattedString, cst.Comparison))
+        ):
+            return state
+        return replace(state, foreign=state.foreign or self.outside.gives(value))
+
     def is_own_collection(self, node: cst.CSTNode) -> bool:
         """Return whether an expression is a collection of the function's own, by its name."""
         return isinstance(node, cst.Name) and is_own_collection(self.module, node)
@@ -544,7 +550,6 @@ class _Analysis:
                 method = self.session_method(call)
                 if method is not None:
                     return self.session_call(method[0], call, state)
-                self.check_foreign(node, state)  # it may be cancelled
                 return self.call(call, state)
             case cst.Await():
                 state = self.value(node.expression, state)
@@ -684,10 +689,8 @@ class _Analysis:
                 state = replace(state, dirty=True)
             return state
         if name == "refresh":
-            # That it fails for what was just stored is no error that others would catch.
-            foreign = state.foreign
-            state = self.query(call, replace(state, foreign=False), loads=False)
-            state = replace(state, foreign=foreign)
+            state = self.query(call, state, loads=False)
+            state = replace(state, foreign=state.foreign or state.had_foreign)
             match call.args:
                 case [cst.Arg(value=cst.Name(value=read), keyword=None)]:
                     return replace(state, fresh=state.fresh | {read})
@@ -725,7 +728,6 @@ class _Analysis:
         """Run a query: what was not flushed is not seen, what was not expired is not read anew."""
         if state.unflushed and self.terms.autoflush_ends:
             self.object_to("a query runs after a change without a `flush()` between", node)
-        self.check_foreign(node, state)
         if loads and state.stale and self.terms.expiry_ends:
             self.object_to("it reads again after a commit, and would see old values", node)
         return replace(state, loaded=state.loaded or loads)
@@ -739,7 +741,7 @@ class _Analysis:
         The handler's rollback would expire what it loaded, and make what it stored new again; a
         session that is only closed lets go of it as it is.
         """
-        foreign = not self.begun and any(self.is_foreign(a.value) for a in call.args)
+        foreign = not self.begun and any(self.outside.gives(a.value) for a in call.args)
         return replace(state, foreign=state.foreign or foreign)
 
     def check_foreign(self, node: cst.CSTNode, state: State) -> None:
@@ -750,71 +752,6 @@ class _Analysis:
                 "the handler's rollback would put back",
                 node,
             )
-
-    def is_foreign(self, node: cst.CSTNode, seen: frozenset[str] = frozenset()) -> bool:
-        """Return whether an expression may give an object that was there before the block.
-
-        What a function gives back is taken for new.
-        """
-
-        def any_of(*parts: cst.CSTNode) -> bool:
-            return any(self.is_foreign(part, seen) for part in parts)
-
-        match node:
-            case cst.Name(value=name):
-                if name in seen:
-                    return False
-                seen |= {name}
-                values = self.values.get(name, [])
-                outside = [
-                    binding
-                    for binding in lookup(name, self.module.place(node)) or ()
-                    if not self.first <= binding.place.order <= self.last + 1
-                ]
-                if any_of(*values):
-                    return True
-                return not self.is_made_for_it(node, outside) if outside else not values
-            case cst.Attribute() | cst.Subscript():
-                return any_of(node.value)
-            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(value=method))):
-                return method in _GIVES_ITEMS and any_of(owner)
-            case cst.Call(func=cst.Name(value=name)):
-                return name in _GIVES_ITEMS and any_of(*(a.value for a in node.args))
-            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
-                return not isinstance(node.elt, cst.Call) and any_of(node.for_in.iter)
-            case cst.List() | cst.Tuple() | cst.Set():
-                return any_of(*(element.value for element in node.elements))
-            case cst.IfExp():
-                return any_of(node.body, node.orelse)
-            case cst.BooleanOperation():
-                return any_of(node.left, node.right)
-        return False
-
-    def is_made_for_it(self, name: cst.Name, bindings: Sequence[Binding]) -> bool:
-        """Return whether a name holds what its function made for the block, and only reads else."""
-        around: list[cst.CSTNode] = []
-        for holder in self.module.ancestors(self.block):
-            around.append(holder)
-            if isinstance(holder, cst.FunctionDef):
-                break
-        inside = {id(part) for part in walk(self.block)}
-        return (
-            not any(isinstance(holder, (cst.For, cst.While)) for holder in around)
-            and all(
-                isinstance(binding.value, Call)
-                and isinstance(binding.value.function, Ref)
-                and binding.value.function.parts[-1][:1].isupper()
-                and binding.place.scope is self.module.place(name).scope
-                for binding in bindings
-            )
-            and all(
-                isinstance(self.module.parent(part), (cst.Attribute, cst.AssignTarget))
-                for part in walk(around[-1])
-                if isinstance(part, cst.Name)
-                and part.value == name.value
-                and id(part) not in inside
-            )
-        )
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
@@ -861,8 +798,16 @@ class _Analysis:
             and self.is_own_collection(function.value)
         ):
             return state
-        self.check_foreign(call, state)
-        owner_tracked = isinstance(function, cst.Attribute) and self.carries(function.value)
+        if (
+            isinstance(function, cst.Attribute)
+            and function.attr.value in FILLS
+            and self.carries(function.value)
+        ):
+            state = self.taken_in(call, state)  # `user.items.append(item)`
+        owner = function.value if isinstance(function, cst.Attribute) else function
+        owner_tracked = self.carries(owner)
+        if takes_objects and not self.begun and not _is_construction(function):
+            self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
             return self.written(state, what, call)
@@ -882,7 +827,7 @@ class _Analysis:
             if method in _VALUE_METHODS and isinstance(owner, (cst.Attribute, cst.Call)):
                 is_value = isinstance(owner, cst.Attribute) or self.is_pure(owner)
                 return is_value and all(is_literal(argument.value) for argument in call.args)
-            if _is_logger(function):
+            if is_logger(dotted_parts(function) or ()):
                 return True
         for argument in call.args:
             if argument.keyword is not None and argument.keyword.value == "key":
@@ -953,15 +898,6 @@ class _Analysis:
             for part in walk(node)
         )
 
-    def is_in_handler(self, node: cst.CSTNode) -> bool:
-        """Return whether a node stands in an `except` of the block: what it catches came before."""
-        for holder in self.module.ancestors(node):
-            if isinstance(holder, (cst.ExceptHandler, cst.ExceptStarHandler)):
-                return True
-            if holder is self.block:
-                break
-        return False
-
     def begins(self, item: cst.WithItem) -> bool:
         """Return whether a `with` enters the session's transaction, which an error rolls back."""
         method = self.session_method(item.item)
@@ -1013,13 +949,3 @@ def _is_construction(function: cst.BaseExpression) -> bool:
 def is_literal(node: cst.CSTNode) -> bool:
     """Return whether an expression is a literal, which nothing can be done through."""
     return isinstance(node, (cst.SimpleString, cst.Integer, cst.Float, cst.ConcatenatedString))
-
-
-def _is_logger(function: cst.Attribute) -> bool:
-    parts = dotted_parts(function)
-    return (
-        parts is not None
-        and len(parts) > 1
-        and parts[-2].lower().strip("_") in ("log", "logger", "logging")
-        and parts[-1] in ("debug", "info", "warning", "error", "exception", "critical", "log")
-    )

@@ -43,6 +43,8 @@ _PLAIN_TYPES = frozenset(
 # Builtins whose result holds what went in.
 # What makes an empty collection, or a shallow copy of one.
 _COLLECTIONS = frozenset({"list", "set", "dict", "defaultdict", "deque", "OrderedDict", "Counter"})
+_READS_OF_COLLECTIONS = frozenset({"count", "get", "index", "sort"})
+_VIEWS = frozenset({"items", "keys", "values"})
 FILLS = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefault", "update"})
 """What puts something into a collection."""
 EMPTIES = frozenset({"clear", "discard", "pop", "popleft", "popitem", "remove"})
@@ -56,18 +58,72 @@ _CONTAINERS = frozenset(
 
 def is_own_collection(module: Module, name: cst.Name) -> bool:
     """Return whether a name only ever holds lists, sets and dictionaries that its function made."""
-    bindings = module.place(name).scope.bindings.get(name.value, ())
-    return bool(bindings) and all(
-        binding.kind == "assign"
-        and (
-            isinstance(binding.value, (Display, Sequence))
-            or (
-                isinstance(binding.value, Call)
-                and isinstance(binding.value.function, Ref)
-                and binding.value.function.parts[-1] in _COLLECTIONS
+    scope = module.place(name).scope
+    bindings = scope.bindings.get(name.value, ())
+    return (
+        bool(bindings)
+        and all(
+            binding.kind == "assign"
+            and (
+                isinstance(binding.value, (Display, Sequence))
+                or (
+                    isinstance(binding.value, Call)
+                    and isinstance(binding.value.function, Ref)
+                    and len(binding.value.function.parts) == 1
+                    and binding.value.function.parts[0] in _COLLECTIONS
+                )
             )
+            for binding in bindings
         )
-        for binding in bindings
+        and all(
+            _is_filled_or_read(module, use)
+            for use in module.nodes("Name")
+            if isinstance(use, cst.Name)
+            and use.value == name.value
+            and module.place(use).scope is scope
+        )
+    )
+
+
+def _is_filled_or_read(module: Module, name: cst.Name) -> bool:
+    """Return whether a name of a collection stands where nobody else gets the collection."""
+    parent = module.parent(name)
+    holder = module.parent(parent) if parent is not None else None
+    match parent:
+        case cst.AssignTarget():
+            return isinstance(holder, cst.Assign) and len(holder.targets) == 1
+        case cst.Attribute():
+            if not isinstance(holder, cst.Call) or holder.func is not parent:
+                return False
+            user = module.parent(holder)
+            if parent.attr.value in _VIEWS:
+                call = module.parent(user) if isinstance(user, cst.Arg) else None
+                return isinstance(user, (cst.For, cst.CompFor)) or (
+                    isinstance(call, cst.Call)
+                    and isinstance(call.func, cst.Name)
+                    and call.func.value in PURE_BUILTINS
+                )
+            return parent.attr.value in FILLS | EMPTIES | _READS_OF_COLLECTIONS
+        case cst.Subscript():
+            if isinstance(holder, cst.AssignTarget):
+                assigned = module.parent(holder)
+                return isinstance(assigned, cst.Assign) and len(assigned.targets) == 1
+            return not isinstance(holder, (cst.For, cst.CompFor, cst.AnnAssign, cst.AugAssign))
+        case cst.Arg():
+            function = holder.func if isinstance(holder, cst.Call) else None
+            return (isinstance(function, cst.Name) and function.value in PURE_BUILTINS) or (
+                isinstance(function, cst.Attribute) and function.attr.value == "add_all"
+            )
+        case cst.Element():
+            return isinstance(holder, cst.Tuple) and isinstance(module.parent(holder), cst.Return)
+        case cst.BooleanOperation():
+            return isinstance(holder, (cst.If, cst.While, cst.Return))
+    return isinstance(
+        parent,
+        (
+            *(cst.Return, cst.If, cst.While, cst.For, cst.CompFor),
+            *(cst.AnnAssign, cst.Comparison, cst.UnaryOperation),
+        ),
     )
 
 
@@ -143,7 +199,7 @@ def _reachable(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[s
             if not isinstance(part, cst.Name) or part.value in seen or _is_callee(module, part):
                 continue
             seen.add(part.value)
-            if _is_plain(module, part) or (not values and _is_given_to_column(module, part)):
+            if is_plain(module, part) or (not values and _goes_to_column(module, part)):
                 continue
             yield part.value
             for binding in module.bindings(module.expr(part), module.place(part)):
@@ -152,15 +208,20 @@ def _reachable(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[s
                     waiting.append(made_by)
 
 
-def _is_given_to_column(module: Module, name: cst.Name) -> bool:
-    """Return whether a name is what a column gets in `User(name=name)`."""
+def _goes_to_column(module: Module, name: cst.Name) -> bool:
     argument = module.parent(name)
-    call = module.parent(argument) if isinstance(argument, cst.Arg) else None
-    if not isinstance(argument, cst.Arg) or argument.keyword is None:
+    return isinstance(argument, cst.Arg) and is_given_to_column(module, argument)
+
+
+def is_given_to_column(module: Module, argument: cst.Arg) -> bool:
+    """Return whether an argument is what a column gets: `User(name=name)`."""
+    call = module.parent(argument)
+    if argument.keyword is None:
         return False
     owners = module.evaluate(call.func) if isinstance(call, cst.Call) else ()
-    return all(isinstance(owner, LocalClass) for owner in owners) and _is_column(
-        [owner for owner in owners if isinstance(owner, LocalClass)], argument.keyword.value
+    return bool(owners) and all(
+        isinstance(owner, LocalClass) and _is_column(module, [owner], argument.keyword.value)
+        for owner in owners
     )
 
 
@@ -169,7 +230,7 @@ def _is_callee(module: Module, name: cst.Name) -> bool:
     return isinstance(parent, cst.Call) and parent.func is name
 
 
-def _is_plain(module: Module, name: cst.Name) -> bool:
+def is_plain(module: Module, name: cst.Name) -> bool:
     """Return whether a name surely holds a plain value: a literal, or a parameter of such."""
     bindings = module.bindings(module.expr(name), module.place(name))
     if not bindings:
@@ -351,11 +412,16 @@ def is_column_value(module: Module, node: cst.BaseExpression, block: cst.BaseSui
         for owner in module.evaluate(part)
         if isinstance(owner, LocalClass)
     }
-    return _is_column(owners.values(), node.attr.value)
+    return _is_column(module, owners.values(), node.attr.value)
 
 
-def _is_column(owners: Collection[LocalClass], name: str) -> bool:
-    """Return whether a name is a column of all those classes that have it, and of one."""
+def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> bool:
+    """Return whether a name is a column of all those classes that have it, and of one.
+
+    No class of the project must have a relationship of that name: whose object it is is not known.
+    """
+    if name in module.project.relationships:
+        return False
     members = [
         member for owner in owners for member in class_member(owner, name) if member != UNKNOWN
     ]

@@ -1,0 +1,286 @@
+"""Objects from outside that a block takes into its session, and what cannot fail while it has them.
+
+A session that is only closed lets go of them as they are. The handler rolls back after an error:
+that expires what they hold, and what was stored is new again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.names.bindings import Call, Ref, lookup
+from session_guard.names.from_libcst import dotted_parts, walk
+from session_guard.safety.loaded import FILLS, bound_names, is_given_to_column, is_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from session_guard.module import Module
+    from session_guard.names.bindings import Binding
+    from session_guard.safety.forms import Form
+
+_QUIET_CALLS = frozenset({"bool", "isinstance", "len", "print", "repr", "str"})
+_ENDING = frozenset({"close", "commit", "flush", "refresh", "rollback"})
+_TAKING = frozenset({"add", "add_all", "begin", "begin_nested", "delete"})
+_LITERALS = (cst.SimpleString, cst.ConcatenatedString, cst.Integer, cst.Float, cst.Imaginary)
+
+
+class Outside:
+    """What a block has of objects that were there before, and that others may use behind it."""
+
+    def __init__(self, module: Module, form: Form) -> None:
+        self._module = module
+        self._block = block = form.block
+        self._stands_in = form.stands_in
+        self._session = form.name
+        parts = list(walk(block))
+        orders = [
+            module.place(part).order
+            for part in parts
+            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
+            and module.parent(part) is not None  # a rule may have made a `try` of another
+        ]
+        self._first, self._last = min(orders, default=0), max(orders, default=0)
+        self._values: dict[str, list[cst.CSTNode]] = {}
+        """What the block binds names to, and puts into the collections that they hold."""
+        for part in parts:
+            value, names = bound_names(part)
+            for name in names:
+                assert value is not None
+                self._values.setdefault(name, []).append(value)
+            match part:
+                case cst.Call(func=cst.Attribute(value=cst.Name(value=name), attr=method)) if (
+                    method.value in FILLS
+                ):
+                    self._values.setdefault(name, []).extend(a.value for a in part.args)
+
+    def gives(self, node: cst.CSTNode, seen: frozenset[str] = frozenset()) -> bool:
+        """Return whether an expression may give, or hold, an object from outside the block."""
+
+        def any_of(*parts: cst.CSTNode) -> bool:
+            return any(self.gives(part, seen) for part in parts)
+
+        if self._is_read(node) or isinstance(node, _LITERALS):
+            return False
+        match node:
+            case cst.Name(value=name):
+                if name in seen:
+                    return False
+                seen |= {name}
+                values = self._values.get(name, [])
+                outside = [
+                    binding
+                    for binding in lookup(name, self._module.place(node)) or ()
+                    if not self._first <= binding.place.order <= self._last + 1
+                ]
+                if any_of(*values):
+                    return True
+                return not self._is_made_for_it(node, outside) if outside else not values
+            case cst.Attribute() | cst.Subscript() | cst.NamedExpr():
+                return any_of(node.value)
+            case cst.Call() if _is_construction(node):
+                return any_of(
+                    *(a.value for a in node.args if not self._is_value(a)),
+                )
+            case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
+                return any_of(node.elt)
+            case cst.List() | cst.Tuple() | cst.Set():
+                return any_of(*(element.value for element in node.elements))
+            case cst.IfExp():
+                return any_of(node.body, node.orelse)
+            case cst.BooleanOperation():
+                return any_of(node.left, node.right)
+        return True
+
+    def _is_value(self, argument: cst.Arg) -> bool:
+        """Return whether an argument gives a new object a value, and no other object."""
+        value = argument.value
+        if is_given_to_column(self._module, argument):
+            return True
+        if isinstance(value, cst.Name):
+            return is_plain(self._module, value)
+        return isinstance(value, (*_LITERALS, cst.FormattedString, cst.Comparison))
+
+    def _is_read(self, node: cst.CSTNode) -> bool:
+        """Return whether an expression gives what the block's session loaded, or a part of it."""
+        while True:
+            match node:
+                case cst.Await():
+                    node = node.expression
+                case cst.Attribute() | cst.Subscript():
+                    node = node.value
+                case cst.Call():
+                    if self._is_sessions(node):
+                        return True
+                    node = node.func
+                case _:
+                    return False
+            if isinstance(node, cst.Name):
+                return False
+
+    def _is_sessions(self, call: cst.Call) -> bool:
+        function = call.func
+        return (
+            isinstance(function, cst.Attribute)
+            and isinstance(function.value, cst.Name)
+            and function.value.value == self._session
+        )
+
+    def _is_made_for_it(self, name: cst.Name, bindings: Sequence[Binding]) -> bool:
+        """Return whether a name holds what its function made for the block, and only reads else."""
+        around: list[cst.CSTNode] = [self._stands_in]
+        for holder in self._module.ancestors(self._stands_in):
+            around.append(holder)
+            if isinstance(holder, cst.FunctionDef):
+                break
+        inside = {id(part) for part in walk(self._block)}
+        made = [
+            part.value
+            for part in walk(around[-1])
+            if isinstance(part, (cst.Assign, cst.AnnAssign))
+            and id(part) not in inside
+            and name.value in bound_names(part)[1]
+        ]
+        return (
+            not any(isinstance(holder, (cst.For, cst.While)) for holder in around)
+            and all(
+                isinstance(binding.value, Call)
+                and isinstance(binding.value.function, Ref)
+                and binding.place.scope is self._module.place(name).scope
+                for binding in bindings
+            )
+            and all(
+                isinstance(value, cst.Call)
+                and _is_construction(value)
+                and all(self._is_value(argument) for argument in value.args)
+                for value in made
+            )
+            and all(
+                self._is_read_of(part)
+                for part in walk(around[-1])
+                if isinstance(part, cst.Name)
+                and part.value == name.value
+                and id(part) not in inside
+            )
+        )
+
+    def _is_read_of(self, name: cst.Name) -> bool:
+        """Return whether a name is bound, or an attribute of its object is read."""
+        parent = self._module.parent(name)
+        if isinstance(parent, cst.Attribute):
+            holder = self._module.parent(parent)
+            return not (isinstance(holder, cst.Call) and holder.func is parent)
+        return isinstance(parent, cst.AssignTarget)
+
+    # -- what cannot fail -------------------------------------------------------------------
+
+    def may_fail(self, node: cst.CSTNode) -> bool:
+        """Return whether an error may leave the block from a statement, the session's own aside.
+
+        What stands in the blocks of a statement is not asked about.
+        """
+        match node:
+            case cst.Expr():
+                return not self._is_its_own(node.value) and not self._is_quiet(node.value)
+            case cst.Assign() | cst.AnnAssign():
+                targets = (
+                    [target.target for target in node.targets]
+                    if isinstance(node, cst.Assign)
+                    else [node.target]
+                )
+                is_plain_target = all(isinstance(t, (cst.Name, cst.Attribute)) for t in targets)
+                return not is_plain_target or (
+                    node.value is not None and not self._is_quiet(node.value)
+                )
+            case cst.Return():
+                return node.value is not None and not self._is_quiet(node.value)
+            case cst.If() | cst.While():
+                return not self._is_quiet(node.test)
+            case cst.For():
+                return node.asynchronous is not None or not self._is_quiet(node.iter)
+            case cst.With():
+                return not all(self._is_its_own(item.item) for item in node.items)
+            case cst.Raise():
+                return not self._is_in_handler(node)
+            case cst.Try() | cst.TryStar() | cst.Pass() | cst.Break() | cst.Continue():
+                return False
+            case cst.Global() | cst.Nonlocal():
+                return False
+        return True
+
+    def _is_its_own(self, node: cst.BaseExpression) -> bool:
+        """Return whether an expression ends a transaction, or takes an object in."""
+        call = node.expression if isinstance(node, cst.Await) else node
+        if not isinstance(call, cst.Call) or not self._is_sessions(call):
+            return False
+        assert isinstance(call.func, cst.Attribute)
+        method = call.func.attr.value
+        return method in _ENDING or (
+            method in _TAKING and all(self._is_quiet(a.value) for a in call.args)
+        )
+
+    def _is_quiet(self, node: cst.CSTNode) -> bool:
+        def all_of(*parts: cst.CSTNode) -> bool:
+            return all(map(self._is_quiet, parts))
+
+        match node:
+            case cst.Name():
+                return True
+            case cst.Attribute() | cst.NamedExpr():
+                return all_of(node.value)
+            case cst.Comparison():
+                return all_of(node.left, *(target.comparator for target in node.comparisons))
+            case cst.BooleanOperation():
+                return all_of(node.left, node.right)
+            case cst.UnaryOperation(operator=cst.Not()):
+                return all_of(node.expression)
+            case cst.List() | cst.Tuple() | cst.Set():
+                return all_of(*(element.value for element in node.elements))
+            case cst.Dict():
+                return all(
+                    isinstance(element, cst.DictElement) and all_of(element.key, element.value)
+                    for element in node.elements
+                )
+            case cst.FormattedString():
+                return all_of(
+                    *(
+                        part.expression
+                        for part in node.parts
+                        if isinstance(part, cst.FormattedStringExpression)
+                    )
+                )
+            case cst.Call():
+                parts = dotted_parts(node.func)
+                is_known = parts is not None and (
+                    (len(parts) == 1 and parts[0] in _QUIET_CALLS)
+                    or is_logger(parts)
+                    or _is_construction(node)
+                )
+                return is_known and all_of(*(argument.value for argument in node.args))
+        return isinstance(node, _LITERALS)
+
+    def _is_in_handler(self, node: cst.CSTNode) -> bool:
+        """Return whether a node stands in an `except` of the block: what it catches came before."""
+        for holder in self._module.ancestors(node):
+            if isinstance(holder, (cst.ExceptHandler, cst.ExceptStarHandler)):
+                return True
+            if holder is self._stands_in:
+                break
+        return False
+
+
+def _is_construction(call: cst.Call) -> bool:
+    """Return whether a call makes an object, by the spelling of its class."""
+    parts = dotted_parts(call.func)
+    return parts is not None and parts[-1][:1].isupper()
+
+
+def is_logger(parts: Sequence[str]) -> bool:
+    """Return whether a dotted name is that of a logger's method."""
+    return (
+        len(parts) > 1
+        and parts[-2].lower().strip("_") in ("log", "logger", "logging")
+        and parts[-1] in ("debug", "info", "warning", "error", "exception", "critical", "log")
+    )
