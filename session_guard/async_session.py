@@ -211,7 +211,7 @@ class TransactionAbortedError(exc.InvalidRequestError):
 
     PostgreSQL answers such a COMMIT with a rollback, which no driver reports: without this error
     everything written would be gone without a word. Nothing was stored. `__cause__` is the error
-    of the statement that failed first; catch such errors round `session.begin_nested()` instead,
+    of the statement that aborted it; catch such errors round `session.begin_nested()` instead,
     which rolls back to its savepoint and keeps the transaction alive.
 
     A `flush()` whose error was caught ends in SQLAlchemy's own `PendingRollbackError` instead.
@@ -620,12 +620,18 @@ def _remember_first_error(context: ExceptionContext) -> None:
         connection.info.setdefault(_FIRST_ERROR, failure)
         # Not on the engine, where one listener makes every statement look for more.
         event.listen(connection, "commit", _prove_transaction_alive)
+        event.listen(connection, "rollback_savepoint", _forget_errors_before_savepoint)
+
+
+def _forget_errors_before_savepoint(connection: Connection, name: str, context: None) -> None:
+    """Before a ROLLBACK TO SAVEPOINT: after it the transaction is alive, or it fails itself."""
+    connection.info.pop(_FIRST_ERROR, None)
 
 
 def _prove_transaction_alive(connection: Connection) -> None:
     """Before a COMMIT, and only after a statement failed: see whether PostgreSQL takes another.
 
-    It does after a rollback to a savepoint, and after errors that never reached the server.
+    It does after errors that never reached the server, for example.
     """
     first_error = connection.info.pop(_FIRST_ERROR, None)
     if first_error is None:

@@ -194,7 +194,9 @@ async def insert_and_swallow(session: AsyncSession) -> None:
         await session.execute(BROKEN)
 
 
-def assert_names_the_first_error(raised: pytest.ExceptionInfo[TransactionAbortedError]) -> None:
+def assert_names_the_broken_statement(
+    raised: pytest.ExceptionInfo[TransactionAbortedError],
+) -> None:
     assert "DBAPIError (SQLSTATE 22012)" in str(raised.value)
     assert isinstance(raised.value.__cause__, DBAPIError)
     assert "division by zero" in str(raised.value.__cause__)
@@ -212,7 +214,7 @@ def test_swallowed_error_is_raised_on_leaving(
 
     with pytest.raises(TransactionAbortedError) as raised:
         database.run(work)
-    assert_names_the_first_error(raised)
+    assert_names_the_broken_statement(raised)
     assert database.stored() == []
 
 
@@ -225,7 +227,7 @@ def test_swallowed_error_is_raised_by_an_explicit_commit(database: Database) -> 
 
     with pytest.raises(TransactionAbortedError) as raised:
         database.run(work)
-    assert_names_the_first_error(raised)
+    assert_names_the_broken_statement(raised)
     assert database.stored() == []
 
 
@@ -239,7 +241,7 @@ def test_others_who_listen_hear_of_no_commit_that_is_none(database: Database) ->
 
     with pytest.raises(TransactionAbortedError) as raised:
         database.run(work)
-    assert_names_the_first_error(raised)
+    assert_names_the_broken_statement(raised)
     assert committing == []
     assert database.stored() == []
 
@@ -309,6 +311,22 @@ def test_error_rolled_back_to_its_savepoint_is_no_loss(database: Database) -> No
 
     database.run(work)
     assert database.stored() == [1, 3]
+
+
+def test_error_rolled_back_to_its_savepoint_is_not_named(database: Database) -> None:
+    async def work() -> None:
+        async with get_background_session() as session:
+            await insert(session, 1)
+            with suppress(IntegrityError):
+                async with session.begin_nested():
+                    await insert(session, 1)
+            with suppress(DBAPIError):
+                await session.execute(BROKEN)
+
+    with pytest.raises(TransactionAbortedError) as raised:
+        database.run(work)
+    assert_names_the_broken_statement(raised)
+    assert database.stored() == []
 
 
 def test_error_before_an_explicit_rollback_is_no_loss(database: Database) -> None:
