@@ -113,7 +113,8 @@ class SessionEvent:
     cause: Cause | None = None
     """Where the error came from: the block's own code, or a row that is not there (`domain`), a
     statement that PostgreSQL or SQLAlchemy refused (`database`), the way there (`connection`:
-    refused, lost, no free place in the pool), or a cancellation."""
+    refused, lost, no free place in the pool), or a cancellation (`cancelled`), as which counts that
+    a generator is closed before its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -717,7 +718,8 @@ def _cause(error: BaseException) -> Cause:
         group = cast("BaseExceptionGroup[BaseException]", error)
         causes = {_cause(one) for one in group.exceptions}
         return next(cause for cause in _WEIGHTIEST_FIRST if cause in causes)
-    if isinstance(error, asyncio.CancelledError):
+    # Whoever reads from a generator with a session in it may close it before its end.
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled"
     if isinstance(error, (exc.NoResultFound, exc.MultipleResultsFound)):
         return "domain"

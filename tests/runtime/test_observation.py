@@ -5,8 +5,8 @@ import logging
 import os
 import signal
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import anyio
@@ -157,6 +157,23 @@ def test_cause_of_a_rollback(observed: Observed, block: Block, cause: str) -> No
         observed.run_block(block)
     assert observed.story == [("opened", None), ("rolled back", cause)]
     assert observed.events[-1].error is not None
+
+
+def test_generator_that_is_closed_early_is_cancelled(
+    observed: Observed, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def rows() -> AsyncGenerator[object, None]:
+        async with get_background_session() as session:
+            async for row in await session.stream(text("SELECT generate_series(1, 3000)")):
+                yield row
+
+    async def read_one() -> None:
+        async with aclosing(rows()) as some:
+            await anext(some)
+
+    observed.run(read_one)
+    assert observed.story == [("opened", None), ("rolled back", "cancelled")]
+    assert "GeneratorExit (cancelled)" in caplog.text
 
 
 async def sleep_in_a_session() -> None:
