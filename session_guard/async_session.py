@@ -246,9 +246,10 @@ def configure(settings: SessionSettings) -> None:
         RuntimeError: the engine exists already; `await dispose()` first.
     """
     global _settings
-    if any(slot.engine is not None for slot in _slots.values()):
-        raise RuntimeError("the engine is built already: configure() it before its first use")
-    _settings = settings
+    with _lock:
+        if any(slot.engine is not None for slot in _slots.values()):
+            raise RuntimeError("the engine is built already: configure() it before its first use")
+        _settings = settings
 
 
 async def dispose() -> None:

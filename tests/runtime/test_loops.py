@@ -165,6 +165,36 @@ def test_loops_that_are_never_closed_leave_no_connections_behind(
     assert connected(handler, set().union(*pids, others)) == set()
 
 
+def test_settings_of_a_loop_at_rest_stay_while_others_are_collected(
+    handler: Postgres, not_collected: None
+) -> None:
+    passed: list[bool] = []
+
+    def configure_again() -> None:
+        try:
+            configure(SessionSettings(url=handler.dsn, tls="off"))
+            passed.append(True)
+        except RuntimeError:
+            passed.append(False)
+
+    thread = threading.Thread(target=configure_again)
+
+    def during_collection(phase: str, info: dict[str, int]) -> None:
+        if thread.ident is None:
+            thread.start()
+            thread.join(0.2)
+
+    with asyncio.Runner() as resting:
+        resting.run(server_process())
+        gc.callbacks.append(during_collection)
+        try:
+            asyncio.run(server_process())  # looks for loops that were dropped first
+        finally:
+            gc.callbacks.remove(during_collection)
+        thread.join()
+    assert passed == [False]
+
+
 def test_loop_that_rests_while_another_runs_keeps_its_sessions(handler: Postgres) -> None:
     async def begin() -> AsyncSession:
         session = get_background_task_session_factory()()
