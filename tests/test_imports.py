@@ -1142,3 +1142,20 @@ async def job():
         await s.commit()
 """
     assert b"get_background_session" in fixed(project, code.encode())
+
+
+def test_a_name_of_several_modules_is_none_that_leads_to_the_handler(tmp_path: Path) -> None:
+    for service in ("api", "worker"):
+        folder = tmp_path / "services" / service / "app"
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").touch()
+        (folder / "db.py").write_text(STANDARD if service == "api" else "engine = make()\n")
+    path = tmp_path / "main.py"
+    path.write_text(
+        "from sqlalchemy.ext.asyncio import AsyncSession\nfrom app.db import engine\n\n"
+        "async def job():\n    async with AsyncSession(engine) as s:\n        await s.commit()\n"
+    )
+    project = Project(Settings(root=tmp_path))
+    result = fix("main.py", path, path.read_bytes(), project, OPENINGS, unsafe=True)
+    assert result.applied == []
+    assert "more than one module of the project may be meant" in result.remaining[0].help

@@ -236,6 +236,19 @@ def test_safe(body: str, tmp_path: Path) -> None:
 
 
 UNSAFE = {
+    "calls what it loaded": ("user = await s.get(User, user_id)\nuser()", "may change it"),
+    "calls a method by a name": (
+        "user = await s.get(User, user_id)\ntouch = user.touch\ntouch()",
+        "may change it",
+    ),
+    "calls a method that it looks up": (
+        "user = await s.get(User, user_id)\ngetattr(user, name)()",
+        "may change it",
+    ),
+    "enters what it loaded": (
+        "user = await s.get(User, user_id)\nwith user:\n    pass",
+        "may change",
+    ),
     "adds and does not commit": ("s.add(User(name=name))", "nothing commits that"),
     "changes and does not commit": (
         "user = await s.get(User, user_id)\nuser.name = name",
@@ -926,6 +939,12 @@ COLLECTS = {
 }
 COLLECTS_UNSAFELY = {
     "changes one of it": "out = [] \nout.append(await s.get(User, 1))\nout[0].name = name",
+    "another name": "out = []\nalias = out\nout.append(await s.get(User, 1))",
+    "two names": "a = out = []\nout.append(await s.get(User, 1))",
+    "a view": "out = {}\nout[1] = await s.get(User, 1)\nsend(out.values())",
+    "another's list()": "out = job.list()\nout.append(await s.get(User, 1))",
+    "a target": "out = {}\nfor out[1] in await s.scalars(select(User)):\n    out[1].name = name",
+    "all names": "out = []\nout.append(await s.get(User, 1))\nsend(**locals())",
     "hands it on": "out = []\nout.append(await s.get(User, 1))\nsend(out)",
     "handed it on before": "out = []\nsend(out)\nout.append(await s.get(User, 1))",
     "keeps it": "out = []\njob.users = out\nout.append(await s.get(User, 1))",
@@ -966,6 +985,10 @@ KEEPS = {
     "in a global name, by an expression": (
         "global USER\nprint((USER := await s.get(User, 1)) is None)"
     ),
+    "by an operator": "job.users += [await s.get(User, 1)]",
+    "by a call, where another way commits": (
+        "user = await s.get(User, 1)\njobs.append(user)\nif name:\n    await s.commit()"
+    ),
     "in an error": (
         "user = await s.get(User, 1)\nerror = LookupError(1)\nerror.user = user\nraise error"
     ),
@@ -988,6 +1011,17 @@ TAKES_IN = {
     "an attribute": (
         "s.add(send.job)\nawait s.flush()\nif name:\n    raise LookupError\nawait s.commit()"
     ),
+    "what an attribute of its own object gets": (
+        "user = User(name='x')\ns.add(user)\nuser.orders = jobs\nint(name)\nawait s.commit()"
+    ),
+    "what a collection of its own object gets": (
+        "user = await s.get(User, 1)\nuser.orders.append(job)\nint(name)\nawait s.commit()"
+    ),
+    "what its own object is made of": (
+        "s.add(User(name='x', orders=jobs))\nint(name)\nawait s.commit()"
+    ),
+    "what a function gives": "s.add(send())\njobs[name]\nawait s.commit()",
+    "what is read again": "s.add(job)\nawait s.commit()\nawait s.refresh(job)\nint(name)",
     "what is in a list": "for one in jobs:\n    s.add(one)\nawait send(1)\nawait s.commit()",
     "several": "s.add_all([one for one in jobs])\nawait send(1)\nawait s.commit()",
     "what is stored by one that may be cancelled": (

@@ -37,10 +37,10 @@ def load(reference: str) -> AsyncEngine:
         sys.path.insert(0, folder)
     try:
         found: Any = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script quits
         # Its message may quote a URL: pydantic's do.
         raise TargetError(
-            f"--engine {reference}: {module_name} cannot be imported ({type(error).__name__}); "
+            f"--engine {reference}: {module_name} cannot be imported ({_kind(error)}); "
             f"`python -c 'import {module_name}'` shows why"
         ) from error
     for part in name.split("."):
@@ -48,17 +48,15 @@ def load(reference: str) -> AsyncEngine:
             found = getattr(found, part)
         except AttributeError:
             raise TargetError(f"--engine {reference}: {module_name} has no {name}") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TargetError(
-                f"--engine {reference}: building it failed ({type(error).__name__})"
+                f"--engine {reference}: building it failed ({_kind(error)})"
             ) from error
     if callable(found) and not isinstance(found, AsyncEngine):
         try:
             found = found()
-        except Exception as error:
-            raise TargetError(
-                f"--engine {reference}: {name}() failed ({type(error).__name__})"
-            ) from error
+        except (Exception, SystemExit) as error:
+            raise TargetError(f"--engine {reference}: {name}() failed ({_kind(error)})") from error
     if not isinstance(found, AsyncEngine):
         raise TargetError(f"--engine {reference}: that is no AsyncEngine: {type(found).__name__}")
     if found.dialect.driver != "asyncpg":
@@ -66,6 +64,10 @@ def load(reference: str) -> AsyncEngine:
             f"--engine {reference}: it runs on {found.dialect.driver}; the doctor knows asyncpg"
         )
     return found
+
+
+def _kind(error: BaseException) -> str:
+    return "it calls sys.exit()" if isinstance(error, SystemExit) else type(error).__name__
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class ModuleIndex:
         self.files = tuple(files)
         self._by_last_part: dict[str, list[tuple[tuple[str, ...], Path]]] = {}
         self._packages: set[tuple[str, ...]] = set()
+        self._of_several: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
         self._found: dict[tuple[str, Path], tuple[Path, tuple[str, ...]] | None] = {}
         self.root_package = _package(root)
         """The dotted name of the package that the root is, if it is one."""
@@ -64,6 +65,14 @@ class ModuleIndex:
             self._found[key] = found
         return self._found[key]
 
+    def is_one_of_several(self, dotted: str, importer: Path) -> bool:
+        """Return whether an import may mean other modules too that are no farther away.
+
+        Which one it is depends on the folder that the program is run from.
+        """
+        self.find(dotted, importer)
+        return (tuple(dotted.split(".")), self.parts(importer)[:-1]) in self._of_several
+
     def _find(
         self, wanted: tuple[str, ...], importer: tuple[str, ...]
     ) -> tuple[Path, tuple[str, ...]] | None:
@@ -77,8 +86,11 @@ class ModuleIndex:
                 and self._is_import_path(parts[:-length], importer)
             ]
             if candidates:
-                _, path = max(candidates, key=lambda item: _shared(item[0], importer))
-                return path, wanted[length:]
+                nearest = max(_shared(parts, importer) for parts, _ in candidates)
+                near = [path for parts, path in candidates if _shared(parts, importer) == nearest]
+                if len(near) > 1:
+                    self._of_several.add((wanted, importer[:-1]))
+                return near[0], wanted[length:]
         return None
 
     def _is_import_path(self, folder: tuple[str, ...], importer: tuple[str, ...]) -> bool:

@@ -61,6 +61,8 @@ _VALUE_METHODS = frozenset(
     timestamp hex
     """.split()
 )
+# What reaches a function's names otherwise than by naming them.
+_GIVES_NAMES = frozenset({"eval", "exec", "locals"})
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
 
@@ -206,7 +208,10 @@ class _Analysis:
         around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
         inside = {id(part) for part in walk(form.block)}
         for part in walk(around):
-            if (
+            if isinstance(part, cst.Call) and isinstance(part.func, cst.Name):
+                if part.func.value in _GIVES_NAMES or (part.func.value == "vars" and not part.args):
+                    yield part
+            elif (
                 isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
                 and part is not around
                 and id(part) not in inside

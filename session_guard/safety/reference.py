@@ -36,6 +36,9 @@ def reference(
     place = module.place(call)
     for root in _roots(call, module):
         bindings = lookup(root[0], place) or []
+        for binding in bindings:
+            if binding.kind == "import":
+                _ensure_one(module.names.absolute(binding.target), module)
         for end in range(1, len(root)):
             if bindings and all(_is_module(b, root[1:end], handler, module) for b in bindings):
                 # The module itself: `db.engine` becomes `db.get_background_session()`.
@@ -70,6 +73,8 @@ def _imported(
 
     That stands at the top if it can. Raises NotFixableError.
     """
+    if not wanted.module.startswith("."):
+        _ensure_one(wanted.module, module)
     if name != wanted.name:
         wanted = wanted._replace(alias=name)
     beside = wanted.beside
@@ -81,6 +86,12 @@ def _imported(
             raise NotFixableError(f"an import of {wanted.module} would close a cycle")
         wanted = wanted._replace(beside=None, function=function)
     return cst.Name(name), (wanted,)
+
+
+def _ensure_one(dotted: str, module: Module) -> None:
+    """Raise NotFixableError where a name may mean one of several modules of the project."""
+    if module.project.modules.is_one_of_several(dotted, module.path):
+        raise NotFixableError(f"more than one module of the project may be meant by `{dotted}`")
 
 
 def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:

@@ -11,6 +11,7 @@ from .doctoring import UNKNOWN, doctor, outcomes, report
 from .servers import PgBouncer, Postgres, made_certificate
 
 ENGINE = """
+import multiprocessing
 import os
 import ssl
 from sqlalchemy.engine import make_url
@@ -97,6 +98,11 @@ def make():
         },
     )
 
+def quits_in_children():
+    if multiprocessing.parent_process():
+        raise SystemExit(0)
+    return make()
+
 not_an_engine = 7
 broken = property()
 """
@@ -108,6 +114,8 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pgbouncer: PgBouncer) -
     (tmp_path / "app").mkdir()
     (tmp_path / "app/db.py").write_text(ENGINE)
     (tmp_path / "app/broken.py").write_text("raise LookupError('s3cret-Pa55word')\n")
+    (tmp_path / "app/quits.py").write_text("raise SystemExit(0)\n")
+    (tmp_path / "app/fails.py").write_text("raise SystemExit(1)\n")
     monkeypatch.setenv("APP_DATABASE", pgbouncer.dsn)
     return tmp_path
 
@@ -146,6 +154,9 @@ def test_good_engine_is_safe_and_read_back(app: Path) -> None:
         ("app.db", "write it as package.module:name"),
         ("app.nowhere:engine", "app.nowhere cannot be imported (ModuleNotFoundError)"),
         ("app.broken:engine", "app.broken cannot be imported (LookupError)"),
+        ("app.quits:engine", "app.quits cannot be imported (it calls sys.exit())"),
+        ("app.fails:engine", "app.fails cannot be imported (it calls sys.exit())"),
+        ("app.db:quits_in_children", "quits_in_children() failed (it calls sys.exit())"),
         ("app.db:nothing", "app.db has no nothing"),
         ("app.db:not_an_engine", "that is no AsyncEngine: int"),
         ("app.db:broken", "that is no AsyncEngine: property"),
