@@ -15,8 +15,9 @@ loop shuts down as `asyncio.run` does it, its connections are closed, and the ne
 engine over: jobs that run one `asyncio.run` after the other share one engine and connect anew each
 time. Loops that run side by side in threads have one pool each, of up to `pool_size + max_overflow`
 connections. A loop that is dropped without being closed keeps its connections until the handler is
-used in another one, and that costs a new engine and a collection of all garbage: close loops. After
-a fork the child begins with an empty pool and leaves the parent's sockets alone.
+used in another one, and that costs a new engine and a collection of all garbage. One of uvloop's,
+or one dropped in the middle of a session, may keep them until the process ends: close loops.
+After a fork the child begins with an empty pool and leaves the parent's sockets alone.
 
 Sources:
     https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#prepared-statement-cache

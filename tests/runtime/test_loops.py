@@ -77,6 +77,31 @@ def test_each_run_leaves_no_connection_behind(handler: Postgres) -> None:
         assert connected(handler, pids) == set()
 
 
+def test_run_that_ends_amid_a_query_leaves_no_connection_behind(
+    handler: Postgres, not_collected: None
+) -> None:
+    pids: set[int] = set()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def query(is_running: asyncio.Event) -> None:
+        async with get_background_session() as session:
+            pids.add((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+            is_running.set()
+            await session.execute(text("SELECT pg_sleep(30)"))
+
+    async def begin() -> None:
+        is_running = asyncio.Event()
+        tasks.append(asyncio.create_task(query(is_running)))
+        await is_running.wait()
+        await asyncio.sleep(0.1)
+
+    for _ in range(3):
+        asyncio.run(begin())
+    assert [task.cancelled() for task in tasks] == [True, True, True]
+    assert len(pids) == 3
+    assert connected(handler, pids) == set()
+
+
 def test_engine_imported_by_its_name_goes_from_run_to_run(handler: Postgres) -> None:
     imported = async_session.engine
 
