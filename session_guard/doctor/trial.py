@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
-from session_guard.doctor.target import CONNECT_SECONDS
+from session_guard.doctor.target import CONNECT_SECONDS, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from session_guard.doctor.target import Target
 
 QUERIES = 3
+
+SPARE_SECONDS = 60.0
+"""How long a process may take to import an engine and to end, beside what it tries."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,10 @@ def _remade_engine(recipe: Callable[[], Target], name: str, load: Load) -> Async
 
 
 async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
-    """Try the engine that `make` gives in each of several processes at the same time."""
+    """Try the engine that `make` gives in each of several processes at the same time.
+
+    Raises TargetError where one does not end.
+    """
     loop = asyncio.get_running_loop()
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(load.processes)
@@ -199,7 +205,19 @@ async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load:
             loop.run_in_executor(pool, _attempt_alone, make, name, load)
             for _ in range(load.processes)
         ]
-        return _joined(await asyncio.gather(*runs))
+        limit = SPARE_SECONDS + (2 + len(MODES)) * load.seconds  # a barrier, a connection, modes
+        try:
+            async with asyncio.timeout(limit):
+                return _joined(await asyncio.gather(*runs))
+        except BaseException as error:
+            for process in list(pool._processes.values()):
+                process.kill()  # what hangs would be waited for
+            if isinstance(error, TimeoutError):
+                raise TargetError(
+                    f"{name}: a process that imported and tried it did not end within "
+                    f"{limit:.0f} s and was killed; see what its module waits for"
+                ) from None
+            raise
 
 
 _start: Barrier

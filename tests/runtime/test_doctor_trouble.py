@@ -1,6 +1,7 @@
 """`session-guard doctor` where servers are down, hang, refuse, ask for TLS or have no room."""
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -8,9 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
+
+from session_guard.doctor import trial
+from session_guard.doctor.engine import probed
+from session_guard.doctor.target import TargetError
 
 from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
 from .proxy import running_proxy
@@ -77,6 +84,20 @@ def test_server_that_is_no_postgresql() -> None:
 )
 def test_url_that_is_wrong(postgres: Postgres, change: tuple[str, str], said: str) -> None:
     assert said in said_of(postgres.dsn.replace(*change))
+
+
+def test_engine_whose_import_hangs_in_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hangs.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "SPARE_SECONDS", 2.0)
+    attempt = trial.attempt_in_processes(
+        partial(probed, "hangs:engine", 1), "hangs:engine", trial.Load(processes=2, seconds=0.1)
+    )
+    with pytest.raises(TargetError, match=r"hangs:engine: a process .* was killed"):
+        asyncio.run(attempt)
+    assert not multiprocessing.active_children()
 
 
 def test_no_url_at_all() -> None:
