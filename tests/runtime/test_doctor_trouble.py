@@ -80,6 +80,7 @@ def test_server_that_is_no_postgresql() -> None:
         (("/postgres", "/nothing"), "there is no such database"),
         (("127.0.0.1", "no-such-host.invalid"), "the host name is not known"),
         (("postgresql://", "mysql://"), "must begin with postgresql://"),
+        (("/postgres", "9/postgres"), "there is no such port; ports are 1 to 65535"),
     ],
 )
 def test_url_that_is_wrong(postgres: Postgres, change: tuple[str, str], said: str) -> None:
