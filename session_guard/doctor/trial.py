@@ -138,23 +138,39 @@ class _CountedNames(asyncpg.Connection):  # type: ignore[misc]
     """
 
     _counter = 0
+    _setting = "naive"
 
     def _get_unique_id(self, prefix: str) -> str:
         _CountedNames._counter += 1
-        return f"{PREFIX}{prefix}_{self._counter:x}"
+        return f"{_prefix_of(self._setting)}{prefix}_{self._counter:x}"
 
 
-_COUNTED = {"connection_class": _CountedNames}
-_UNIQUE = {
-    "prepared_statement_name_func": lambda: f"{PREFIX}{uuid4()}",
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-}
+class _CountedNamesWithoutCache(_CountedNames):
+    _setting = "cache0"
+
+
+def _prefix_of(setting: str) -> str:
+    """Return what the names of a setting's statements begin with, which tells whose they are."""
+    return f"{PREFIX}{setting}_"
+
+
+def _unique(setting: str) -> dict[str, Any]:
+    return {
+        # PostgreSQL cuts names to 63 characters.
+        "prepared_statement_name_func": lambda: f"{_prefix_of(setting)}{uuid4().hex}",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    }
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
-    "naive": _COUNTED,
-    "cache0": {**_COUNTED, "statement_cache_size": 0},
-    "unique+0+0": _UNIQUE,
-    "standard-2025": {**_UNIQUE, "server_settings": {"statement_cache_size": "0"}},
+    "naive": {"connection_class": _CountedNames},
+    "cache0": {"connection_class": _CountedNamesWithoutCache, "statement_cache_size": 0},
+    "unique+0+0": _unique("unique+0+0"),
+    "standard-2025": {
+        **_unique("standard-2025"),
+        "server_settings": {"statement_cache_size": "0"},
+    },
     "anonymous+0+0": {
         "prepared_statement_name_func": lambda: "",
         "statement_cache_size": 0,
@@ -174,7 +190,10 @@ async def attempt(
         progress(f"trying {name} in {load.processes} processes")
         make = partial(_remade_engine, target.recipe, name, load)
         outcome = await attempt_in_processes(make, name, load)
-    outcome.left = await take_away(target, load)
+    removed = await take_away(target, load)
+    # Where others held some of the connections, what an earlier setting left may come up now.
+    if removed is not None:
+        outcome.left = sum(one.startswith(_prefix_of(name)) for one in removed)
     return outcome
 
 
@@ -280,8 +299,11 @@ async def attempt_engine(
     return outcome
 
 
-async def take_away(target: Target, load: Load) -> int | None:
-    """Remove the probe's statements from all server connections in reach; return how many."""
+async def take_away(target: Target, load: Load) -> list[str] | None:
+    """Remove the probe's statements from all server connections in reach; return their names.
+
+    None where that could not be done.
+    """
     connections = []
     try:
         for _ in range(load.clients * load.processes):

@@ -17,7 +17,7 @@ import pytest
 
 from session_guard.doctor import trial
 from session_guard.doctor.engine import probed
-from session_guard.doctor.target import TargetError
+from session_guard.doctor.target import Target, TargetError
 
 from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
 from .proxy import running_proxy
@@ -161,6 +161,20 @@ def test_server_whose_connections_are_all_taken(pgbouncer: PgBouncer) -> None:
                 await other.close()
 
     assert "connected, but no answer within 10 s" in asyncio.run(while_taken())
+
+
+def test_statements_of_an_earlier_setting_are_not_counted_for_another(pgbouncer: PgBouncer) -> None:
+    async def attempt() -> int | None:
+        # As naive leaves it on a connection that another program holds until then.
+        client = await asyncpg.connect(pgbouncer.dsn, ssl=False, statement_cache_size=0)
+        await client.execute('PREPARE "__session_guard_naive_1" AS SELECT 1')
+        await client.close()
+        target = Target.parse(pgbouncer.dsn, "off")
+        load = trial.Load(clients=SERVER_CONNECTIONS, turns=1)
+        return (await trial.attempt(target, "anonymous+0+0", load, lambda _: None)).left
+
+    assert asyncio.run(attempt()) == 0
+    assert asyncio.run(pgbouncer.named_statements()) == [0, 0, 0]
 
 
 def test_pooler_without_room_proves_nothing(start_pgbouncer: Callable[..., PgBouncer]) -> None:
