@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from session_guard.doctor import engine as own
 from session_guard.doctor import trial
 from session_guard.doctor.report import RECOMMENDED, Report
-from session_guard.doctor.server import identify
+from session_guard.doctor.server import PREFIX, identify
 from session_guard.doctor.target import Target, TargetError
 
 if TYPE_CHECKING:
@@ -92,5 +92,7 @@ async def _attempt_own(
         outcome = await trial.attempt_in_processes(make, engine, load)
     except BrokenProcessPool:
         raise TargetError(f"--engine {engine}: a process that imported it ended") from None
-    outcome.left = await trial.take_away(target, load)
+    removed = await trial.take_away(target, load)
+    if removed is not None:  # what an earlier run left may be among it
+        outcome.left = sum(not name.startswith(PREFIX) for name in removed)
     return outcome

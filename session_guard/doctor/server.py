@@ -250,12 +250,12 @@ async def _takes_named_statements(
     return None
 
 
-async def remove_statements(*clients: asyncpg.Connection[Any]) -> int:
+async def remove_statements(*clients: asyncpg.Connection[Any]) -> list[str]:
     """Take the probe's statements off the server connections that these clients reach at once.
 
-    Returns how many there were.
+    Returns their names, one for each server connection.
     """
-    removed = 0
+    removed: list[str] = []
     async with AsyncExitStack() as stack:
         for client in clients:
             try:
@@ -267,7 +267,7 @@ async def remove_statements(*clients: asyncpg.Connection[Any]) -> int:
             rows = await ask(client, _OURS)
             for [name] in rows:
                 await client.execute(f"DEALLOCATE {name}")
-            removed += len(rows)
+            removed += (name.strip('"') for [name] in rows)
     return removed
 
 

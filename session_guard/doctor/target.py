@@ -65,11 +65,16 @@ class Target:
     recipe: Callable[[], Target] = field(repr=False)
     """Makes it again in another process."""
 
+    def __post_init__(self) -> None:
+        port = self.arguments.get("port")
+        if isinstance(port, int) and not 0 < port < 65536:  # some resolvers cut it to 16 bits
+            raise TargetError(f"{self}: there is no such port; ports are 1 to 65535")
+
     @classmethod
     def parse(cls, written: str, tls: Tls, ca_file: str | None = None) -> Target:
         """Read a URL.
 
-        Raises TargetError, whose message repeats no part of the URL.
+        Raises TargetError, whose message repeats no part of the URL but its name.
         """
         try:
             url = make_url(written)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
-from session_guard.doctor.target import CONNECT_SECONDS
+from session_guard.doctor.target import CONNECT_SECONDS, TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from session_guard.doctor.target import Target
 
 QUERIES = 3
+
+SPARE_SECONDS = 60.0
+"""How long a process may take to import an engine and to end, beside what it tries."""
 
 
 @dataclass(frozen=True)
@@ -135,23 +138,39 @@ class _CountedNames(asyncpg.Connection):  # type: ignore[misc]
     """
 
     _counter = 0
+    _setting = "naive"
 
     def _get_unique_id(self, prefix: str) -> str:
         _CountedNames._counter += 1
-        return f"{PREFIX}{prefix}_{self._counter:x}"
+        return f"{_prefix_of(self._setting)}{prefix}_{self._counter:x}"
 
 
-_COUNTED = {"connection_class": _CountedNames}
-_UNIQUE = {
-    "prepared_statement_name_func": lambda: f"{PREFIX}{uuid4()}",
-    "statement_cache_size": 0,
-    "prepared_statement_cache_size": 0,
-}
+class _CountedNamesWithoutCache(_CountedNames):
+    _setting = "cache0"
+
+
+def _prefix_of(setting: str) -> str:
+    """Return what the names of a setting's statements begin with, which tells whose they are."""
+    return f"{PREFIX}{setting}_"
+
+
+def _unique(setting: str) -> dict[str, Any]:
+    return {
+        # PostgreSQL cuts names to 63 characters.
+        "prepared_statement_name_func": lambda: f"{_prefix_of(setting)}{uuid4().hex}",
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+    }
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
-    "naive": _COUNTED,
-    "cache0": {**_COUNTED, "statement_cache_size": 0},
-    "unique+0+0": _UNIQUE,
-    "standard-2025": {**_UNIQUE, "server_settings": {"statement_cache_size": "0"}},
+    "naive": {"connection_class": _CountedNames},
+    "cache0": {"connection_class": _CountedNamesWithoutCache, "statement_cache_size": 0},
+    "unique+0+0": _unique("unique+0+0"),
+    "standard-2025": {
+        **_unique("standard-2025"),
+        "server_settings": {"statement_cache_size": "0"},
+    },
     "anonymous+0+0": {
         "prepared_statement_name_func": lambda: "",
         "statement_cache_size": 0,
@@ -171,7 +190,10 @@ async def attempt(
         progress(f"trying {name} in {load.processes} processes")
         make = partial(_remade_engine, target.recipe, name, load)
         outcome = await attempt_in_processes(make, name, load)
-    outcome.left = await take_away(target, load)
+    removed = await take_away(target, load)
+    # Where others held some of the connections, what an earlier setting left may come up now.
+    if removed is not None:
+        outcome.left = sum(one.startswith(_prefix_of(name)) for one in removed)
     return outcome
 
 
@@ -190,7 +212,10 @@ def _remade_engine(recipe: Callable[[], Target], name: str, load: Load) -> Async
 
 
 async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
-    """Try the engine that `make` gives in each of several processes at the same time."""
+    """Try the engine that `make` gives in each of several processes at the same time.
+
+    Raises TargetError where one does not end.
+    """
     loop = asyncio.get_running_loop()
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(load.processes)
@@ -199,7 +224,19 @@ async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load:
             loop.run_in_executor(pool, _attempt_alone, make, name, load)
             for _ in range(load.processes)
         ]
-        return _joined(await asyncio.gather(*runs))
+        limit = SPARE_SECONDS + (2 + len(MODES)) * load.seconds  # a barrier, a connection, modes
+        try:
+            async with asyncio.timeout(limit):
+                return _joined(await asyncio.gather(*runs))
+        except BaseException as error:
+            for process in list(pool._processes.values()):
+                process.kill()  # what hangs would be waited for
+            if isinstance(error, TimeoutError):
+                raise TargetError(
+                    f"{name}: a process that imported and tried it did not end within "
+                    f"{limit:.0f} s and was killed; see what its module waits for"
+                ) from None
+            raise
 
 
 _start: Barrier
@@ -262,8 +299,11 @@ async def attempt_engine(
     return outcome
 
 
-async def take_away(target: Target, load: Load) -> int | None:
-    """Remove the probe's statements from all server connections in reach; return how many."""
+async def take_away(target: Target, load: Load) -> list[str] | None:
+    """Remove the probe's statements from all server connections in reach; return their names.
+
+    None where that could not be done.
+    """
     connections = []
     try:
         for _ in range(load.clients * load.processes):

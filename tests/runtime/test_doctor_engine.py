@@ -98,6 +98,11 @@ def make():
         },
     )
 
+def talks():
+    print("hello from the module")
+    os.system("echo hello from its program")
+    return create_async_engine(url, echo=True, connect_args={"ssl": False, **anonymous})
+
 def quits_in_children():
     if multiprocessing.parent_process():
         raise SystemExit(0)
@@ -146,6 +151,17 @@ def test_good_engine_is_safe_and_read_back(app: Path) -> None:
         "isolation_level": "READ COMMITTED",
         "pool": "AsyncAdaptedQueuePool(3 + 10)",
     }
+
+
+def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
+    assert report(None, "--engine", "app.db:talks", folder=app)["verdict"] == "safe"
+    run = doctor(None, "--engine", "app.db:talks", folder=app)
+    assert run.stdout.startswith("127.0.0.1:")
+    for printed in ("hello from the module", "hello from its program"):
+        assert printed not in run.stdout
+        assert run.stderr.count(printed) == 3  # here and in two child processes
+    assert "INFO sqlalchemy.engine" not in run.stdout
+    assert "INFO sqlalchemy.engine" in run.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`session-guard doctor` where servers are down, hang, refuse, ask for TLS or have no room."""
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -8,9 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
+
+from session_guard.doctor import trial
+from session_guard.doctor.engine import probed
+from session_guard.doctor.target import Target, TargetError
 
 from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
 from .proxy import running_proxy
@@ -73,10 +80,25 @@ def test_server_that_is_no_postgresql() -> None:
         (("/postgres", "/nothing"), "there is no such database"),
         (("127.0.0.1", "no-such-host.invalid"), "the host name is not known"),
         (("postgresql://", "mysql://"), "must begin with postgresql://"),
+        (("/postgres", "9/postgres"), "there is no such port; ports are 1 to 65535"),
     ],
 )
 def test_url_that_is_wrong(postgres: Postgres, change: tuple[str, str], said: str) -> None:
     assert said in said_of(postgres.dsn.replace(*change))
+
+
+def test_engine_whose_import_hangs_in_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hangs.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "SPARE_SECONDS", 2.0)
+    attempt = trial.attempt_in_processes(
+        partial(probed, "hangs:engine", 1), "hangs:engine", trial.Load(processes=2, seconds=0.1)
+    )
+    with pytest.raises(TargetError, match=r"hangs:engine: a process .* was killed"):
+        asyncio.run(attempt)
+    assert not multiprocessing.active_children()
 
 
 def test_no_url_at_all() -> None:
@@ -139,6 +161,20 @@ def test_server_whose_connections_are_all_taken(pgbouncer: PgBouncer) -> None:
                 await other.close()
 
     assert "connected, but no answer within 10 s" in asyncio.run(while_taken())
+
+
+def test_statements_of_an_earlier_setting_are_not_counted_for_another(pgbouncer: PgBouncer) -> None:
+    async def attempt() -> int | None:
+        # As naive leaves it on a connection that another program holds until then.
+        client = await asyncpg.connect(pgbouncer.dsn, ssl=False, statement_cache_size=0)
+        await client.execute('PREPARE "__session_guard_naive_1" AS SELECT 1')
+        await client.close()
+        target = Target.parse(pgbouncer.dsn, "off")
+        load = trial.Load(clients=SERVER_CONNECTIONS, turns=1)
+        return (await trial.attempt(target, "anonymous+0+0", load, lambda _: None)).left
+
+    assert asyncio.run(attempt()) == 0
+    assert asyncio.run(pgbouncer.named_statements()) == [0, 0, 0]
 
 
 def test_pooler_without_room_proves_nothing(start_pgbouncer: Callable[..., PgBouncer]) -> None:
