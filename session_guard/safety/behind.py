@@ -16,8 +16,9 @@ import libcst as cst
 from session_guard.names.bindings import Call, Constant, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.openings import opening
+from session_guard.safety.forms import around, comes_again, extent, statements
 from session_guard.safety.loaded import TAKES, bound_names, held_names
-from session_guard.safety.statements import PURE_BUILTINS, SHOWING
+from session_guard.safety.spelling import method_of, shows
 from session_guard.safety.ways_out import always_raises, is_quiet_context, leaves_the_function
 
 if TYPE_CHECKING:
@@ -87,19 +88,10 @@ class _Behind:
         self._tracked = tracked
         self._block = form.block
         self._session = form.name
-        self._around: list[cst.CSTNode] = [form.stands_in]
-        for holder in module.ancestors(form.stands_in):
-            self._around.append(holder)
-            if isinstance(holder, cst.FunctionDef):
-                break
-        orders = [
-            module.place(part).order
-            for part in _statements(self._block)
-            if module.parent(part) is not None  # a rule may have made a `try` of another
-        ]
+        self._around = around(form, module)
         self._also_called: set[str] = set()
         """What the objects are called that are bound to other names behind the block."""
-        self._first, self._last = min(orders, default=0), max(orders, default=0)
+        self._first, self._last = extent(form.block, module)
 
     def line(self, node: cst.CSTNode) -> int:
         return self._module.position(node).start.line
@@ -137,13 +129,10 @@ class _Behind:
 
     def _is_its_own(self, call: cst.Call) -> bool:
         """Return whether a call is that of the block's session, which knows its own objects."""
-        function = call.func
         return (
-            isinstance(function, cst.Attribute)
-            and isinstance(function.value, cst.Name)
-            and function.value.value == self._session
+            method_of(call, self._session) is not None
             and self._first <= self._order(call) <= self._last
-            and not any(isinstance(around, (cst.For, cst.While)) for around in self._around)
+            and not comes_again(self._around)
         )
 
     def shown(self, expired: frozenset[str]) -> Iterator[cst.Name]:
@@ -156,7 +145,7 @@ class _Behind:
             match part:
                 case cst.Attribute(attr=cst.Name(value="__dict__")):
                     given = [part.value]
-                case cst.Call() if not _tells_nothing(part):
+                case cst.Call() if shows(part):
                     given = [argument.value for argument in part.args]
                     if isinstance(part.func, cst.Attribute):
                         given.append(part.func.value)
@@ -216,7 +205,7 @@ class _Behind:
             if (
                 isinstance(holder, (cst.Try, cst.TryStar))
                 and inner is holder.body
-                and max(map(self._order, _statements(inner))) <= self._last
+                and max(map(self._order, statements(inner))) <= self._last
             ):
                 yield from (handler.body for handler in holder.handlers)
 
@@ -236,14 +225,10 @@ class _Behind:
     def _reached_after(self, holder: cst.CSTNode) -> Iterator[cst.Name]:
         """Yield the uses behind a statement that went on after an error, by a loop too."""
         inside = {id(part) for part in walk(holder)}
-        comes_again = any(
-            isinstance(around, (cst.For, cst.While))
-            for around in self._module.ancestors(holder)
-            if around in self._around
-        )
+        again = comes_again(self._around[self._around.index(holder) + 1 :])
         for name in _names(self._around[-1], self._tracked):
-            is_behind = comes_again or id(name) not in inside or self._order(name) < self._first
-            if is_behind and self._is_use(name) and self._is_from_block(name, again=comes_again):
+            is_behind = again or id(name) not in inside or self._order(name) < self._first
+            if is_behind and self._is_use(name) and self._is_from_block(name, again=again):
                 yield name
 
     def _is_quiet(self, item: cst.WithItem) -> bool:
@@ -318,16 +303,6 @@ class _Behind:
 
     def _order(self, node: cst.CSTNode) -> float:
         return self._module.place(node).order
-
-
-def _statements(suite: cst.CSTNode) -> Iterator[cst.CSTNode]:
-    kinds = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
-    return (part for part in walk(suite) if isinstance(part, kinds))
-
-
-def _tells_nothing(call: cst.Call) -> bool:
-    """Return whether a call shows nothing of its arguments but how many there are, or which."""
-    return isinstance(call.func, cst.Name) and call.func.value in PURE_BUILTINS - SHOWING
 
 
 def _catches(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.from_libcst import children, dotted_parts, walk
+from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
+from session_guard.safety.forms import around
 from session_guard.safety.loaded import (
     EMPTIES,
     FILLS,
@@ -30,10 +31,16 @@ from session_guard.safety.loaded import (
     tracked_names,
 )
 from session_guard.safety.magic import methods_called_on
-from session_guard.safety.outside import Outside, is_logger
+from session_guard.safety.outside import Outside
+from session_guard.safety.spelling import (
+    is_construction,
+    is_literal,
+    is_of_logger,
+    method_of,
+    shows,
+)
 from session_guard.safety.statements import (
     PURE_BUILTINS,
-    SHOWING,
     VALUE_MODULES,
     builds_sql,
     statement_kind,
@@ -204,16 +211,14 @@ class _Analysis:
 
         What it does when it is called in the block is not followed.
         """
-        holders = list(self.module.ancestors(form.stands_in))
-        around = next((a for a in holders if isinstance(a, cst.FunctionDef)), self.module.tree)
+        holders = around(form, self.module)
         inside = {id(part) for part in walk(form.block)}
-        for part in walk(around):
+        for part in walk(holders[-1]):
             if isinstance(part, cst.Call) and isinstance(part.func, cst.Name):
                 if part.func.value in _GIVES_NAMES or (part.func.value == "vars" and not part.args):
                     yield part
             elif (
                 isinstance(part, (cst.FunctionDef, cst.Lambda, cst.GeneratorExp))
-                and part is not around
                 and id(part) not in inside
                 and not any(holder is part for holder in holders)
                 and self.mentions(part)
@@ -235,7 +240,11 @@ class _Analysis:
 
     def statement(self, node: cst.CSTNode, state: State) -> State:
         if state.foreign and self.outside.may_fail(node):
-            self.check_foreign(node, state)
+            self.object_to(
+                "an error may leave the block when it has taken in an object from outside, which "
+                "the handler's rollback would put back",
+                node,
+            )
         match node:
             case cst.Expr():
                 return self.value(node.value, state)
@@ -749,15 +758,6 @@ class _Analysis:
         foreign = not self.begun and any(self.outside.gives(a.value) for a in call.args)
         return replace(state, foreign=state.foreign or foreign)
 
-    def check_foreign(self, node: cst.CSTNode, state: State) -> None:
-        """Object to an error that may leave the block while it has objects of others."""
-        if state.foreign:
-            self.object_to(
-                "an error may leave the block when it has taken in an object from outside, which "
-                "the handler's rollback would put back",
-                node,
-            )
-
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
         argument = self.module.parent(node)
@@ -793,7 +793,7 @@ class _Analysis:
             state = self.value(argument.value, state)
             takes_objects = takes_objects or self.hands_on(argument.value)
         if self.is_pure(call):
-            if is_shown_by(call):
+            if shows(call):
                 for argument in call.args:
                     self.check_shown(argument.value, state)
             return state
@@ -811,12 +811,12 @@ class _Analysis:
             state = self.taken_in(call, state)  # `user.items.append(item)`
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
-        if takes_objects and not self.begun and not _is_construction(function):
+        if takes_objects and not self.begun and not is_construction(call):
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
             return self.written(state, what, call)
-        if state.escaped and not _is_construction(function):
+        if state.escaped and not is_construction(call):
             return self.written(state, "code that was not followed may change what it loaded", call)
         return state
 
@@ -832,7 +832,7 @@ class _Analysis:
             if method in _VALUE_METHODS and isinstance(owner, (cst.Attribute, cst.Call)):
                 is_value = isinstance(owner, cst.Attribute) or self.is_pure(owner)
                 return is_value and all(is_literal(argument.value) for argument in call.args)
-            if is_logger(dotted_parts(function) or ()):
+            if is_of_logger(call):
                 return True
         for argument in call.args:
             if argument.keyword is not None and argument.keyword.value == "key":
@@ -877,13 +877,8 @@ class _Analysis:
         return False
 
     def session_method(self, node: cst.CSTNode) -> tuple[str, cst.Call] | None:
-        if (
-            isinstance(node, cst.Call)
-            and isinstance(node.func, cst.Attribute)
-            and self.is_session(node.func.value)
-        ):
-            return node.func.attr.value, node
-        return None
+        method = method_of(node, self.session)
+        return (method, node) if method is not None and isinstance(node, cst.Call) else None
 
     def mentions_session(self, node: cst.CSTNode) -> bool:
         return any(self.is_session(part) for part in walk(node))
@@ -937,20 +932,3 @@ def _raised(node: cst.Raise) -> Iterator[cst.BaseExpression]:
         yield node.exc
     if node.cause is not None:
         yield node.cause.item
-
-
-def is_shown_by(call: cst.Call) -> bool:
-    """Return whether a call that is known to change nothing makes texts of its arguments."""
-    function = call.func
-    return not isinstance(function, cst.Name) or function.value not in PURE_BUILTINS - SHOWING
-
-
-def _is_construction(function: cst.BaseExpression) -> bool:
-    """Return whether a call makes an object, by the spelling of its class."""
-    parts = dotted_parts(function)
-    return parts is not None and parts[-1][:1].isupper()
-
-
-def is_literal(node: cst.CSTNode) -> bool:
-    """Return whether an expression is a literal, which nothing can be done through."""
-    return isinstance(node, (cst.SimpleString, cst.Integer, cst.Float, cst.ConcatenatedString))

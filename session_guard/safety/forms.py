@@ -16,7 +16,7 @@ from session_guard.safety.tries import is_close, last_steps, without_finally, wi
 from session_guard.safety.ways_out import is_quiet_context
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.rule import Replacements
@@ -112,6 +112,37 @@ class Form:
         first = lines.index(self.whole[0])
         lines[first : first + len(self.whole)] = statements
         return ((suite, suite.with_changes(body=lines)),)
+
+
+def around(form: Form, module: Module) -> list[cst.CSTNode]:
+    """Return what a form stands in: the file's block, and what holds it, up to its function."""
+    found: list[cst.CSTNode] = [form.stands_in]
+    for holder in module.ancestors(form.stands_in):
+        found.append(holder)
+        if isinstance(holder, cst.FunctionDef):
+            break
+    return found
+
+
+def comes_again(holders: Iterable[cst.CSTNode]) -> bool:
+    """Return whether a loop is among what something stands in."""
+    return any(isinstance(holder, (cst.For, cst.While)) for holder in holders)
+
+
+def statements(suite: cst.CSTNode) -> Iterator[cst.CSTNode]:
+    """Yield the statements in a suite, those within others too."""
+    kinds = (cst.BaseSmallStatement, cst.BaseCompoundStatement)
+    return (part for part in walk(suite) if isinstance(part, kinds))
+
+
+def extent(block: cst.BaseSuite, module: Module) -> tuple[float, float]:
+    """Return the first and the last place in which a statement of a form's block stands."""
+    orders = [
+        module.place(part).order
+        for part in statements(block)
+        if module.parent(part) is not None  # a rule may have made a `try` of another
+    ]
+    return min(orders, default=0), max(orders, default=0)
 
 
 def _without_gap_above(block: cst.IndentedBlock) -> cst.IndentedBlock:

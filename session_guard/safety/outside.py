@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Call, Ref, lookup
-from session_guard.names.from_libcst import dotted_parts, walk
+from session_guard.names.from_libcst import walk
+from session_guard.safety.forms import around, comes_again, extent
 from session_guard.safety.loaded import FILLS, bound_names, is_given_to_column, is_plain
+from session_guard.safety.spelling import is_construction, is_literal, is_of_logger, method_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 _QUIET_CALLS = frozenset({"bool", "isinstance", "len", "print", "repr", "str"})
 _ENDING = frozenset({"close", "commit", "flush", "refresh", "rollback"})
 _TAKING = frozenset({"add", "add_all", "begin", "begin_nested", "delete"})
-_LITERALS = (cst.SimpleString, cst.ConcatenatedString, cst.Integer, cst.Float, cst.Imaginary)
 
 
 class Outside:
@@ -33,19 +34,12 @@ class Outside:
     def __init__(self, module: Module, form: Form) -> None:
         self._module = module
         self._block = block = form.block
-        self._stands_in = form.stands_in
         self._session = form.name
-        parts = list(walk(block))
-        orders = [
-            module.place(part).order
-            for part in parts
-            if isinstance(part, (cst.BaseSmallStatement, cst.BaseCompoundStatement))
-            and module.parent(part) is not None  # a rule may have made a `try` of another
-        ]
-        self._first, self._last = min(orders, default=0), max(orders, default=0)
+        self._around = around(form, module)
+        self._first, self._last = extent(block, module)
         self._values: dict[str, list[cst.CSTNode]] = {}
         """What the block binds names to, and puts into the collections that they hold."""
-        for part in parts:
+        for part in walk(block):
             value, names = bound_names(part)
             for name in names:
                 assert value is not None
@@ -62,7 +56,7 @@ class Outside:
         def any_of(*parts: cst.CSTNode) -> bool:
             return any(self.gives(part, seen) for part in parts)
 
-        if self._is_read(node) or isinstance(node, _LITERALS):
+        if self._is_read(node) or is_literal(node):
             return False
         match node:
             case cst.Name(value=name):
@@ -80,10 +74,8 @@ class Outside:
                 return not self._is_made_for_it(node, outside) if outside else not values
             case cst.Attribute() | cst.Subscript() | cst.NamedExpr():
                 return any_of(node.value)
-            case cst.Call() if _is_construction(node):
-                return any_of(
-                    *(a.value for a in node.args if not self._is_value(a)),
-                )
+            case cst.Call() if is_construction(node):
+                return any_of(*(a.value for a in node.args if not self._is_value(a)))
             case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
                 return any_of(node.elt)
             case cst.List() | cst.Tuple() | cst.Set():
@@ -101,7 +93,7 @@ class Outside:
             return True
         if isinstance(value, cst.Name):
             return is_plain(self._module, value)
-        return isinstance(value, (*_LITERALS, cst.FormattedString, cst.Comparison))
+        return is_literal(value) or isinstance(value, (cst.FormattedString, cst.Comparison))
 
     def _is_read(self, node: cst.CSTNode) -> bool:
         """Return whether an expression gives what the block's session loaded, or a part of it."""
@@ -112,7 +104,7 @@ class Outside:
                 case cst.Attribute() | cst.Subscript():
                     node = node.value
                 case cst.Call():
-                    if self._is_sessions(node):
+                    if method_of(node, self._session) is not None:
                         return True
                     node = node.func
                 case _:
@@ -120,31 +112,19 @@ class Outside:
             if isinstance(node, cst.Name):
                 return False
 
-    def _is_sessions(self, call: cst.Call) -> bool:
-        function = call.func
-        return (
-            isinstance(function, cst.Attribute)
-            and isinstance(function.value, cst.Name)
-            and function.value.value == self._session
-        )
-
     def _is_made_for_it(self, name: cst.Name, bindings: Sequence[Binding]) -> bool:
         """Return whether a name holds what its function made for the block, and only reads else."""
-        around: list[cst.CSTNode] = [self._stands_in]
-        for holder in self._module.ancestors(self._stands_in):
-            around.append(holder)
-            if isinstance(holder, cst.FunctionDef):
-                break
+        function = self._around[-1]
         inside = {id(part) for part in walk(self._block)}
         made = [
             part.value
-            for part in walk(around[-1])
+            for part in walk(function)
             if isinstance(part, (cst.Assign, cst.AnnAssign))
             and id(part) not in inside
             and name.value in bound_names(part)[1]
         ]
         return (
-            not any(isinstance(holder, (cst.For, cst.While)) for holder in around)
+            not comes_again(self._around)
             and all(
                 isinstance(binding.value, Call)
                 and isinstance(binding.value.function, Ref)
@@ -153,13 +133,13 @@ class Outside:
             )
             and all(
                 isinstance(value, cst.Call)
-                and _is_construction(value)
+                and is_construction(value)
                 and all(self._is_value(argument) for argument in value.args)
                 for value in made
             )
             and all(
                 self._is_read_of(part)
-                for part in walk(around[-1])
+                for part in walk(function)
                 if isinstance(part, cst.Name)
                 and part.value == name.value
                 and id(part) not in inside
@@ -213,12 +193,11 @@ class Outside:
     def _is_its_own(self, node: cst.BaseExpression) -> bool:
         """Return whether an expression ends a transaction, or takes an object in."""
         call = node.expression if isinstance(node, cst.Await) else node
-        if not isinstance(call, cst.Call) or not self._is_sessions(call):
-            return False
-        assert isinstance(call.func, cst.Attribute)
-        method = call.func.attr.value
+        method = method_of(call, self._session)
         return method in _ENDING or (
-            method in _TAKING and all(self._is_quiet(a.value) for a in call.args)
+            isinstance(call, cst.Call)
+            and method in _TAKING
+            and all(self._is_quiet(a.value) for a in call.args)
         )
 
     def _is_quiet(self, node: cst.CSTNode) -> bool:
@@ -252,35 +231,20 @@ class Outside:
                     )
                 )
             case cst.Call():
-                parts = dotted_parts(node.func)
-                is_known = parts is not None and (
-                    (len(parts) == 1 and parts[0] in _QUIET_CALLS)
-                    or is_logger(parts)
-                    or _is_construction(node)
+                function = node.func
+                is_known = (
+                    (isinstance(function, cst.Name) and function.value in _QUIET_CALLS)
+                    or is_of_logger(node)
+                    or is_construction(node)
                 )
                 return is_known and all_of(*(argument.value for argument in node.args))
-        return isinstance(node, _LITERALS)
+        return is_literal(node)
 
     def _is_in_handler(self, node: cst.CSTNode) -> bool:
         """Return whether a node stands in an `except` of the block: what it catches came before."""
         for holder in self._module.ancestors(node):
             if isinstance(holder, (cst.ExceptHandler, cst.ExceptStarHandler)):
                 return True
-            if holder is self._stands_in:
+            if holder is self._around[0]:
                 break
         return False
-
-
-def _is_construction(call: cst.Call) -> bool:
-    """Return whether a call makes an object, by the spelling of its class."""
-    parts = dotted_parts(call.func)
-    return parts is not None and parts[-1][:1].isupper()
-
-
-def is_logger(parts: Sequence[str]) -> bool:
-    """Return whether a dotted name is that of a logger's method."""
-    return (
-        len(parts) > 1
-        and parts[-2].lower().strip("_") in ("log", "logger", "logging")
-        and parts[-1] in ("debug", "info", "warning", "error", "exception", "critical", "log")
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.rewriting.imports import has_comment
+from session_guard.safety.spelling import method_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,10 +121,7 @@ def _is_call_of(node: cst.CSTNode, name: str, methods: frozenset[str]) -> bool:
 
 def calls_one(node: cst.CSTNode, name: str | None, methods: frozenset[str]) -> bool:
     """Return whether an expression is `name.method()`, for one of some methods."""
-    match node:
-        case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method), args=[]):
-            return owner == name and method.value in methods
-    return False
+    return isinstance(node, cst.Call) and not node.args and method_of(node, name) in methods
 
 
 def without_last_commit(block: cst.BaseSuite, name: str) -> cst.BaseSuite:
