@@ -65,6 +65,18 @@ class Module:
         """Return the nodes of a type in source order; of the types asked for at the start alone."""
         return self._index.by_type[node_type]
 
+    def named(self, name: str) -> list[cst.Name]:
+        """Return the nodes of a name in source order, where nodes of `Name` are asked for."""
+        return self._by_name.get(name, [])
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[cst.Name]]:
+        found: dict[str, list[cst.Name]] = {}
+        for node in self.nodes("Name"):
+            assert isinstance(node, cst.Name)
+            found.setdefault(node.value, []).append(node)
+        return found
+
     def parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
         """Return the node that holds `node`, or None for the module and for layout."""
         return self._index.parents.get(id(node))

@@ -356,10 +356,8 @@ def _level_on_engine(
     name = bind.expr.parts[0]
     uses = [
         part
-        for part in module.nodes("Name")
-        if isinstance(part, cst.Name)
-        and part.value == name
-        and not isinstance(module.parent(part), cst.AssignTarget)
+        for part in module.named(name)
+        if not isinstance(module.parent(part), cst.AssignTarget)
         and not any(part is inner for inner in walk(call))
     ]
     if uses:

@@ -245,10 +245,7 @@ def _removal(call: cst.Call, module: Module) -> Rewrite:
     ):
         raise NotFixableError("what uses this factory could not be followed")
     name = target.value
-    if any(
-        isinstance(use, cst.Name) and use.value == name and use is not target
-        for use in module.nodes("Name")
-    ):
+    if any(use is not target for use in module.named(name)):
         raise NotFixableError("what opens sessions from this factory is to be changed first")
     if module.place(statement).scope.kind != "function" and (
         f'"{name}"' in module.text

@@ -427,11 +427,7 @@ def _own_display(engine: Engine, given: cst.BaseExpression, module: Module) -> C
     node = _display_of(dictionary, module) if dictionary is not None else None
     if dictionary is None or len(dictionary.names) != 1:
         return None
-    uses = (
-        module.parent(name)
-        for name in module.nodes("Name")
-        if isinstance(name, cst.Name) and name.value == given.value and name is not given
-    )
+    uses = (module.parent(name) for name in module.named(given.value) if name is not given)
     # The name of a keyword argument is no use; what binds the name is none either.
     own = all(
         isinstance(use, (cst.AssignTarget, cst.AnnAssign))

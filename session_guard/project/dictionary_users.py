@@ -118,9 +118,8 @@ def _uses(target: cst.Name, module: Module) -> Iterator[cst.CSTNode]:
         if user is not None:
             raise NotFixableError(f"{user} uses `{name}` too, or may")
     is_plain = isinstance(module.parent(target), (cst.AssignTarget, cst.AnnAssign))
-    for use in module.nodes("Name"):
-        assert isinstance(use, cst.Name)
-        if use.value != name or use is target or _binds(use, module):
+    for use in module.named(name):
+        if use is target or _binds(use, module):
             continue
         if own is not None and own not in module.ancestors(use):
             continue

@@ -70,11 +70,10 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             unused = Unused(name.value, scope.bindings.get(name.value, []))
             unused = found.setdefault((id(scope), name.value), unused)
             unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
-    spelled = {unused.name for unused in found.values()}
-    for node in module.nodes("Name"):
-        assert isinstance(node, cst.Name)
-        if node.value in spelled and id(node) not in gone and is_use(module, node):
-            used.update(map(id, module.bindings(module.expr(node), module.place(node))))
+    for spelled in {unused.name for unused in found.values()}:
+        for node in module.named(spelled):
+            if id(node) not in gone and is_use(module, node):
+                used.update(map(id, module.bindings(module.expr(node), module.place(node))))
     quoted = _quoted_names(module) if found else frozenset()
     for unused in found.values():
         if unused.name not in quoted and all(

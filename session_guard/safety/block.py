@@ -22,6 +22,7 @@ from session_guard.safety.loaded import (
     READS,
     bound_names,
     carries_objects,
+    classes_named,
     held_names,
     is_column_value,
     is_own_collection,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.values import LocalClass
     from session_guard.safety.forms import Form
 
 _LOADS_ONE = frozenset({"get", "get_one"})
@@ -143,9 +145,10 @@ def reasons_against(
 ) -> list[str]:
     """Return why a form's block may behave otherwise under the handler; nothing if it does not."""
     block, session, items = form.block, form.name, form.entered
-    analysis = _Analysis(module, block, session, terms, Outside(module, form))
+    analysis = _Analysis(module, session, terms, Outside(module, form))
     analysis.tracked = tracked_names(module, block, session)
-    analysis.objects = tracked_names(module, block, session, values=False)
+    analysis.classes = classes_named(module, block)
+    analysis.objects = tracked_names(module, block, session, analysis.classes)
     analysis.results = result_names(module, block, session)
     if terms.commits_itself and terms.expiry_ends:
         analysis.expired |= analysis.objects
@@ -171,16 +174,8 @@ def reasons_against(
 
 
 class _Analysis:
-    def __init__(
-        self,
-        module: Module,
-        block: cst.BaseSuite,
-        session: str | None,
-        terms: Terms,
-        outside: Outside,
-    ) -> None:
+    def __init__(self, module: Module, session: str | None, terms: Terms, outside: Outside) -> None:
         self.module = module
-        self.block = block
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
@@ -193,6 +188,8 @@ class _Analysis:
         self.outside = outside
         self.begun = False
         """Whether an error that left the old form rolled back, and so expired what it loaded."""
+        self.classes: Sequence[LocalClass] = ()
+        """Those that the block names: it is their columns that it reads."""
         self.objects: frozenset[str] = frozenset()
         """Those of the tracked names that hold more than values of columns."""
         self.expired: set[str] = set()
@@ -511,7 +508,7 @@ class _Analysis:
         if (
             self.begun
             or not isinstance(target, cst.Attribute)
-            or is_column_value(self.module, target, self.block)
+            or is_column_value(self.module, target, self.classes)
             or (isinstance(value, cst.Name) and is_plain(self.module, value))
             or isinstance(value, (cst.FormattedString, cst.Comparison))
         ):
@@ -909,7 +906,7 @@ class _Analysis:
             return error.value in self.objects
         return isinstance(error, cst.Call) and any(
             self.carries(argument.value)
-            and not is_column_value(self.module, argument.value, self.block)
+            and not is_column_value(self.module, argument.value, self.classes)
             for argument in error.args
         )
 
@@ -923,7 +920,7 @@ class _Analysis:
         """
         if self.module.project.tracks_mutations:
             return self.carries(node)
-        return carries_objects(self.module, node, self.session, self.objects, self.block)
+        return carries_objects(self.module, node, self.session, self.objects, self.classes)
 
 
 def _raised(node: cst.Raise) -> Iterator[cst.BaseExpression]:

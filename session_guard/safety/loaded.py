@@ -77,10 +77,8 @@ def is_own_collection(module: Module, name: cst.Name) -> bool:
         )
         and all(
             _is_filled_or_read(module, use)
-            for use in module.nodes("Name")
-            if isinstance(use, cst.Name)
-            and use.value == name.value
-            and module.place(use).scope is scope
+            for use in module.named(name.value)
+            if module.place(use).scope is scope
         )
     )
 
@@ -128,14 +126,16 @@ def _is_filled_or_read(module: Module, name: cst.Name) -> bool:
 
 
 def tracked_names(
-    module: Module, block: cst.BaseSuite, session: str | None, *, values: bool = True
+    module: Module,
+    block: cst.BaseSuite,
+    session: str | None,
+    columns_of: Collection[LocalClass] | None = None,
 ) -> frozenset[str]:
     """Return the names that may hold objects of the session at any place of the block.
 
-    With `values`, what is read of an object counts for it; without, values of columns do not.
+    What is read of an object counts for it, but for the columns of classes that are given.
     """
     tracked: frozenset[str] = frozenset()
-    columns_of = None if values else block
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
@@ -165,6 +165,7 @@ def tracked_names(
                     owner == session and method.value in TAKES
                 ):
                     for argument in node.args:
+                        values = columns_of is None
                         found.update(_reachable(module, argument.value, values=values))
                 case cst.Call(func=cst.Attribute(value=cst.Name() as owner, attr=method)) if (
                     method.value in FILLS
@@ -310,11 +311,11 @@ def carries_objects(
     node: cst.CSTNode,
     session: str | None,
     tracked: frozenset[str],
-    columns_of: cst.BaseSuite | None = None,
+    columns_of: Collection[LocalClass] | None = None,
 ) -> bool:
     """Return whether an expression's value may be, or hold, an object that the session knows.
 
-    Values of columns hold none where a block is given that names the classes that have them.
+    Values of columns hold none where the classes are given that have them.
     """
 
     def carries(part: cst.CSTNode) -> bool:
@@ -401,18 +402,25 @@ def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
     return None, []
 
 
-def is_column_value(module: Module, node: cst.BaseExpression, block: cst.BaseSuite) -> bool:
-    """Return whether `user.name` is a column's value, by all classes that the block names."""
-    if not isinstance(node, cst.Attribute) or not isinstance(node.value, cst.Name):
-        return False
-    owners = {
+def classes_named(module: Module, block: cst.BaseSuite) -> list[LocalClass]:
+    """Return the project's classes that a block names."""
+    found = {
         owner.definition: owner
         for part in walk(block)
         if isinstance(part, cst.Name)
         for owner in module.evaluate(part)
         if isinstance(owner, LocalClass)
     }
-    return _is_column(module, owners.values(), node.attr.value)
+    return list(found.values())
+
+
+def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[LocalClass]) -> bool:
+    """Return whether `user.name` is a column's value, by all of some classes."""
+    return (
+        isinstance(node, cst.Attribute)
+        and isinstance(node.value, cst.Name)
+        and _is_column(module, classes, node.attr.value)
+    )
 
 
 def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> bool:

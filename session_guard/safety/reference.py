@@ -159,9 +159,8 @@ def _called(handler: Handler, module: Module, place: Place) -> tuple[str, bool]:
     for name in (handler.manager, *_OTHER_NAMES.get(handler.manager, ())):
         own = lookup(name, place) or []
         bindings = [*module.names.scope.bindings.get(name, ()), *own]
-        for node in module.nodes("Name"):
-            assert isinstance(node, cst.Name)
-            if node.value == name and is_use(module, node):
+        for node in module.named(name):
+            if is_use(module, node):
                 bindings.extend(module.bindings(module.expr(node), module.place(node)))
         meant = [
             value
