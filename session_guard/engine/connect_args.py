@@ -288,7 +288,8 @@ def _with_items(
     """Return the edits that set keys in the engine's call itself. Raises NotFixableError."""
     given = _given(engine)
     if given is None:
-        new = _laid_out(_display(items), module, behind=engine.call)
+        last = (engine.call, *engine.call.args)[-1]
+        new = _laid_out(_display(items), module, last, is_behind=True)
         return ((engine.call, Appended(keyword("connect_args", new))),)
     found = module.evaluate(given.value)
     dictionary = _dictionary(found)
@@ -296,13 +297,13 @@ def _with_items(
     if display is given.value and _takes(display, engine.connect_args, items):
         return _in_display(display, engine.connect_args, items)
     if found == (Literal(None),):
-        return ((given.value, _laid_out(_display(items), module, instead=given.value)),)
+        return ((given.value, _laid_out(_display(items), module, given.value)),)
     unpacked = given.value
     if not isinstance(unpacked, _UNPACKED_AS_IT_IS):
         unpacked = _in_parentheses(unpacked)
     if Literal(None) in found:  # which cannot be unpacked
         unpacked = _in_parentheses(cst.BooleanOperation(unpacked, cst.Or(), cst.Dict([])))
-    new = _laid_out(_display(items, unpacked), module, instead=given.value)
+    new = _laid_out(_display(items, unpacked), module, given.value)
     return ((given.value, new),)
 
 
@@ -329,29 +330,20 @@ def _display(
 
 
 def _laid_out(
-    display: cst.Dict,
-    module: Module,
-    *,
-    behind: cst.Call | None = None,
-    instead: cst.BaseExpression | None = None,
+    display: cst.Dict, module: Module, place: cst.CSTNode, *, is_behind: bool = False
 ) -> cst.Dict:
     """Return a new display with a line for each item, if its line would be too long.
 
-    It stands behind the arguments of a call, or instead of another expression.
+    It stands instead of an expression or, as an argument, behind another one.
     """
-    code = module.tree.code_for_node(display)
-    if instead is not None:
-        position = module.position(instead)
-        length = len(code) - (position.end.column - position.start.column)
-        begins_line = False
+    code, lines, position = module.tree.code_for_node(display), module.lines, module.position(place)
+    start, end = position.start, position.end
+    length, indent = len(lines.text(end.line).rstrip()), lines.indentation(end.line)
+    if not is_behind:
+        length += len(code) - (end.column - start.column)
     else:
-        assert behind is not None
-        position = module.position(behind.args[-1] if behind.args else behind)
-        begins_line = not module.lines.text(position.start.line)[: position.start.column].strip()
-        length = len(f"connect_args={code}, ")
-    line = module.lines.text(position.end.line).rstrip()
-    indent = line[: len(line) - len(line.lstrip())]
-    length += len(indent) if begins_line else len(line)
+        begins_line = not lines.text(start.line)[: start.column].strip()
+        length = (len(indent) if begins_line else length) + len(f"connect_args={code}, ")
     if length <= style_for(module.path, module.project).line_length or "\n" in code:
         return display
 

@@ -1023,9 +1023,7 @@ def _is_of_class(value: Value, owner: LocalClass) -> bool:
             pass
         case _:
             return False
-    return found.definition is owner.definition or (
-        found.home.path == owner.home.path and found.definition.name == owner.definition.name
-    )
+    return found.definition is owner.definition or found.key == owner.key
 
 
 def _is_provider(value: Value) -> bool:

@@ -43,6 +43,11 @@ class LocalClass:
     definition: Class
     home: Namespace
 
+    @property
+    def key(self) -> tuple[Path, str]:
+        """What tells it from others, by whichever front end it was read."""
+        return self.home.path, self.definition.name
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LocalFunction:

@@ -125,8 +125,7 @@ def _may_be_of_two_objects(engine: values.Result) -> bool:
         for call in elsewhere.calls(name)
         if isinstance(call.expr, Call)
         for value in call.home.evaluate(call.expr.function, call.place)
-        if isinstance(value, values.LocalClass)
-        and (value.home.path, value.definition.name) == (engine.home.path, name)
+        if isinstance(value, values.LocalClass) and value.key == (engine.home.path, name)
     )
     return len(list(made)) > 1
 

@@ -583,14 +583,12 @@ class Project:
 
         A decorator or a base may see to that, as of a dataclass, and a base that stands beside it.
         """
-        # By name: a file's own table has other objects than the project's.
-        key = owner.home.path, owner.definition.name
         below = [
             line
-            for names in self._parsed(dict.fromkeys(self._elsewhere.below(key[1])))
+            for names in self._parsed(dict.fromkeys(self._elsewhere.below(owner.definition.name)))
             for definition in names.scope.classes
             for line in [list(openings.lineage(values.LocalClass(definition, names)))]
-            if key in [(one.home.path, one.definition.name) for one in line]
+            if owner.key in [one.key for one in line]
         ]
         return not all(map(_is_plain, itertools.chain(openings.lineage(owner), *below)))
 
@@ -601,8 +599,7 @@ class Project:
         found = next((bindings for bindings in bound if bindings), None)
         if found is None or not isinstance(found[-1].value, Function):
             return False
-        # By name: a file's own table has other objects than the project's.
-        own = {(one.home.path, one.definition.name) for one in line}
+        own = {one.key for one in line}
         naming = self._own_files(lambda data: name.encode() in data)
         below = self._elsewhere.below(owner.definition.name)
         for names in self._parsed(dict.fromkeys((*naming, *below))):
@@ -610,13 +607,11 @@ class Project:
                 return True
             for definition in names.scope.classes:
                 derived = list(openings.lineage(values.LocalClass(definition, names)))
-                keys = [(one.home.path, one.definition.name) for one in derived]
-                if keys[0] not in own and (owner.home.path, owner.definition.name) in keys:
+                if derived[0].key not in own and owner.key in [one.key for one in derived]:
                     # A class beside the owner may come before it: `class A(Mixin, Owner)`.
-                    for key, one in zip(keys, derived, strict=True):
-                        scope = one.definition.scope
-                        if key not in own and (name in scope.bindings or name in scope.attributes):
-                            return True
+                    beside = (one.definition.scope for one in derived if one.key not in own)
+                    if any(name in scope.bindings or name in scope.attributes for scope in beside):
+                        return True
         return False
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
@@ -658,11 +653,13 @@ class Project:
     @cached_property
     def relationships(self) -> frozenset[str]:
         """The names of attributes that lead from a class of the project to other objects."""
-        found: set[str] = set()
-        for path in self._own_files(lambda data: _RELATES.search(data) is not None):
-            for match in _RELATES.finditer(self._data(path)):
-                found.update(name.decode() for name in match.groups() if name)
-        return frozenset(found)
+        return frozenset(
+            name.decode()
+            for path in self._every_own_file
+            for match in _RELATES.finditer(self._data(path))
+            for name in match.groups()
+            if name
+        )
 
     @cached_property
     def tracks_mutations(self) -> bool:
@@ -732,9 +729,9 @@ class Project:
         return use
 
     @cached_property
-    def _handing_over(self) -> tuple[Path, ...]:
-        """The files that may hand functions to what adds routes."""
-        return tuple(self._own_files(lambda data: HANDS_OVER.search(data) is not None))
+    def _handing_over(self) -> dict[Path, None]:
+        """The files that may hand functions to what adds routes, in order."""
+        return dict.fromkeys(self._own_files(lambda data: HANDS_OVER.search(data) is not None))
 
     def _that_may_add(self, function: tuple[str, ...]) -> Iterator[Namespace]:
         """Yield the modules that may add a route for a function in another way.
@@ -787,7 +784,7 @@ class Project:
         if known is None or known[0] is not names:
             known = self._handed[names.path] = (
                 names,
-                tuple(handed_to_routes(names, frozenset(self._handing_over).__contains__)),
+                tuple(handed_to_routes(names, self._handing_over.__contains__)),
             )
         return known[1]
 

@@ -179,5 +179,4 @@ def _is_of(value: Path | Value, owner: Path | LocalClass) -> bool:
 
 def _derives_from(one: LocalClass, other: LocalClass) -> bool:
     """Return whether a class is another or inherits from it, whichever front end read them."""
-    wanted = other.home.path, other.definition.name
-    return any((base.home.path, base.definition.name) == wanted for base in openings.lineage(one))
+    return any(base.key == other.key for base in openings.lineage(one))

@@ -261,8 +261,7 @@ class _Listed:
 
         The items themselves stay, since they may change too.
         """
-        line = self._lines.text(self._lines.line_at(self._inside[0]))
-        indent = line[: len(line) - len(line.lstrip())]
+        indent = self._lines.indentation(self._lines.line_at(self._inside[0]))
         newline = self._module.tree.default_newline
         inner = f"{newline}{indent}{self._module.tree.default_indent}"
         yield Change(self._inside[0], self._items[0].start, inner)
@@ -279,8 +278,8 @@ class _Listed:
             return Change(start, end, ", ".join(added))
         indent = comment["indent"]
         if not self._begins_line(comment.start()):
-            line = self._lines.text(self._lines.line_at(comment.start()))
-            indent = line[: len(line) - len(line.lstrip())] + self._module.tree.default_indent
+            line = self._lines.line_at(comment.start())
+            indent = self._lines.indentation(line) + self._module.tree.default_indent
         newline = self._module.tree.default_newline
         texts = "".join(f"{newline}{indent}{text}," for text in added)
         return Change(comment.end(), comment.end(), texts)

@@ -12,6 +12,7 @@ import libcst as cst
 
 from session_guard.names.from_libcst import dotted_parts, module_name
 from session_guard.rewriting.import_style import style_for
+from session_guard.witnesses import exists
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -39,6 +40,8 @@ class Order:
     def __init__(self, module: Module) -> None:
         self._module = module
         self.style: Style = style_for(module.path, module.project)
+        self._own: dict[str, bool] = {}
+        """Whether a name is that of a package of the project, as far as it was asked."""
 
     @cached_property
     def is_single_line(self) -> bool:
@@ -137,21 +140,16 @@ class Order:
 
     def _is_own(self, first: str) -> bool:
         """Return whether ruff and isort find a package below the root or its `src`, or round it."""
-        project = self._module.project
-        root = project.settings.root
-        parts = project.modules.parts(self._module.path)
-        return first in (*project.modules.root_package[:1], *self._package(parts)) or any(
-            (folder / first).is_dir() or (folder / f"{first}.py").is_file()
-            for folder in (root, root / "src")
-        )
-
-    def _package(self, parts: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the name of the topmost package that the file is in, if it is in one."""
-        is_package = self._module.project.modules.is_package
-        top = len(parts) - 1
-        while top > 0 and is_package(parts[:top]):
-            top -= 1
-        return parts[top : top + 1] if top < len(parts) - 1 else ()
+        if first not in self._own:
+            project = self._module.project
+            root, modules = project.settings.root, project.modules
+            around = modules.root_package or modules.likeliest_name(self._module.path).split(".")
+            self._own[first] = first == around[0] or any(
+                exists(folder / name)
+                for folder in (root, root / "src")
+                for name in (first, f"{first}.py")
+            )
+        return self._own[first]
 
 
 def _import_of(line: cst.SimpleStatementLine) -> ImportStatement | None:

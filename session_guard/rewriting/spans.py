@@ -70,6 +70,11 @@ class Lines:
         """Return a line without its end."""
         return _NEWLINE.sub("", self._text[self.start(line) : self.start(line + 1)])
 
+    def indentation(self, line: int) -> str:
+        """Return the blanks that a line begins with."""
+        text = self.text(line)
+        return text[: len(text) - len(text.lstrip())]
+
     def before(self, offset: int) -> str:
         """Return what stands before `offset` in its line."""
         return self._text[self.start(self.line_at(offset)) : offset]

@@ -157,7 +157,7 @@ def _check_named_class(bind: Located, module: Module) -> None:
         if (
             named is None
             or configured.rpartition(".")[2] != attribute
-            or not any(one is not None and _is_one_class(one, named) for one in owners)
+            or not any(one is not None and one.key == named.key for one in owners)
         ):
             continue
         if not all(isinstance(value, values.Result) for value in objects):
@@ -170,10 +170,6 @@ def _check_named_class(bind: Located, module: Module) -> None:
             f"each object of the class may be given another; name the object's: "
             f'engines = ["{_dotted_object(tuple(owner), bind, module)}.{attribute}"]'
         )
-
-
-def _is_one_class(one: values.LocalClass, other: values.LocalClass) -> bool:
-    return (one.home.path, one.definition.name) == (other.home.path, other.definition.name)
 
 
 def _dotted_object(parts: tuple[str, ...], bind: Located, module: Module) -> str:
