@@ -682,6 +682,9 @@ RUN_FOR_REQUESTS = {
     "aiohttp's middlewares": (
         "from aiohttp import web\n" + ADD + "app = web.Application(middlewares=[add])\n"
     ),
+    "a route by another name": (
+        "from litestar import get as show\n" + ADD.replace("async def", "@show('/')\nasync def", 1)
+    ),
     "Litestar's guards": "from litestar import Litestar\n" + ADD + "app = Litestar(guards=[add])\n",
     "guards of a route": (
         "from litestar import get\n" + ADD + "@get('/', guards=[add])\nasync def show(): ...\n"

@@ -169,9 +169,10 @@ def is_for_requests(value: Value, receiver: Expr, *, called: bool) -> bool | Non
         return False
     if package == "strawberry":
         return name in _RESOLVERS
-    match receiver:
-        case Ref((*_, name)) | Attribute(_, name) if not isinstance(value, External):
-            pass
+    if not isinstance(value, External):  # which may be imported by another name
+        match receiver:
+            case Ref((*_, spelled)) | Attribute(_, spelled):
+                name = spelled
     if name in _RUN_FOR_REQUESTS or (called and name in _DECORATING_ROUTES):
         return True
     return False if name in _RUN_OTHERWISE else None
