@@ -23,6 +23,17 @@ connect_args={{
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
 {kept}}}"""
+_IN_ITSELF = """\
+or have it hand these three to the `connect` of SQLAlchemy's dialect, or of its `dbapi`."""
+_IN_PLACE = {
+    "async_creator": """\
+or have it connect with statement_cache_size=0, and give create_async_engine in its place:
+creator=lambda: engine.dialect.dbapi.connect(
+    async_creator_fn=...,  # your async_creator
+    prepared_statement_name_func=lambda: "",
+    prepared_statement_cache_size=0,
+)"""
+}
 
 
 class Verdict(enum.Enum):
@@ -106,6 +117,7 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """The report for JSON."""
+        is_followed = self.advice and self.settings and not self.settings.opened_by
         return {
             "target": self.target,
             "versions": _versions(),
@@ -115,7 +127,8 @@ class Report:
             "outcomes": [_outcome(outcome) for outcome in self.outcomes],
             "verdict": self.verdict.name.lower(),
             "conclusion": self.conclusion,
-            "connect_args": self._instead,
+            "connect_args": self._connect_args if is_followed else None,
+            "advice": self.advice or None,
         }
 
     def lines(self) -> Iterator[str]:
@@ -135,8 +148,9 @@ class Report:
             yield ""
             yield f"{self.engine} connects with:"
             for key, value in self.settings.shown().items():
-                shown = ", ".join(value) or "none" if isinstance(value, tuple) else value
-                yield f"  {key}: {shown}"
+                if key == "opened_by":
+                    continue
+                yield f"  {key}: {self._shown(value)}"
         yield ""
         yield from _table(self.outcomes)
         if self.settings is not None and self.settings.names != "anonymous":
@@ -146,17 +160,40 @@ class Report:
             )
         yield ""
         yield self.conclusion
-        if self._instead is not None:
-            yield f"Use instead, which was right here:\n{self._instead}"
+        if self.advice:
+            yield self.advice
+
+    def _shown(self, value: str | tuple[str, ...] | None) -> str:
+        if value is None and self.settings is not None:
+            return f"not known: your own {self.settings.opened_by} opens the connections"
+        return ", ".join(value) or "none" if isinstance(value, tuple) else f"{value}"
 
     @property
-    def _instead(self) -> str | None:
-        """The `connect_args` to use in place of the engine's, where they were right here."""
+    def advice(self) -> str:
+        """What to use in place of the engine's settings, and where; empty where there is none."""
         best = next((o for o in self.outcomes if o.name == RECOMMENDED), None)
         if self.verdict is not Verdict.UNSAFE or best is None or not best.is_right:
-            return None
+            return ""
         if self.settings is None:
-            return None
+            return ""
+        opener = self.settings.opened_by
+        if not opener:
+            return f"Use instead, which was right here:\n{self._connect_args}"
+        is_used = "would be" if opener == "async_creator" else "may be"
+        return (
+            f"connect_args {is_used} ignored: your own {opener} opens the connections. Leave it "
+            f"away, and use what was right here:\n{self._connect_args}\n"
+            + _IN_PLACE.get(opener, _IN_ITSELF)
+        )
+
+    @property
+    def _connect_args(self) -> str:
+        if self.settings is None:
+            return ""
+        if self.settings.opened_by:
+            return CONNECT_ARGS.format(
+                kept=f"    # and what else your {self.settings.opened_by} gives\n"
+            )
         kept = (
             f"    {json.dumps(name)}: {value},{'  # as it is now' if '...' in value else ''}\n"
             for name, value in self.settings.kept.items()

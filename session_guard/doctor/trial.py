@@ -7,12 +7,10 @@ read, in few connections and for a limited time.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import re
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from session_guard.doctor import processes
 from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS, TargetError
 
@@ -217,9 +216,8 @@ async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load:
     Raises TargetError where one does not end.
     """
     loop = asyncio.get_running_loop()
-    spawn = multiprocessing.get_context("spawn")
-    start = spawn.Barrier(load.processes)
-    with ProcessPoolExecutor(load.processes, spawn, _starts_with, (start,)) as pool:
+    start = processes.SPAWN.Barrier(load.processes)
+    with processes.running(load.processes, _starts_with, start) as pool:
         runs = [
             loop.run_in_executor(pool, _attempt_alone, make, name, load)
             for _ in range(load.processes)
@@ -228,15 +226,11 @@ async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load:
         try:
             async with asyncio.timeout(limit):
                 return _joined(await asyncio.gather(*runs))
-        except BaseException as error:
-            for process in list(pool._processes.values()):
-                process.kill()  # what hangs would be waited for
-            if isinstance(error, TimeoutError):
-                raise TargetError(
-                    f"{name}: a process that imported and tried it did not end within "
-                    f"{limit:.0f} s and was killed; see what its module waits for"
-                ) from None
-            raise
+        except TimeoutError:
+            raise TargetError(
+                f"{name}: a process that imported and tried it did not end within "
+                f"{limit:.0f} s and was killed; see what its module waits for"
+            ) from None
 
 
 _start: Barrier

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,12 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from session_guard.doctor import trial
+from session_guard.doctor import processes, trial
+from session_guard.doctor.diagnosis import diagnose_engine
 from session_guard.doctor.engine import probed
 from session_guard.doctor.target import Target, TargetError
 
@@ -99,6 +102,30 @@ def test_engine_whose_import_hangs_in_a_child(
     with pytest.raises(TargetError, match=r"hangs:engine: a process .* was killed"):
         asyncio.run(attempt)
     assert not multiprocessing.active_children()
+
+
+def test_engine_whose_import_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hangs.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "SPARE_SECONDS", 2.0)
+    with pytest.raises(TargetError, match=r"hangs:engine: importing it .* was ended"):
+        diagnose_engine(None, "hangs:engine", "off", None, deep=False, progress=print)
+    assert not multiprocessing.active_children()
+
+
+def test_process_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stays.py").write_text(
+        "import threading, time\n"
+        "def begin():\n    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "END_SECONDS", 0.5)
+    with processes.running(1, print) as pool:
+        pool.submit(import_module("stays").begin).result()
+        [process] = multiprocessing.active_children()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_no_url_at_all() -> None:
