@@ -130,7 +130,10 @@ def _fitting(load: Load, server: Server) -> Load:
     """Ask for no more connections than it takes, where each keeps a server connection."""
     if server.mode != "session":
         return load
-    return replace(load, clients=2 if server.serves_two else 1, processes=1)
+    # What one client leaves is in the way of the next one, which is another program.
+    generations = 1 if server.leftovers == () else 2
+    clients = 2 if server.serves_two else 1
+    return replace(load, clients=clients, processes=1, generations=generations)
 
 
 def _of_programs(load: Load) -> Load:
@@ -143,7 +146,7 @@ def _of_programs(load: Load) -> Load:
 async def _attempt_own(
     engine: str, target: Target, load: Load, progress: Callable[[str], None]
 ) -> Outcome:
-    progress(f"trying {engine} in programs of its own: {load.processes}")
+    progress(f"trying {engine} in programs of its own: {load.processes * load.generations}")
     make = partial(own.probed, engine, load.clients)
     try:
         outcome = await trial.attempt_in_processes(make, engine, load)

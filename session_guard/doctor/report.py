@@ -88,6 +88,12 @@ class Report:
                 "was right, but its clients did not meet on two server connections or more, "
                 "as they do under load; try again when more of the pool is free, or --deep"
             )
+        leaves = self.server.mode == "session" and self.server.leftovers != ()
+        if leaves and not all(one.is_shared for one in counts):
+            return (
+                "was right, but no program came after another on a server connection, as they do "
+                "in the end; try again when more of the pool is free"
+            )
         if self.server.mode == "transaction" and outcome.left is None:
             return "was right, but what it left on the server connections could not be looked at"
         return ""
@@ -143,6 +149,7 @@ class Report:
                 "session mode: each client keeps a server connection for itself; transaction mode "
                 "is `pool_mode = transaction` in PgBouncer, and port 6543 in Supavisor"
             )
+            yield from _handed_on(self.server.leftovers)
         yield from (f"not known: {what}" for what in self.server.unknown)
         if self.settings is not None:
             yield ""
@@ -247,6 +254,18 @@ def _described(server: Server) -> str:
             else ", which does not translate named statements"
         )
     return text
+
+
+def _handed_on(leftovers: tuple[str, ...] | None) -> Iterator[str]:
+    """Say what the next client on a server connection finds there."""
+    if leftovers:
+        yield (
+            f"left to the next client: {' and '.join(leftovers)}; a program fails where another "
+            "one's statement has the name, or works with its settings. PgBouncer takes everything "
+            "away with `server_reset_query = DISCARD ALL`, its default"
+        )
+    elif leftovers is not None:
+        yield "left to the next client: neither prepared statements nor settings"
 
 
 def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:

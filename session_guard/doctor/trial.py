@@ -49,6 +49,8 @@ class Load:
     """Connections of each process at once."""
     processes: int = 1
     """Programs at once. Names of statements are only unique inside one."""
+    generations: int = 1
+    """How often that many programs follow those before them on the same server connections."""
     turns: int = 12
     """Transactions of each client, in each mode."""
     seconds: float = 20.0
@@ -99,10 +101,14 @@ class Counts:
         return self.wrong > 0 or self.failed > self.lost
 
     @property
+    def is_shared(self) -> bool:
+        """Whether clients met on a server connection, at once or one after the other."""
+        return any(len(clients) > 1 for clients in self.served.values())
+
+    @property
     def is_mixed(self) -> bool:
-        """Whether clients met on a server connection, and there was another one to go to."""
-        is_shared = any(len(clients) > 1 for clients in self.served.values())
-        return is_shared and len(self.served) > 1
+        """Whether they met, and there was another server connection to go to."""
+        return self.is_shared and len(self.served) > 1
 
 
 if TYPE_CHECKING:
@@ -183,10 +189,10 @@ async def attempt(
     target: Target, name: str, load: Load, progress: Callable[[str], None]
 ) -> Outcome:
     """Try one of `SETTINGS`, and take away what it leaves on the server."""
-    if load.processes == 1:
+    if load.processes == 1 and load.generations == 1:
         outcome = await attempt_engine(_engine(target, name, load), name, load, progress)
     else:
-        progress(f"trying {name} in {load.processes} processes")
+        progress(f"trying {name} in {load.processes * load.generations} processes")
         make = partial(_remade_engine, target.recipe, name, load)
         outcome = await attempt_in_processes(make, name, load)
     removed = await take_away(target, load)
@@ -213,8 +219,13 @@ def _remade_engine(recipe: Callable[[], Target], name: str, load: Load) -> Async
 async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
     """Try the engine that `make` gives in each of several processes at the same time.
 
-    Raises TargetError where one does not end.
+    Where a load has generations, others follow them. Raises TargetError where one does not end.
     """
+    generations = [await _attempt_together(make, name, load) for _ in range(load.generations)]
+    return _joined(generations)
+
+
+async def _attempt_together(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
     loop = asyncio.get_running_loop()
     start = processes.SPAWN.Barrier(load.processes)
     with processes.running(load.processes, _starts_with, start) as pool:
