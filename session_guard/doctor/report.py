@@ -161,9 +161,10 @@ class Report:
         yield ""
         yield from _table(self.outcomes)
         if self.settings is not None and self.settings.names != "anonymous":
+            if_named = ", if it names them" if self.settings.names is None else ""
             yield (
                 "not counted, and not taken away: statements with which SQLAlchemy begins, as each "
-                "start of your program leaves them behind a pooler"
+                f"start of your program leaves them behind a pooler{if_named}"
             )
         yield ""
         yield self.conclusion
@@ -260,9 +261,9 @@ def _handed_on(leftovers: tuple[str, ...] | None) -> Iterator[str]:
     """Say what the next client on a server connection finds there."""
     if leftovers:
         yield (
-            f"left to the next client: {' and '.join(leftovers)}; a program fails where another "
-            "one's statement has the name, or works with its settings. PgBouncer takes everything "
-            "away with `server_reset_query = DISCARD ALL`, its default"
+            f"left to the next client: {' and '.join(leftovers)}, which fails where another one's "
+            "statement has the name, and works with its settings; PgBouncer takes all away with "
+            "`server_reset_query = DISCARD ALL`, its default"
         )
     elif leftovers is not None:
         yield "left to the next client: neither prepared statements nor settings"
