@@ -114,7 +114,8 @@ class Report:
             case Verdict.UNSAFE if self.server.mode == "statement":
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
-                return f"Unsafe: {what} fails before its first query ({outcome.refusal})."
+                where = " in some of its programs" if outcome.modes else ""
+                return f"Unsafe: {what} fails before its first query{where} ({outcome.refusal})."
             case Verdict.UNSAFE:
                 bad = [mode for mode, counts in outcome.modes.items() if counts.is_wrong]
                 return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
@@ -273,11 +274,13 @@ def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
     modes = ("transactions", "AUTOCOMMIT", "cursors")
     rows: list[tuple[str, ...]] = [("settings", *modes, "left")]
     for outcome in outcomes:
-        cells = (
-            (f"cannot connect: {outcome.refusal or outcome.trouble}", "", "")
-            if outcome.refusal or outcome.trouble
-            else tuple(_cell(outcome.modes.get(mode)) for mode in modes)
-        )
+        obstacle = outcome.refusal or outcome.trouble
+        cells = [f"cannot connect: {obstacle}", "", ""]
+        if outcome.modes:  # of several processes, one could
+            cells = [_cell(outcome.modes.get(mode)) for mode in modes]
+            cells[0] += f", others cannot connect: {obstacle}" if obstacle else ""
+        elif not obstacle:
+            cells = ["not tried", "", ""]
         rows.append((outcome.name, *cells, "?" if outcome.left is None else str(outcome.left)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
+from session_guard.doctor.report import Report
 from session_guard.doctor.server import Server, identify
 from session_guard.doctor.target import Target
+from session_guard.doctor.trial import Counts, Outcome
 
 from .doctoring import SAFE, doctor, is_right, outcomes, report
 from .servers import PgBouncer, Postgres, pgbouncer_version
@@ -158,3 +160,14 @@ def test_text_says_what_was_found(pgbouncer: PgBouncer) -> None:
     assert first.startswith(f"127.0.0.1:{pgbouncer.port}/postgres: PgBouncer in transaction mode")
     assert last == "Safe: `anonymous+0+0` was right in every mode."
     assert "trying anonymous+0+0: cursors" in run.stderr
+
+
+def test_text_shows_what_came_of_the_programs_that_could_connect() -> None:
+    tried = {"transactions": Counts(right=3, wrong=2)}
+    naive = Outcome("naive", tried, left=0, refusal="DuplicatePreparedStatementError")
+    found = Report(
+        "h:1/d", Server("PgBouncer", "transaction", "15.1", True), (naive,), engine="naive"
+    )
+    [row] = [line for line in found.lines() if line.startswith("naive ")]
+    assert "3 right, 2 WRONG, others cannot connect: DuplicatePreparedStatementError" in row
+    assert "fails before its first query in some of its programs" in found.conclusion
