@@ -24,7 +24,15 @@ from session_guard.doctor.target import Target, TargetError
 
 from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
 from .proxy import running_proxy
-from .servers import PASSWORD, SERVER_CONNECTIONS, PgBouncer, Postgres, made_certificate
+from .servers import (
+    PASSWORD,
+    SERVER_CONNECTIONS,
+    PgBouncer,
+    Postgres,
+    free_port,
+    made_certificate,
+    running_pgbouncer,
+)
 
 
 @contextmanager
@@ -88,6 +96,26 @@ def test_server_that_is_no_postgresql() -> None:
 )
 def test_url_that_is_wrong(postgres: Postgres, change: tuple[str, str], said: str) -> None:
     assert said in said_of(postgres.dsn.replace(*change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((PASSWORD, "wrong"), "the password is wrong, or the user is not known there"),
+        (("guard:", "nobody:"), "the password is wrong, or the user is not known there"),
+        (("/postgres", "/nothing"), "there is no such database"),
+    ],
+)
+def test_url_that_is_wrong_for_a_pooler(
+    pgbouncer: PgBouncer, change: tuple[str, str], said: str
+) -> None:
+    assert said in said_of(pgbouncer.dsn.replace(*change))
+
+
+def test_pooler_before_a_server_that_is_down() -> None:
+    down = Postgres(free_port(), restart=lambda: None)
+    with running_pgbouncer(down, query_wait_timeout="2", server_login_retry="1") as pooler:
+        assert "the pooler does not reach PostgreSQL, or has no room" in said_of(pooler.dsn)
 
 
 def test_engine_whose_import_hangs_in_a_child(
