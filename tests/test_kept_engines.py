@@ -238,6 +238,16 @@ def test_a_local_goes_wherever_it_was_assigned(before: str, left: str, tmp_path:
     assert body(tmp_path, before) == left + "\n"
 
 
+def test_a_comment_is_not_left_beside_nothing(tmp_path: Path) -> None:
+    code = JOB.format(
+        before="maker = get_maker()\n    one = maker  # ours", opened="one()", after=""
+    )
+    result = fixed(tmp_path, code)
+    assert result.data.decode() == code
+    [finding] = result.remaining
+    assert "not fixed: a comment stands beside `one = …`, which nothing would use" in finding.help
+
+
 def test_what_two_sessions_were_opened_with_goes_with_the_last(tmp_path: Path) -> None:
     second = "async with maker() as again:\n    await again.merge(n)\n    print(await again.get(n))"
     assert body(tmp_path, "maker = get_maker()", after=second) == "maker = get_maker()\n"

@@ -789,8 +789,11 @@ class Project:
         return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
-        """Return whether another file of the project has `name` anywhere in its text."""
-        return any(other != path for other in self._mentioning(name))
+        """Return whether another file of the project has the word `name` anywhere in its text."""
+        word = re.compile(rb"\b%s\b" % re.escape(name.encode()))
+        return any(
+            other != path and word.search(self._data(other)) for other in self._mentioning(name)
+        )
 
     def user_of(self, name: str, path: Path) -> str | None:
         """Return a file, a test too, that may use what another binds to a name, or None.

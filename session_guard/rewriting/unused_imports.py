@@ -69,7 +69,9 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             scope = bindings[0].place.scope
             unused = Unused(name.value, scope.bindings.get(name.value, []))
             unused = found.setdefault((id(scope), name.value), unused)
-            unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
+            unused.always_ran &= all(
+                binding.type_checking or always_runs(binding, place) for binding in bindings
+            )
     for spelled in {unused.name for unused in found.values()}:
         for node in module.named(spelled):
             if id(node) not in gone and is_use(module, node):

@@ -10,6 +10,7 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, LocalFunction
+from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rule import Appended, Applicability, Rewrite
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def without_unused_locals(module: Module, rewrites: Sequence[Rewrite]) -> list[R
     """Return rewrites that take out the assignments of locals whose last use `rewrites` remove.
 
     A call that may do more than to give back a session factory or an engine stays, without its
-    name.
+    name. Raises NotFixableError where a comment would be left beside nothing.
     """
     gone = _gone(rewrites)
     found: list[Rewrite] = []
@@ -151,7 +152,16 @@ def _without(module: Module, assignment: _Assignment, taken_out: set[int]) -> _R
             return line, None
     if isinstance(value, (cst.Call, cst.Await)):
         return assignment, cst.Expr(value)
-    return (assignment, cst.Pass()) if does_no_more else None
+    if not does_no_more:
+        return None
+    if (
+        isinstance(line, cst.SimpleStatementLine)
+        and len(line.body) == 1
+        and line.trailing_whitespace.comment is not None
+    ):
+        name = module.code(_target(assignment) or assignment)
+        raise NotFixableError(f"a comment stands beside `{name} = …`, which nothing would use")
+    return assignment, cst.Pass()
 
 
 def _only_makes(function: LocalFunction, depth: int = 0) -> bool:
