@@ -751,6 +751,7 @@ ROLLBACK_LISTENERS = {
     "a soft one": "@event.listens_for(Session, 'after_soft_rollback')\ndef f(s, t): ...\n",
     "an engine's": "event.listen(engine.sync_engine, 'rollback', print)\n",
     "an object's": "event.listen(User, 'expire', print)\n",
+    "of all transactions": "event.listen(Session, 'after_transaction_end', print)\n",
     "a session's, of objects": "event.listen(Session, 'persistent_to_detached', print)\n",
 }
 COMMITS = {

@@ -76,6 +76,10 @@ class Outside:
                 return not self._is_made_for_it(node, outside) if outside else not values
             case cst.Attribute() | cst.Subscript() | cst.NamedExpr():
                 return any_of(node.value)
+            case cst.Call(func=cst.Attribute(attr=cst.Name("model_dump"))):
+                return False  # pydantic's: what it gives is data
+            case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items" | "values"))):
+                return any_of(inner)
             case cst.Call() if is_construction(node):
                 return any_of(*(a.value for a in node.args if not self._is_value(a)))
             case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
