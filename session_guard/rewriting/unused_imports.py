@@ -33,6 +33,8 @@ class Unused:
     name: str
     bindings: list[Binding]
     always_ran: bool = True
+    is_taken: bool = False
+    """Whether another file has it from this one, so that it has to stay."""
 
 
 def always_runs(binding: Binding, place: Place) -> bool:
@@ -46,7 +48,7 @@ def always_runs(binding: Binding, place: Place) -> bool:
 def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused]:
     """Yield the imported names whose last use the rewrites remove.
 
-    Names that are exported stay, and so do those in a file that exists to re-export.
+    Names that are exported are left out, and so are those in a file that exists to re-export.
     """
     if module.path.name == "__init__.py":
         return
@@ -81,8 +83,8 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             binding.kind == "import" and id(binding) not in used for binding in unused.bindings
         ):
             is_global = any(b.place.scope.kind == "module" for b in unused.bindings)
-            if not (is_global and module.project.is_taken_from(module.path, unused.name)):
-                yield unused
+            unused.is_taken = is_global and module.project.is_taken_from(module.path, unused.name)
+            yield unused
 
 
 def taken_out(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
