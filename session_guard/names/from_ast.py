@@ -292,6 +292,8 @@ class _AstBuilder(TableBuilder):
             scope.function = function
             scope.receiver = self.receiver(function.positional)
             self.annotate_result(function, self.expr(node.returns) if node.returns else None)
+            for parameter in getattr(node, "type_params", ()):  # from Python 3.12 on
+                self.bind(parameter.name, "other")
             self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.statements(node.body)

@@ -323,6 +323,8 @@ class _TreeBuilder(TableBuilder):
             self.annotate_result(
                 function, self.converter.expr(result.annotation) if result is not None else None
             )
+            for item in node.type_parameters.params if node.type_parameters is not None else ():
+                self.bind(item.param.name.value, "other")
             self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.walk(node.body, node)
