@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import libcst as cst
 from libcst.metadata import (
@@ -23,7 +23,7 @@ from session_guard.names.values import Partial, Result
 from session_guard.rewriting.spans import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from session_guard.names.bindings import Binding, Call
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from session_guard.sources import Decoded
 
 _LONGEST_CODE = 60
+_Found = TypeVar("_Found")
 
 
 class Module:
@@ -55,6 +56,7 @@ class Module:
         self._converter = Converter()
         self._values: dict[int, tuple[Value, ...]] = {}
         """By `id` of the tree's nodes, which live as long: every rule asks about the same calls."""
+        self._found: dict[Callable[[Module], Any], Any] = {}
 
     @property
     def handler(self) -> Handler | None:
@@ -136,6 +138,13 @@ class Module:
     def _calls(self) -> dict[int, Call]:
         """The file's calls in the form of the table of names, by `id` of the tree's nodes."""
         return {id(call.node): call for call, _ in self.names.scope.calls}
+
+    def once(self, find: Callable[[Module], _Found]) -> _Found:
+        """Return what `find` says of the file, which is worked out when it is first asked for."""
+        if find not in self._found:
+            self._found[find] = find(self)
+        found: _Found = self._found[find]
+        return found
 
     def code(self, node: cst.CSTNode) -> str:
         """Return a node's text on one line, for a message: strings masked, and cut where long."""
