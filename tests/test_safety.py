@@ -814,6 +814,94 @@ GIVES_COLUMNS = {
 }
 
 
+OUT = """
+from pydantic import BaseModel
+
+class UserOut(BaseModel):
+    id: int
+    name: str = ""
+"""
+EVERYDAY = {
+    "made of values, where fields have defaults": (
+        "return [UserOut(id=u.id, name=u.name) for u in await s.scalars(select(User))]"
+    ),
+    "read by pydantic": (
+        "users = (await s.scalars(select(User))).all()\n"
+        "return [UserOut.model_validate(u) for u in users]"
+    ),
+    "conditions in a list": (
+        "found = [User.id > 1]\nif name:\n    found.append(User.name == name)\n"
+        "return (await s.scalars(select(User).where(*found))).all()"
+    ),
+    "fields by their names": (
+        "user = await s.get(User, 1)\nif user is None:\n    raise LookupError(1)\n"
+        "for field, value in job.model_dump(exclude_unset=True).items():\n"
+        "    setattr(user, field, value)\nawait s.commit()\nawait s.refresh(user)\nreturn user"
+    ),
+    "made of a request": (
+        "user = User(**job.model_dump())\ns.add(user)\nawait s.commit()\n"
+        "await s.refresh(user)\nreturn UserOut.model_validate(user)"
+    ),
+    "told after it was changed": (
+        "user = await s.get(User, 1)\nuser.name += '!'\nawait s.commit()\nawait send(user.name)"
+    ),
+}
+NOT_EVERYDAY = {
+    "an unknown function": "found = [send()]\nreturn await s.scalars(select(User).where(*found))",
+    "a list of others": "return await s.scalars(select(User).where(*jobs))",
+    "a list that others fill": (
+        "found = []\nsend(found)\nreturn await s.scalars(select(User).where(*found))"
+    ),
+    "set by name, and not committed": "user = await s.get(User, 1)\nsetattr(user, 'name', name)",
+    "set to an object of others": (
+        "user = await s.get(User, 1)\nsetattr(user, send(), job)\nint(name)\nawait s.commit()"
+    ),
+    "others' items": (
+        "user = await s.get(User, 1)\nuser.orders[0] = job\nint(name)\nawait s.commit()"
+    ),
+    "others' items added": (
+        "user = await s.get(User, 1)\nuser.orders += jobs\nint(name)\nawait s.commit()"
+    ),
+}
+
+
+def with_out(body: str, arguments: str = "engine") -> str:
+    return in_block(body, arguments).replace("import Order, User", "import Order, User, UserOut")
+
+
+@pytest.mark.parametrize("body", EVERYDAY.values(), ids=EVERYDAY.keys())
+def test_everyday_code_is_safe(body: str, tmp_path: Path) -> None:
+    code = with_out(body, "engine, expire_on_commit=False")
+    assert verdict(tmp_path, code, models=MODELS + OUT) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", NOT_EVERYDAY.values(), ids=NOT_EVERYDAY.keys())
+def test_what_is_like_everyday_code_and_is_not(body: str, tmp_path: Path) -> None:
+    code = with_out(body, "engine, expire_on_commit=False")
+    assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "unsafe"
+
+
+SEES_OBJECTS = {
+    "a validator": "    @model_validator(mode='before')\n    def f(cls, value): return value\n",
+    "its own": "    @classmethod\n    def model_validate(cls, value): return cls(id=1)\n",
+}
+
+
+@pytest.mark.parametrize("method", SEES_OBJECTS.values(), ids=SEES_OBJECTS.keys())
+def test_what_pydantic_hands_an_object_to_may_change_it(method: str, tmp_path: Path) -> None:
+    code = with_out("return UserOut.model_validate(await s.get(User, 1))")
+    assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "safe"
+    (tmp_path / "seen").mkdir()
+    assert verdict(tmp_path / "seen", code, models=MODELS + OUT + method)[0] == "unsafe"
+
+
+def test_what_pydantic_reads_may_have_expired(tmp_path: Path) -> None:
+    body = "user = await s.get(User, 1)\nuser.name = 'x'\nawait s.commit()\n"
+    code = with_out(f"{body}return UserOut.model_validate(user)")
+    level, message = verdict(tmp_path, code, models=MODELS + OUT)
+    assert (level, "may show that it has expired" in message) == ("unsafe", True)
+
+
 @pytest.mark.parametrize("body", GIVES_COLUMNS.values(), ids=GIVES_COLUMNS.keys())
 def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path) -> None:
     assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "safe"
@@ -1027,6 +1115,14 @@ TAKES_IN = {
     "what is stored by one that may be cancelled": (
         "s.add(job)\nawait asyncio.sleep(1)\nawait s.commit()"
     ),
+    "what a model may refuse": "s.add(job)\njob.name = name\nawait s.commit()",
+    "what may be none": "s.add(job)\nif job.age > 1:\n    print(1)\nawait s.commit()",
+    "what a class may refuse": "s.add(job)\ndata = Payload(age=1)\nawait s.commit()",
+    "what has no such format": "s.add(job)\ntext = f'{job.age:03d}'\nawait s.commit()",
+    "what may be no pair": "s.add(job)\nfor a, b in jobs:\n    pass\nawait s.commit()",
+    "an attribute of what may be none": "s.add(job)\ntext = send.job.name\nawait s.commit()",
+    "another that may be gone": "s.add(job)\nawait s.refresh(send)\nawait s.commit()",
+    "another that may not be stored": "s.add(job)\nawait s.delete(send)\nawait s.commit()",
     "what it deletes": "await s.delete(job)\nawait s.flush()\nassert name\nawait s.commit()",
 }
 
@@ -1045,6 +1141,11 @@ TAKES_IN_SAFELY = {
     "stored at once": "s.add(job)\nawait s.commit()",
     "stored and read again": "s.add(job)\nawait s.commit()\nawait s.refresh(job)\nreturn job",
     "several": "s.add_all(jobs)\nawait s.commit()",
+    "told": (
+        "s.add(job)\nif name == 'x' or job.mail is None:\n    logger.info('%s', job.name)\n"
+        "print(f'{job.name}')\nawait s.commit()"
+    ),
+    "one after the other": "for job in jobs:\n    s.add(job)\nawait s.commit()",
     "another error": (
         "s.add(job)\ntry:\n    await s.commit()\nexcept LookupError:\n    raise KeyError"
     ),
@@ -2204,15 +2305,61 @@ SETS_WHEN_READ = {
     "by two methods": ("property", "self.touch_twice()"),
     "a hybrid": ("hybrid_property", "self.hits += 1"),
     "a hybrid by its module": ("hybrid.hybrid_property", "self.hits += 1"),
+    "by a function": ("property", "bump(self)"),
+    "by a function's function": ("property", "print(bump_once(self))"),
+    "by a function of elsewhere": ("property", "flag_modified(self, 'hits')"),
+    "another object": ("property", "owner = self.owner\n        owner.hits += 1"),
+    "an item": ("property", "tag = self.tags[0]\n        tag.name += '!'"),
+    "all items": ("property", "[setattr(tag, 'name', 1) for tag in self.tags]"),
+    "items by a method": ("property", "for tag in self.tags:\n            tag.touch()"),
+    "by its own method": ("property", "self.__setattr__('hits', 1)"),
+    "by an inner function": ("property", "def f():\n            self.hits += 1\n        f()"),
+    "by another property": ("property", "print(self.bumped)"),
+    "by a decorator of the project": ("lazy", "self.hits += 1"),
+}
+DESCRIBED = {
+    "a call of property": "seen = property(bump)",
+    "an object": "seen = Seen()",
 }
 ONLY_READS = {
     "a property": ("property", "hits = self.hits"),
     "a name of its own": ("property", "tags = [1]\n        tags.append(self.hits)"),
     "a method that reads": ("property", "self.count()"),
+    "builtins": ("property", "print(isinstance(self, Row), len(self.tags), repr(self))"),
+    "a function that reads": ("property", "print(shown(self.hits), dumps(self.hits))"),
+    "a dictionary of its own": ("property", "found = {}\n        found[1] = self.hits"),
 }
 ROW = """
+def bump(row):
+    row.hits += 1
+    return row.hits
+
+def bump_once(row):
+    return bump(row)
+
+def shown(value):
+    texts = []
+    texts.append(value)
+    return texts
+
+class Seen:
+    def __get__(self, row, owner):
+        row.hits += 1
+        return row.hits
+
+class lazy:
+    def __init__(self, function):
+        self.function = function
+
+    def __get__(self, row, owner):
+        return self.function(row)
+
 class Row:
     hits = 0
+
+    @property
+    def bumped(self):
+        self.hits += 1
 
     @{}
     def seen(self):
@@ -2255,6 +2402,10 @@ def test_a_property_that_sets_something_is_a_write(use: str, tmp_path: Path) -> 
     head = HEAD_OF_JOBS + imports + textwrap.dedent(code)
     for decorator, body in SETS_WHEN_READ.values():
         assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["unsafe"], body
+    for described in DESCRIBED.values():
+        other = ROW.format("property", "pass").replace("hits = 0", f"hits = 0\n    {described}")
+        other = other.replace("def seen(self", "def looked(self").replace("@seen.", "@looked.")
+        assert levels(tmp_path, head, users=other) == ["unsafe"], described
     for decorator, body in ONLY_READS.values():
         assert levels(tmp_path, head, users=ROW.format(decorator, body)) == ["safe"], body
 

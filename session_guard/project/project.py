@@ -43,6 +43,7 @@ from session_guard.project.making import (
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
+from session_guard.project.setters import READING_METHODS, Setters
 from session_guard.project.takers import Taken, parsed, taken_in
 from session_guard.texts import Texts
 
@@ -75,17 +76,32 @@ _RELATES = re.compile(
 _MUTABLE = re.compile(rb"(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)", re.IGNORECASE)
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = re.compile(
-    rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(assigning.READING_METHODS))
+    rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(READING_METHODS))
 )
 # What is in a file that maps classes, in whatever style.
 _MAPS = re.compile(
     rb"__table(name)?__|\bMapped\b|[Cc]olumn\b|declarative|Declarative|SQLModel|map_imperatively"
     rb"|\btable\s*=\s*True"
 )
+_VALIDATES = re.compile(
+    rb"(root|model)_validator|(Before|Wrap|Plain)Validator|GetterDict|\bpre\s*=\s*True"
+    rb"|\bmode\s*=\s*[\"'](before|wrap|plain)"
+)
 _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
-_COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
+_TRANSACTIONS = frozenset({"after_transaction_create", "after_transaction_end"})
+_COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit", *_TRANSACTIONS})
 _COMMITS = frozenset({*_COMMITS_OF_SESSIONS, "commit"})
+_ROLLBACKS_OF_SESSIONS = (
+    frozenset(
+        """
+    after_rollback after_soft_rollback expire deleted_to_persistent deleted_to_detached
+    pending_to_transient persistent_to_transient persistent_to_detached
+    """.split()
+    )
+    | _TRANSACTIONS
+)
+_ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 # What sets a name of another module or object by a string has one of these in it.
 _PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
@@ -120,7 +136,7 @@ class Project:
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
-        self._setters = assigning.Setters()
+        self._setters = Setters()
         self._read_texts: dict[Path, int] = {}
         """The hash of the text that a namespace was made of."""
 
@@ -637,19 +653,27 @@ class Project:
 
     @cached_property
     def listener_to_commits(self) -> Path | None:
-        """A file that has something run at each commit: of sessions, or of an engine.
+        """A file that has something run at each commit: of sessions, or of an engine."""
+        return self._listener_to(_COMMITS_OF_SESSIONS, _COMMITS)
 
-        What the handler itself sees of its engine's commits is its own bookkeeping. A file that
-        cannot be parsed, and an event whose name could not be followed, may be one.
+    @cached_property
+    def listener_to_rollbacks(self) -> Path | None:
+        """A file that has something run at each rollback, or at what that does to objects."""
+        return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
+
+    def _listener_to(self, of_sessions: frozenset[str], all_of: frozenset[str]) -> Path | None:
+        """Return a file that has something run at one of some events.
+
+        What the handler itself sees of its engine is its own bookkeeping. A file that cannot be
+        parsed, and an event whose name could not be followed, may be one.
         """
         own = self.handler.path if self.handler is not None else None
         for path in self._own_files(lambda data: b"listen" in data):
-            names = self.names_of(path)
-            wanted = {None, *(_COMMITS_OF_SESSIONS if path == own else _COMMITS)}
+            names, wanted = self.names_of(path), of_sessions if path == own else all_of
             if (
-                b"commit" in self._data(path)
+                any(event.encode() in self._data(path) for event in wanted)
                 if names is None
-                else any(wanted & heard for _, _, heard in events.listening(names))
+                else any({None, *wanted} & heard for _, _, heard in events.listening(names))
             ):
                 return path
         return None
@@ -671,9 +695,20 @@ class Project:
         return any(self._own_files(lambda data: _MUTABLE.search(data) is not None))
 
     @cached_property
+    def validates_objects(self) -> bool:
+        """Whether pydantic may hand objects to functions of the project, before it reads them."""
+        return any(self._own_files(lambda data: _VALIDATES.search(data) is not None))
+
+    @cached_property
     def setting_properties(self) -> frozenset[str]:
-        """The names of the project's properties that set something when they are read."""
-        spaces = self._parsed(self._own_files(lambda data: b"property" in data))
+        """The names of the project's properties that change something when they are read."""
+        # A class's own way to be read may be another file's.
+        describes = any(self._own_files(lambda data: b"__get__" in data))
+        spaces = self._parsed(
+            self._own_files(
+                lambda data: b"property" in data or (describes and _MAPS.search(data) is not None)
+            )
+        )
         return frozenset(name for names in spaces for name in self._setters.properties(names))
 
     @cached_property

@@ -28,6 +28,7 @@ from session_guard.safety.loaded import (
     is_own_collection,
     is_plain,
     is_result,
+    reads_attributes,
     result_names,
     tracked_names,
 )
@@ -37,6 +38,7 @@ from session_guard.safety.spelling import (
     is_construction,
     is_literal,
     is_of_logger,
+    is_setattr,
     method_of,
     shows,
 )
@@ -256,10 +258,18 @@ class _Analysis:
                 if node.value is None:
                     return state
                 state = self.target(node.target, self.value(node.value, state))
-                return self.bound(node, self.stored(node.target, node.value, state))
+                state = self.stored(node.target, node.value, state)
+                state = self.related(node.target, node.value, state)
+                return self.bound(node, state)
             case cst.AugAssign():
                 state = self.target(node.target, self.value(node.value, state), augmented=True)
-                return self.stored(node.target, node.value, state)
+                state = self.stored(node.target, node.value, state)
+                match node.target:
+                    case cst.Attribute(attr=cst.Name(name)) if (
+                        name in self.module.project.relationships
+                    ):
+                        return self.given(node.value, state)  # `user.items += items`
+                return state
             case cst.Del():
                 return self.target(node.target, state)
             case cst.Return():
@@ -464,7 +474,7 @@ class _Analysis:
             if node.value == self.session:
                 self.object_to("the session's name is bound again", node)
             if augmented and node.value in self.objects:
-                return self.written(state, "it changes what it loaded", node)
+                return self.changed(state, node)
             return state
         if isinstance(node, (cst.Tuple, cst.List)):
             for element in node.elements:
@@ -480,7 +490,7 @@ class _Analysis:
         if isinstance(node, (cst.Attribute, cst.Subscript)) and (
             state.escaped or self.mentions_tracked(node.value)
         ):
-            return self.written(state, "it changes what it loaded", node)
+            return self.changed(state, node)
         return state
 
     def stored(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
@@ -504,16 +514,24 @@ class _Analysis:
         return replace(state, escaped=True)
 
     def related(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
-        """Mind that the session takes in by a cascade what an object is given for an attribute."""
+        """Mind that the session takes in by a cascade what an object is given to keep."""
+        if not isinstance(target, (cst.Attribute, cst.Subscript)):
+            return state
+        if isinstance(target, cst.Subscript) and self.is_own_collection(target.value):
+            return state
+        if is_column_value(self.module, target, self.classes):
+            return state
+        return self.given(value, state)
+
+    def given(self, value: cst.BaseExpression, state: State) -> State:
+        """Mind that an object of the session may be given one that others have."""
         if (
-            self.begun
-            or not isinstance(target, cst.Attribute)
-            or is_column_value(self.module, target, self.classes)
-            or (isinstance(value, cst.Name) and is_plain(self.module, value))
+            (isinstance(value, cst.Name) and is_plain(self.module, value))
             or isinstance(value, (cst.FormattedString, cst.Comparison))
+            or not self.outside.gives(value)
         ):
             return state
-        return replace(state, foreign=state.foreign or self.outside.gives(value))
+        return replace(state, escaped=True, foreign=state.foreign or not self.begun)
 
     def is_own_collection(self, node: cst.CSTNode) -> bool:
         """Return whether an expression is a collection of the function's own, by its name."""
@@ -530,6 +548,12 @@ class _Analysis:
         if value is None or self.carries(value):
             return replace(state, fresh=state.fresh.difference(names))
         return replace(state, fresh=state.fresh.union(names))
+
+    def changed(self, state: State, node: cst.CSTNode) -> State:
+        """Return the state after the block has changed an object itself: nobody else gets it."""
+        return replace(
+            self.written(state, "it changes what it loaded", node), escaped=state.escaped
+        )
 
     def written(self, state: State, what: str, node: cst.CSTNode, *, fresh: bool = False) -> State:
         """Return the state after an object may have changed, or a `fresh` one came."""
@@ -789,6 +813,8 @@ class _Analysis:
                 continue
             state = self.value(argument.value, state)
             takes_objects = takes_objects or self.hands_on(argument.value)
+        if is_setattr(call):
+            return self.set_by_name(call, state)
         if self.is_pure(call):
             if shows(call):
                 for argument in call.args:
@@ -817,6 +843,17 @@ class _Analysis:
             return self.written(state, "code that was not followed may change what it loaded", call)
         return state
 
+    def set_by_name(self, call: cst.Call, state: State) -> State:
+        """Run `setattr(user, field, value)`: it is an assignment to an attribute."""
+        owner, _, value = (argument.value for argument in call.args)
+        if not (state.escaped or self.mentions_tracked(owner)):
+            return state
+        if self.hands_on(value):
+            if not self.begun and not self.carries(owner):
+                self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
+            state = replace(state, escaped=True)
+        return self.given(value, self.changed(state, call))
+
     def is_pure(self, call: cst.Call) -> bool:
         """Return whether a call is known to change nothing that was loaded."""
         function = call.func
@@ -838,6 +875,8 @@ class _Analysis:
                     return False
                 if self.sets_when_read(key.body):
                     return False
+        if reads_attributes(self.module, call):
+            return True
         values = self.module.evaluate(function)
         if values and all(
             isinstance(value, External)

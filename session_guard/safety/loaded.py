@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.names import openings
 from session_guard.names.bindings import (
     Call,
     Constant,
@@ -18,6 +19,7 @@ from session_guard.names.bindings import (
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import UNKNOWN, External, LocalClass, Result
+from session_guard.project.setters import may_be_mapped
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ _COLUMNS = frozenset(
         "sqlmodel.Field",
     }
 )
+_PYDANTIC = frozenset({"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"})
+_VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
@@ -223,6 +227,30 @@ def is_given_to_column(module: Module, argument: cst.Arg) -> bool:
     return bool(owners) and all(
         isinstance(owner, LocalClass) and _is_column(module, [owner], argument.keyword.value)
         for owner in owners
+    )
+
+
+def reads_attributes(module: Module, call: cst.Call) -> bool:
+    """Return whether a call is pydantic's `UserOut.model_validate(user)`, and no validator sees it.
+
+    It reads the attributes that its class has fields for, and keeps no object.
+    """
+    if not isinstance(call.func, cst.Attribute) or call.func.attr.value not in _VALIDATING:
+        return False
+    project, owners = module.project, module.evaluate(call.func.value)
+    return (
+        bool(owners)
+        and not project.validates_objects
+        and all(
+            isinstance(owner, LocalClass)
+            and openings.ancestry(owner) <= _PYDANTIC
+            and not any(
+                not _VALIDATING.isdisjoint(one.definition.scope.bindings)
+                or not project.setting_properties.isdisjoint(one.definition.scope.annotations)
+                for one in openings.lineage(owner)
+            )
+            for owner in owners
+        )
     )
 
 
@@ -430,10 +458,12 @@ def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> boo
     """
     if name in module.project.relationships:
         return False
+    # What is no mapped class keeps values of columns in attributes of their names.
+    mapped = [owner for owner in owners if may_be_mapped(owner)]
     members = [
-        member for owner in owners for member in class_member(owner, name) if member != UNKNOWN
+        member for owner in mapped for member in class_member(owner, name) if member != UNKNOWN
     ]
-    return (bool(members) or any(_is_mapped(owner, name) for owner in owners)) and all(
+    return (bool(members) or any(_is_mapped(owner, name) for owner in mapped)) and all(
         isinstance(member, Result)
         and isinstance(member.function, External)
         and member.function.dotted in _COLUMNS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.project.assigning import READING_METHODS
+from session_guard.project.setters import READING_METHODS
 
 if TYPE_CHECKING:
     from session_guard.module import Module

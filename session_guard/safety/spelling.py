@@ -43,6 +43,16 @@ def is_of_logger(call: cst.Call) -> bool:
     )
 
 
+def is_setattr(call: cst.Call) -> bool:
+    """Return whether a call is `setattr(owner, name, value)`."""
+    return (
+        isinstance(call.func, cst.Name)
+        and call.func.value == "setattr"
+        and len(call.args) == 3
+        and all(argument.star == "" and argument.keyword is None for argument in call.args)
+    )
+
+
 def shows(call: cst.Call) -> bool:
     """Return whether a call may show more of its arguments than how many there are, or which."""
     function = call.func

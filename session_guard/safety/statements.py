@@ -12,7 +12,7 @@ from session_guard.names.from_libcst import children, dotted_parts
 from session_guard.names.values import External, Literal, LocalClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
@@ -290,9 +290,57 @@ def _call_understood(
         is_foreign = bool(found) and all(isinstance(value, External) for value in found)
         known = name.startswith(VALUE_MODULES) or (role == _VALUE and is_foreign)
     return known and all(
-        argument.star == "" and _understood(module, argument.value, inner, pieces)
-        for argument in call.args
+        _argument_understood(module, argument, inner, pieces) for argument in call.args
     )
+
+
+def _argument_understood(
+    module: Module, argument: cst.Arg, role: str, pieces: tuple[cst.CSTNode, ...]
+) -> bool:
+    if argument.star == "*" and isinstance(argument.value, cst.Name):
+        return _list_understood(module, argument.value, role, pieces)
+    return argument.star == "" and _understood(module, argument.value, role, pieces)
+
+
+def _list_understood(
+    module: Module, name: cst.Name, role: str, pieces: tuple[cst.CSTNode, ...]
+) -> bool:
+    """Return whether a name is a list of the function's own, and all that is put into it is known.
+
+    `conditions = []`, then `conditions.append(User.name == name)`.
+    """
+
+    def understood(items: Iterable[cst.CSTNode]) -> bool:
+        return all(_understood(module, item, role, pieces) for item in items)
+
+    scope = module.place(name).scope
+    for use in module.named(name.value):
+        if module.place(use).scope is not scope:
+            continue
+        parent = module.parent(use)
+        holder = module.parent(parent) if parent is not None else None
+        match parent, holder:
+            case (cst.AssignTarget(), cst.Assign(targets=[_], value=cst.List(elements=elements))):
+                known = understood(element.value for element in elements)
+            case (cst.AnnAssign(value=cst.List(elements=elements)), _):
+                known = understood(element.value for element in elements)
+            case (cst.Attribute(attr=cst.Name("append")), cst.Call(args=[argument])) if (
+                holder.func is parent
+            ):
+                known = argument.star == "" and understood([argument.value])
+            case (cst.Attribute(attr=cst.Name("extend")), cst.Call(args=[argument])) if (
+                holder.func is parent
+            ):
+                is_display = isinstance(argument.value, (cst.List, cst.Tuple))
+                known = is_display and understood([argument.value])
+            case (cst.Arg(star="*"), _) | (cst.Arg(), cst.Call(func=cst.Name("len"))):
+                known = True
+            case _:
+                known = isinstance(parent, (cst.If, cst.While, cst.UnaryOperation))
+        if not known:
+            return False
+    bindings = scope.bindings.get(name.value, ())
+    return bool(bindings) and all(binding.kind == "assign" for binding in bindings)
 
 
 def _is_column(module: Module, node: cst.CSTNode) -> bool:
