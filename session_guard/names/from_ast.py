@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import warnings
 from dataclasses import dataclass
@@ -70,13 +71,18 @@ class FunctionText:
 
     def parsed(self) -> ast.FunctionDef | ast.AsyncFunctionDef:
         """Return the function as `ast` has it, without decorators, at the lines where it is."""
-        lines = [match[0] for match in _LINE.finditer(self.text)][self.first - 1 : self.last]
+        lines = _lines(self.text)[self.first - 1 : self.last]
         blanks = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
         is_inner = blanks.rpartition("\f")[2] != ""  # a form feed begins the line anew
         outer = parse_quietly("if 1:\n" * is_inner + "".join(lines)).body[0]
         function = outer.body[0] if isinstance(outer, ast.If) else outer
         assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         return ast.increment_lineno(function, self.first - 1 - is_inner)
+
+
+@functools.lru_cache(maxsize=4)  # one function of a file is asked for after the other
+def _lines(text: str) -> list[str]:
+    return [match[0] for match in _LINE.finditer(text)]
 
 
 def parse_quietly(text: str) -> ast.Module:
