@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
@@ -35,6 +34,7 @@ from session_guard.names.bindings import (
     with_percent,
 )
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

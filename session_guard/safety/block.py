@@ -7,13 +7,14 @@ not safe; it is never taken for a read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
+from session_guard.records import dataclass
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.forms import around
 from session_guard.safety.loaded import (
