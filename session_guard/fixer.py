@@ -138,7 +138,7 @@ def _rendered(
 ) -> tuple[Sequence[tuple[Rule, Violation, Plan]], tuple[Edit, ...]]:
     """Return the findings that can be mended together, and the edits that do it.
 
-    The last that use a name whose import could not go are left out.
+    The last that use a name whose import or assignment could not go are left out.
     """
     from session_guard.rewriting.arguments import NotFixableError
     from session_guard.rewriting.edits import render

@@ -158,6 +158,10 @@ class Module:
         """The lines of its text."""
         return Lines(self.text)
 
+    def deeper(self, indentation: str) -> str:
+        """Return the indentation of what stands in a line that has one; tabs stay tabs."""
+        return indentation + ("\t" if indentation.endswith("\t") else self.tree.default_indent)
+
     @cached_property
     def strings(self) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
         """The strings in each line, with the offsets between which they stand."""

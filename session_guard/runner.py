@@ -92,6 +92,11 @@ class _Root:
         """What there is to say of it as a whole, once its files have been looked at."""
         return self.project.notices if "project" in vars(self) else []
 
+    def forget(self) -> None:
+        """Forget what was known of its files: some have been changed."""
+        for name in ("project", "_asked", "_names"):
+            vars(self).pop(name, None)
+
     def may_find_in(self, files: Sequence[Source]) -> bool:
         """Return whether any rule may find something in one of some files of it.
 
@@ -300,6 +305,8 @@ class Run:
         if given is not None and not files:
             shown = self._options.stdin_filename or "<stdin>"
             yield Fixed(shown, given, given, (), ())
+        left: list[tuple[Source, Fixed]] = []
+        changed = set[Path]()
         for file in files:
             if not isinstance(file, Source):
                 yield Fixed(file.shown, b"", b"", (), (_unreadable(file.shown, file.reason),))
@@ -308,9 +315,43 @@ class Run:
             fixed = Fixed(file.shown, given or b"", given or b"", (), ())
             with self._naming(file.shown):
                 fixed = self._fix(file, given, unsafe=unsafe, write=write)
-            yield fixed
+            if fixed.after != fixed.before:
+                changed.add(file.settings.root)
+            if fixed.remaining and given is None:
+                left.append((file, fixed))
+            else:
+                yield self._reported(file, fixed)
+        # What a finding in one file waited for may have been fixed in another.
+        while changed:
+            left, changed = self._fix_left(left, changed, unsafe=unsafe, write=write)
+        for file, fixed in left:
+            yield self._reported(file, fixed)
         if write:
             self._note_stale_entries()
+
+    def _fix_left(
+        self, left: Sequence[tuple[Source, Fixed]], roots: set[Path], *, unsafe: bool, write: bool
+    ) -> tuple[list[tuple[Source, Fixed]], set[Path]]:
+        """Fix once more what is left in projects where files were changed.
+
+        Returns what is left of all, and the projects where files were changed now.
+        """
+        for root in roots:
+            self._notices.update(dict.fromkeys(self._roots[root].notices))
+            self._roots[root].forget()
+        result, changed = list[tuple[Source, Fixed]](), set[Path]()
+        for file, fixed in left:
+            again = None
+            if file.settings.root in roots:
+                with self._naming(file.shown):
+                    again = self._fix(file, None, unsafe=unsafe, write=write)
+            if again is not None and again.before == fixed.after:
+                if again.after != again.before:
+                    changed.add(file.settings.root)
+                applied = (*fixed.applied, *again.applied)
+                fixed = again._replace(before=fixed.before, applied=applied)
+            result.append((file, fixed))
+        return result, changed
 
     def _fix(self, file: Source, given: bytes | None, *, unsafe: bool, write: bool) -> Fixed:
         root, baseline = self._root(file.settings), self._baseline(file.settings)
@@ -331,11 +372,16 @@ class Run:
             )
         if write:
             fixed = _written(Path(file.path), fixed)
+        if fixed.after != fixed.before:
             root.texts.replace(file.path, fixed.after)
-        if baseline is not None:
-            remaining = baseline.unknown(file.relative, fixed.remaining)
-            fixed = fixed._replace(remaining=tuple(remaining))
         return fixed
+
+    def _reported(self, file: Source, fixed: Fixed) -> Fixed:
+        """Return it without what its baseline has."""
+        baseline = self._baseline(file.settings)
+        if baseline is None:
+            return fixed
+        return fixed._replace(remaining=tuple(baseline.unknown(file.relative, fixed.remaining)))
 
     @contextmanager
     def _naming(self, shown: str) -> Iterator[None]:

@@ -52,10 +52,11 @@ class Texts:
         return False
 
     def replace(self, path: str, data: bytes) -> None:
-        """Take note that a file was written, and holds `data` now."""
+        """Have a file hold `data` from now on, whether it was written or would be."""
         self._absent.clear()
-        if path in self._kept:
-            self._kept[path] = data
+        self._present.clear()
+        self._room += len(self._kept.get(path, b"")) - len(data)
+        self._kept[path] = data
 
 
 def read(path: str) -> bytes:

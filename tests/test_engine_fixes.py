@@ -144,6 +144,12 @@ LAYOUTS = {
         'if True:\n\tcreate_async_engine("x", connect_args={\n\t\t"timeout": 5,\n'
         "\t\tSET,\n\t}, echo=True)  # why\n",
     ),
+    "behind tabs, where other blocks have spaces": (
+        "if True:\n    pass\nif True:\n\t"
+        'create_async_engine("x", connect_args={"timeout": 5}, echo=True)\n',
+        "if True:\n    pass\nif True:\n\t"
+        'create_async_engine("x", connect_args={\n\t\t"timeout": 5,\n\t\tSET,\n\t}, echo=True)\n',
+    ),
     "instead of nothing": (
         'create_async_engine("x", connect_args=None, echo=True)\n',
         'create_async_engine("x", connect_args={\n    SET,\n}, echo=True)\n',

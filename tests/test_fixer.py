@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from session_guard.config import Settings
 from session_guard.fixer import fix
 from session_guard.project.project import Project
@@ -114,3 +116,28 @@ def test_what_a_fix_writes_is_held_to_every_rule(tmp_path: Path) -> None:
         "async def job(x):\n    async with get_background_session() as s:\n        s.add(x)\n"
     )
     assert [*Run(Options((str(job),))).check()] == []
+
+
+@pytest.mark.parametrize("user", ["aa.py", "zz.py"])
+def test_what_a_finding_waits_for_may_be_fixed_in_another_file(user: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.session-guard]\n")
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "db.py").write_text(STANDARD)
+    (app / "making.py").write_text(
+        "from sqlalchemy.ext.asyncio import async_sessionmaker\n\nfrom app.db import engine\n\n"
+        "make = async_sessionmaker(engine)\nNAME = 'making'\n"
+    )
+    (app / user).write_text(
+        "from app.making import make\n\n\nasync def job(x):\n    async with make() as s:\n"
+        "        s.add(x)\n        await s.commit()\n"
+    )
+    shown = [*Run(Options((str(app),))).fix(unsafe=True, write=False)]
+    done = [*Run(Options((str(app),))).fix(unsafe=True, write=True)]
+    assert shown == done
+    assert {Path(file.shown).name for file in done if file.applied} == {"making.py", user}
+    assert not any(file.remaining for file in done)
+    assert (app / "making.py").read_text() == "NAME = 'making'\n"
+    assert "make" not in (app / user).read_text()
+    again = [*Run(Options((str(app),))).fix(unsafe=True, write=True)]
+    assert not any(file.applied for file in again)

@@ -411,6 +411,31 @@ def test_imports_are_left_tidy(before: str, after: str, project: Project) -> Non
     assert fixed(project, (HEAD + before + OPENED).encode()).decode() == after + MENDED
 
 
+FOR_TYPES = {
+    "with others": (
+        "    from app import A\n    from app.db import Maker\n",
+        "    from app import A\n",
+    ),
+    "alone": ("    from app.db import Maker\n", "    pass\n"),
+    "with names that stay": ("    from app.db import A, Maker\n", "    from app.db import A\n"),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), FOR_TYPES.values(), ids=FOR_TYPES.keys())
+def test_an_import_for_types_goes_with_the_annotation(
+    before: str, after: str, project: Project
+) -> None:
+    code = (
+        "from typing import TYPE_CHECKING\n\nfrom app.db import get_background_task_session_factory"
+        "\n\nif TYPE_CHECKING:\n{}\n\nasync def job():\n"
+        "    make: Maker = get_background_task_session_factory()\n"
+        "    async with make() as s:\n        print(await s.get(A, 1))\n"
+    )
+    mended = fixed(project, code.format(before).encode()).decode()
+    assert f"if TYPE_CHECKING:\n{after}\n\nasync def job" in mended
+    assert "make" not in mended
+
+
 def test_both_arms_lose_what_neither_needs(project: Project) -> None:
     arms = (
         "try:\n    from sqlalchemy.ext.asyncio import {0}\n"

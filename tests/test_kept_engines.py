@@ -238,6 +238,16 @@ def test_a_local_goes_wherever_it_was_assigned(before: str, left: str, tmp_path:
     assert body(tmp_path, before) == left + "\n"
 
 
+def test_a_comment_is_not_left_beside_nothing(tmp_path: Path) -> None:
+    code = JOB.format(
+        before="maker = get_maker()\n    one = maker  # ours", opened="one()", after=""
+    )
+    result = fixed(tmp_path, code)
+    assert result.data.decode() == code
+    [finding] = result.remaining
+    assert "not fixed: a comment stands beside `one = …`, which nothing would use" in finding.help
+
+
 def test_what_two_sessions_were_opened_with_goes_with_the_last(tmp_path: Path) -> None:
     second = "async with maker() as again:\n    await again.merge(n)\n    print(await again.get(n))"
     assert body(tmp_path, "maker = get_maker()", after=second) == "maker = get_maker()\n"
@@ -736,6 +746,13 @@ OTHER_LISTENERS = {
     "to a port": "PORT = 80\nserver.listen('0.0.0.0', PORT)\nserver.listen(host, port)\n",
     "in words": "# listens to what we 'commit'\nprint('listen', 'commit')\n",
 }
+ROLLBACK_LISTENERS = {
+    "a session's": "event.listen(Session, 'after_rollback', print)\n",
+    "a soft one": "@event.listens_for(Session, 'after_soft_rollback')\ndef f(s, t): ...\n",
+    "an engine's": "event.listen(engine.sync_engine, 'rollback', print)\n",
+    "an object's": "event.listen(User, 'expire', print)\n",
+    "a session's, of objects": "event.listen(Session, 'persistent_to_detached', print)\n",
+}
 COMMITS = {
     "at the end": "await session.get(n, 1)\n        await session.commit()",
     "in begin": "async with session.begin():\n            session.add(n)",
@@ -749,6 +766,22 @@ def test_a_commit_that_something_listens_to_is_one_more(listener: str, tmp_path:
     result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
     assert result.applied == []
     assert "hooks.py listens to commits" in result.remaining[0].help
+
+
+@pytest.mark.parametrize("block", [None, "session.add(n)\n        await session.commit()"])
+@pytest.mark.parametrize("listener", ROLLBACK_LISTENERS.values(), ids=ROLLBACK_LISTENERS.keys())
+def test_a_rollback_that_something_listens_to_is_one_more(
+    listener: str, block: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")
+    code = ASSIGNED
+    if block is not None:
+        code = code.replace("return await session.scalar(select(1))", block)
+    result = fixed(tmp_path, code.format(opened="Sessions()"))
+    assert result.applied == []
+    assert "hooks.py listens to rollbacks" in result.remaining[0].help
+    begun = ASSIGNED.replace("return await session.scalar(select(1))", "session.add(n)")
+    assert fixed(tmp_path, begun.format(opened="Sessions.begin()")).applied != []
 
 
 @pytest.mark.parametrize("listener", OTHER_LISTENERS.values(), ids=OTHER_LISTENERS.keys())

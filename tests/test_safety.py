@@ -1027,6 +1027,14 @@ TAKES_IN = {
     "what is stored by one that may be cancelled": (
         "s.add(job)\nawait asyncio.sleep(1)\nawait s.commit()"
     ),
+    "what a model may refuse": "s.add(job)\njob.name = name\nawait s.commit()",
+    "what may be none": "s.add(job)\nif job.age > 1:\n    print(1)\nawait s.commit()",
+    "what a class may refuse": "s.add(job)\ndata = Payload(age=1)\nawait s.commit()",
+    "what has no such format": "s.add(job)\ntext = f'{job.age:03d}'\nawait s.commit()",
+    "what may be no pair": "s.add(job)\nfor a, b in jobs:\n    pass\nawait s.commit()",
+    "an attribute of what may be none": "s.add(job)\ntext = send.job.name\nawait s.commit()",
+    "another that may be gone": "s.add(job)\nawait s.refresh(send)\nawait s.commit()",
+    "another that may not be stored": "s.add(job)\nawait s.delete(send)\nawait s.commit()",
     "what it deletes": "await s.delete(job)\nawait s.flush()\nassert name\nawait s.commit()",
 }
 
@@ -1045,6 +1053,11 @@ TAKES_IN_SAFELY = {
     "stored at once": "s.add(job)\nawait s.commit()",
     "stored and read again": "s.add(job)\nawait s.commit()\nawait s.refresh(job)\nreturn job",
     "several": "s.add_all(jobs)\nawait s.commit()",
+    "told": (
+        "s.add(job)\nif name == 'x' or job.mail is None:\n    logger.info('%s', job.name)\n"
+        "print(f'{job.name}')\nawait s.commit()"
+    ),
+    "one after the other": "for job in jobs:\n    s.add(job)\nawait s.commit()",
     "another error": (
         "s.add(job)\ntry:\n    await s.commit()\nexcept LookupError:\n    raise KeyError"
     ),

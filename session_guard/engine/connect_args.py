@@ -351,7 +351,7 @@ def _laid_out(
         spaces = cst.SimpleWhitespace(indentation)
         return cst.ParenthesizedWhitespace(indent=False, last_line=spaces)
 
-    inner = new_line(indent + module.tree.default_indent)
+    inner = new_line(module.deeper(indent))
     *others, last = display.elements
     return display.with_changes(
         lbrace=cst.LeftCurlyBrace(inner),

@@ -86,6 +86,13 @@ _INJECTS = re.compile(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit"})
 _COMMITS = frozenset({*_COMMITS_OF_SESSIONS, "commit"})
+_ROLLBACKS_OF_SESSIONS = frozenset(
+    """
+    after_rollback after_soft_rollback expire deleted_to_persistent deleted_to_detached
+    pending_to_transient persistent_to_transient persistent_to_detached
+    """.split()
+)
+_ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 # What sets a name of another module or object by a string has one of these in it.
 _PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
@@ -633,19 +640,27 @@ class Project:
 
     @cached_property
     def listener_to_commits(self) -> Path | None:
-        """A file that has something run at each commit: of sessions, or of an engine.
+        """A file that has something run at each commit: of sessions, or of an engine."""
+        return self._listener_to(_COMMITS_OF_SESSIONS, _COMMITS)
 
-        What the handler itself sees of its engine's commits is its own bookkeeping. A file that
-        cannot be parsed, and an event whose name could not be followed, may be one.
+    @cached_property
+    def listener_to_rollbacks(self) -> Path | None:
+        """A file that has something run at each rollback, or at what that does to objects."""
+        return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
+
+    def _listener_to(self, of_sessions: frozenset[str], all_of: frozenset[str]) -> Path | None:
+        """Return a file that has something run at one of some events.
+
+        What the handler itself sees of its engine is its own bookkeeping. A file that cannot be
+        parsed, and an event whose name could not be followed, may be one.
         """
         own = self.handler.path if self.handler is not None else None
         for path in self._own_files(lambda data: b"listen" in data):
-            names = self.names_of(path)
-            wanted = {None, *(_COMMITS_OF_SESSIONS if path == own else _COMMITS)}
+            names, wanted = self.names_of(path), of_sessions if path == own else all_of
             if (
-                b"commit" in self._data(path)
+                any(event.encode() in self._data(path) for event in wanted)
                 if names is None
-                else any(wanted & heard for _, _, heard in events.listening(names))
+                else any({None, *wanted} & heard for _, _, heard in events.listening(names))
             ):
                 return path
         return None
@@ -789,8 +804,11 @@ class Project:
         return known[1]
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
-        """Return whether another file of the project has `name` anywhere in its text."""
-        return any(other != path for other in self._mentioning(name))
+        """Return whether another file of the project has the word `name` anywhere in its text."""
+        word = re.compile(rb"\b%s\b" % re.escape(name.encode()))
+        return any(
+            other != path and word.search(self._data(other)) for other in self._mentioning(name)
+        )
 
     def user_of(self, name: str, path: Path) -> str | None:
         """Return a file, a test too, that may use what another binds to a name, or None.

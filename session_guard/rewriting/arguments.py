@@ -263,7 +263,7 @@ class _Listed:
         """
         indent = self._lines.indentation(self._lines.line_at(self._inside[0]))
         newline = self._module.tree.default_newline
-        inner = f"{newline}{indent}{self._module.tree.default_indent}"
+        inner = f"{newline}{self._module.deeper(indent)}"
         yield Change(self._inside[0], self._items[0].start, inner)
         for one, other in pairwise(self._items):
             yield Change(one.end, other.start, f",{inner}")
@@ -279,7 +279,7 @@ class _Listed:
         indent = comment["indent"]
         if not self._begins_line(comment.start()):
             line = self._lines.line_at(comment.start())
-            indent = self._lines.indentation(line) + self._module.tree.default_indent
+            indent = self._module.deeper(self._lines.indentation(line))
         newline = self._module.tree.default_newline
         texts = "".join(f"{newline}{indent}{text}," for text in added)
         return Change(comment.end(), comment.end(), texts)

@@ -105,7 +105,7 @@ def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:
     """Return the edits that carry out `plans` together, in order.
 
     Imports are added with them, and names that nothing uses any more taken out. Raises
-    NotFixableError where such an import could not go.
+    NotFixableError where such an import or local could not go.
     """
     rewrites = [item.rewrite for item in plans]
     changes = [change for item in plans for change in item.changes]

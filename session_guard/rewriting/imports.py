@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
+from session_guard.names.from_ast import is_type_checking
 from session_guard.names.from_libcst import ImportStatement, module_name
 from session_guard.records import dataclass
 from session_guard.rewriting.arguments import NotFixableError
@@ -360,7 +361,7 @@ def _changed(
 
 
 def _one_to_a_line(module: Module, source: str, names: Iterable[str], indent: str) -> str:
-    newline, deeper = module.tree.default_newline, indent + module.tree.default_indent
+    newline, deeper = module.tree.default_newline, module.deeper(indent)
     listed = "".join(f"{deeper}{name},{newline}" for name in names)
     return f"from {source} import ({newline}{listed}{indent})"
 
@@ -496,7 +497,10 @@ def _is_kept(
 def _without(
     module: Module, statements: Sequence[ImportStatement], lines: Lines
 ) -> Iterator[Change]:
-    """Yield what removes statements, but for those without which a block would be empty."""
+    """Yield what removes statements, but for those without which a block would be empty.
+
+    An `if TYPE_CHECKING` has nothing but its imports, and keeps a `pass`.
+    """
     gone = {id(statement) for statement in statements}
     lines_left: dict[int, int] = {}
     for line in dict.fromkeys(module.parent(statement) for statement in statements):
@@ -518,6 +522,17 @@ def _without(
             if left > 1 or isinstance(block, cst.Module):
                 lines_left[id(block)] -= 1
                 yield without_line(module, line, lines)
+            elif _is_type_checking(module, block):
+                start, _ = lines.span(module.position(body[0]))
+                yield Change(start, lines.span(module.position(body[-1]))[1], "pass")
+
+
+def _is_type_checking(module: Module, block: cst.CSTNode) -> bool:
+    """Return whether a block is that of an `if TYPE_CHECKING`."""
+    match module.parent(block):
+        case cst.If(test=test, body=body) if body is block:
+            return is_type_checking(module.expr(test))
+    return False
 
 
 def _laid_out(

@@ -50,26 +50,27 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
     """
     if module.path.name == "__init__.py":
         return
-    gone: dict[int, cst.Name] = {}
+    gone = taken_out(rewrites)
     used: set[int] = set()
     for rewrite in rewrites:
         for old, new in rewrite.replacements:
-            held = {} if isinstance(new, Appended) else {id(name): name for name in _names(old)}
-            written = new.item if isinstance(new, Appended) else new
-            for name in _names(written) if written is not None else ():
+            own = set(map(id, _names(old)))
+            for written in _names(_written(new)):
                 # What stays in its place is looked at there.
-                if held.pop(id(name), None) is None:
-                    used.update(map(id, module.bindings(module.expr(name), module.place(old))))
-            gone.update(held)
+                if id(written) not in own:
+                    bindings = module.bindings(module.expr(written), module.place(old))
+                    used.update(map(id, bindings))
     found: dict[tuple[int, str], Unused] = {}
-    for name in gone.values():
+    for name in (node for node in gone.values() if isinstance(node, cst.Name)):
         place = module.place(name)
         bindings = module.bindings(module.expr(name), place)
         if bindings:
             scope = bindings[0].place.scope
             unused = Unused(name.value, scope.bindings.get(name.value, []))
             unused = found.setdefault((id(scope), name.value), unused)
-            unused.always_ran &= all(always_runs(binding, place) for binding in bindings)
+            unused.always_ran &= all(
+                binding.type_checking or always_runs(binding, place) for binding in bindings
+            )
     for spelled in {unused.name for unused in found.values()}:
         for node in module.named(spelled):
             if id(node) not in gone and is_use(module, node):
@@ -84,8 +85,30 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
                 yield unused
 
 
-def _names(node: cst.CSTNode) -> Iterator[cst.Name]:
-    return (part for part in walk(node) if isinstance(part, cst.Name))
+def taken_out(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
+    """Return the nodes, by `id`, that rewrites take out of the file."""
+    gone: dict[int, cst.CSTNode] = {}
+    for rewrite in rewrites:
+        # Another rewrite may take out what this one only moves.
+        written = {
+            id(part)
+            for _, new in rewrite.replacements
+            if (node := _written(new)) is not None
+            for part in walk(node)
+        }
+        for old, new in rewrite.replacements:
+            if not isinstance(new, Appended):
+                gone.update((id(part), part) for part in walk(old) if id(part) not in written)
+    return gone
+
+
+def _written(new: cst.CSTNode | Appended | None) -> cst.CSTNode | None:
+    return new.item if isinstance(new, Appended) else new
+
+
+def _names(node: cst.CSTNode | None) -> Iterator[cst.Name]:
+    parts = walk(node) if node is not None else ()
+    return (part for part in parts if isinstance(part, cst.Name))
 
 
 def is_use(module: Module, name: cst.Name) -> bool:

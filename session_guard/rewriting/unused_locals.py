@@ -10,7 +10,9 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, LocalFunction
-from session_guard.rule import Appended, Applicability, Rewrite
+from session_guard.rewriting.arguments import NotFixableError
+from session_guard.rewriting.unused_imports import taken_out
+from session_guard.rule import Applicability, Rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,35 +29,22 @@ def without_unused_locals(module: Module, rewrites: Sequence[Rewrite]) -> list[R
     """Return rewrites that take out the assignments of locals whose last use `rewrites` remove.
 
     A call that may do more than to give back a session factory or an engine stays, without its
-    name.
+    name. Raises NotFixableError where a comment would be left beside nothing.
     """
-    gone = _gone(rewrites)
+    gone = taken_out(rewrites)
     found: list[Rewrite] = []
     while (replacements := next(_leftovers(module, gone, found), None)) is not None:
         for replacement in replacements:
             found.append(Rewrite(Applicability.SAFE, "", (replacement,)))
-            gone |= _gone(found[-1:])
+            gone |= taken_out(found[-1:])
     return found
-
-
-def _gone(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
-    """Return the nodes, by `id`, that rewrites take out of the file."""
-    replaced: dict[int, cst.CSTNode] = {}
-    written: set[int] = set()
-    for rewrite in rewrites:
-        for old, new in rewrite.replacements:
-            if not isinstance(new, Appended):
-                replaced.update((id(part), part) for part in walk(old))
-            if new is not None:
-                written.update(map(id, walk(new.item if isinstance(new, Appended) else new)))
-    return {at: part for at, part in replaced.items() if at not in written}
 
 
 def _leftovers(
     module: Module, gone: dict[int, cst.CSTNode], found: Sequence[Rewrite]
 ) -> Iterator[list[_Replacement]]:
     """Yield how the assignments of a local go that nothing uses any more, for each local."""
-    taken_out = {id(old) for rewrite in found for old, new in rewrite.replacements if new is None}
+    lines_gone = {id(old) for rewrite in found for old, new in rewrite.replacements if new is None}
     seen: set[tuple[int, str]] = set()
     for name in gone.values():
         if not isinstance(name, cst.Name) or not _may_be_local(module, name):
@@ -74,7 +63,7 @@ def _leftovers(
                 if isinstance(other, cst.Name)
             ):
                 continue
-            replacements = list(_without_all(module, assignments, taken_out))
+            replacements = list(_without_all(module, assignments, lines_gone))
             if len(replacements) == len(assignments):
                 yield replacements
 
@@ -110,20 +99,20 @@ def _target(assignment: _Assignment) -> cst.BaseExpression | None:
 
 
 def _without_all(
-    module: Module, assignments: Sequence[_Assignment], taken_out: set[int]
+    module: Module, assignments: Sequence[_Assignment], lines_gone: set[int]
 ) -> Iterator[_Replacement]:
     """Yield what becomes of each assignment, up to the first that has to stay."""
-    taken_out = set(taken_out)
+    lines_gone = set(lines_gone)
     for assignment in assignments:
-        replacement = _without(module, assignment, taken_out)
+        replacement = _without(module, assignment, lines_gone)
         if replacement is None:
             return
         if replacement[1] is None:
-            taken_out.add(id(replacement[0]))
+            lines_gone.add(id(replacement[0]))
         yield replacement
 
 
-def _without(module: Module, assignment: _Assignment, taken_out: set[int]) -> _Replacement | None:
+def _without(module: Module, assignment: _Assignment, lines_gone: set[int]) -> _Replacement | None:
     """Return what becomes of an assignment, or None where it has to stay."""
     value = assignment.value
     assert value is not None
@@ -146,12 +135,21 @@ def _without(module: Module, assignment: _Assignment, taken_out: set[int]) -> _R
         others = suite.body if isinstance(suite, cst.IndentedBlock) else ()
         if (
             line.trailing_whitespace.comment is None
-            and sum(id(other) not in taken_out for other in others) > 1
+            and sum(id(other) not in lines_gone for other in others) > 1
         ):
             return line, None
     if isinstance(value, (cst.Call, cst.Await)):
         return assignment, cst.Expr(value)
-    return (assignment, cst.Pass()) if does_no_more else None
+    if not does_no_more:
+        return None
+    if (
+        isinstance(line, cst.SimpleStatementLine)
+        and len(line.body) == 1
+        and line.trailing_whitespace.comment is not None
+    ):
+        name = module.code(_target(assignment) or assignment)
+        raise NotFixableError(f"a comment stands beside `{name} = …`, which nothing would use")
+    return assignment, cst.Pass()
 
 
 def _only_makes(function: LocalFunction, depth: int = 0) -> bool:

@@ -216,23 +216,27 @@ def _block_reasons(form: Form, opening: Opening, handler: Handler, module: Modul
 
 
 def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module) -> Iterator[str]:
-    """Yield what the handler's commit sets off, where the block may have made none."""
+    """Yield what the handler's commit and rollback set off, where there may have been none."""
     assert handler.opening is not None
-    made = handler.opening.session_class
+    made, project = handler.opening.session_class, module.project
     is_others = not openings.is_same_or_subclass(opening.session_class, made)
     commits = opening.begins or _commits_last(form)
-    if (
-        isinstance(made, LocalClass)
-        and (is_others or not commits)
-        and any(
-            _ENDING.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
-        )
+    rolls_back = opening.begins or (bool(form.entered) and _begins(form.entered[0], form))
+    anew = frozenset() if commits else _ENDING
+    if is_others:
+        anew = _ENDING
+    elif not rolls_back:
+        anew |= {"rollback"}
+    if isinstance(made, LocalClass) and any(
+        anew.intersection(one.definition.scope.bindings) for one in openings.lineage(made)
     ):
         yield f"`{made.definition.name}` has a way of its own to end a session"
-    listener = module.project.listener_to_commits
-    if listener is not None and not commits:
-        shown = module.project.shown(listener)
+    if project.listener_to_commits is not None and not commits:
+        shown = project.shown(project.listener_to_commits)
         yield f"{shown} listens to commits, and a block that only reads makes none"
+    if project.listener_to_rollbacks is not None and not rolls_back:
+        shown = project.shown(project.listener_to_rollbacks)
+        yield f"{shown} listens to rollbacks, and an error in the block makes none"
 
 
 def _commits_last(form: Form) -> bool:
@@ -244,7 +248,11 @@ def _commits_last(form: Form) -> bool:
             entered += items
         case cst.SimpleStatementLine(body=[*_, cst.Expr(cst.Await(call))]):
             return calls_one(call, form.name, COMMITTING)
-    return any(calls_one(item.item, form.name, _BEGINNING) for item in entered)
+    return any(_begins(item, form) for item in entered)
+
+
+def _begins(item: cst.WithItem, form: Form) -> bool:
+    return calls_one(item.item, form.name, _BEGINNING)
 
 
 def _is_used_elsewhere(name: str, form: Form, module: Module) -> bool:

@@ -6,6 +6,7 @@ that expires what they hold, and what was stored is new again.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from session_guard.names.bindings import Binding
     from session_guard.safety.forms import Form
 
-_QUIET_CALLS = frozenset({"bool", "isinstance", "len", "print", "repr", "str"})
-_ENDING = frozenset({"close", "commit", "flush", "refresh", "rollback"})
-_TAKING = frozenset({"add", "add_all", "begin", "begin_nested", "delete"})
+_QUIET_CALLS = frozenset({"bool", "isinstance", "print", "repr", "str"})
+_NEVER_FAILING = (cst.Is, cst.IsNot, cst.Equal, cst.NotEqual)
+_ENDING = frozenset({"close", "commit", "flush", "rollback"})
+_TAKING = frozenset({"add", "add_all", "begin", "begin_nested"})
 
 
 class Outside:
@@ -170,7 +172,8 @@ class Outside:
                     if isinstance(node, cst.Assign)
                     else [node.target]
                 )
-                is_plain_target = all(isinstance(t, (cst.Name, cst.Attribute)) for t in targets)
+                # An attribute may be one that a model validates, or a property.
+                is_plain_target = all(isinstance(target, cst.Name) for target in targets)
                 return not is_plain_target or (
                     node.value is not None and not self._is_quiet(node.value)
                 )
@@ -179,7 +182,11 @@ class Outside:
             case cst.If() | cst.While():
                 return not self._is_quiet(node.test)
             case cst.For():
-                return node.asynchronous is not None or not self._is_quiet(node.iter)
+                return (
+                    node.asynchronous is not None
+                    or not isinstance(node.target, cst.Name)
+                    or not self._is_quiet(node.iter)
+                )
             case cst.With():
                 return not all(self._is_its_own(item.item) for item in node.items)
             case cst.Raise():
@@ -194,11 +201,28 @@ class Outside:
         """Return whether an expression ends a transaction, or takes an object in."""
         call = node.expression if isinstance(node, cst.Await) else node
         method = method_of(call, self._session)
+        if not isinstance(call, cst.Call):
+            return False
+        if method == "refresh":
+            # Of another object the row may be gone.
+            return all(self._is_taken_in(argument.value) for argument in call.args)
         return method in _ENDING or (
-            isinstance(call, cst.Call)
-            and method in _TAKING
-            and all(self._is_quiet(a.value) for a in call.args)
+            method in _TAKING and all(self._is_quiet(a.value) for a in call.args)
         )
+
+    @cached_property
+    def _taken_in(self) -> frozenset[str]:
+        """The names of what the block gives to `add()` or `add_all()`."""
+        return frozenset(
+            argument.value.value
+            for call in walk(self._block)
+            if isinstance(call, cst.Call) and method_of(call, self._session) in ("add", "add_all")
+            for argument in call.args
+            if isinstance(argument.value, cst.Name)
+        )
+
+    def _is_taken_in(self, node: cst.CSTNode) -> bool:
+        return isinstance(node, cst.Name) and node.value in self._taken_in
 
     def _is_quiet(self, node: cst.CSTNode) -> bool:
         def all_of(*parts: cst.CSTNode) -> bool:
@@ -207,10 +231,16 @@ class Outside:
         match node:
             case cst.Name():
                 return True
-            case cst.Attribute() | cst.NamedExpr():
+            case cst.Attribute():
+                return self._has_attributes(node.value)
+            case cst.NamedExpr():
                 return all_of(node.value)
             case cst.Comparison():
-                return all_of(node.left, *(target.comparator for target in node.comparisons))
+                return all(
+                    isinstance(target.operator, _NEVER_FAILING)
+                    and all_of(node.left, target.comparator)
+                    for target in node.comparisons
+                )
             case cst.BooleanOperation():
                 return all_of(node.left, node.right)
             case cst.UnaryOperation(operator=cst.Not()):
@@ -223,22 +253,31 @@ class Outside:
                     for element in node.elements
                 )
             case cst.FormattedString():
-                return all_of(
-                    *(
-                        part.expression
-                        for part in node.parts
-                        if isinstance(part, cst.FormattedStringExpression)
-                    )
+                return all(
+                    part.format_spec is None and self._is_quiet(part.expression)
+                    for part in node.parts
+                    if isinstance(part, cst.FormattedStringExpression)
                 )
             case cst.Call():
                 function = node.func
-                is_known = (
-                    (isinstance(function, cst.Name) and function.value in _QUIET_CALLS)
-                    or is_of_logger(node)
-                    or is_construction(node)
+                is_known = is_of_logger(node) or (
+                    isinstance(function, cst.Name) and function.value in _QUIET_CALLS
                 )
                 return is_known and all_of(*(argument.value for argument in node.args))
         return is_literal(node)
+
+    def _has_attributes(self, node: cst.CSTNode) -> bool:
+        """Return whether what stands before a dot is no `None`: taken in, a module or `self`."""
+        return self._is_taken_in(node) or (
+            isinstance(node, cst.Name)
+            and (
+                node.value in ("self", "cls")
+                or any(
+                    binding.kind == "import"
+                    for binding in lookup(node.value, self._module.place(node)) or ()
+                )
+            )
+        )
 
     def _is_in_handler(self, node: cst.CSTNode) -> bool:
         """Return whether a node stands in an `except` of the block: what it catches came before."""

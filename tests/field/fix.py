@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # What a project's findings are drawn from.
 _KEPT = (".py", ".toml", ".txt", ".cfg", ".lock")
 _COMMENT = re.compile(rb"#[^\r\n]*")
+_FACTORY = re.compile(r"sessionmaker|async_scoped_session")
 # What a fix takes out of a mended block because the handler does the same.
 _HANDLERS = ("begin", "close", "commit", "rollback")
 
@@ -191,6 +192,7 @@ def _lost(before: list[bytes], after: list[bytes]) -> Iterator[tuple[int, bool]]
 def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
     """Yield the lines of imports, of the statements that had a finding, and what ends these."""
     found = [range(item.line, item.end_line + 1) for item in result.applied]
+    codes = {item.code for item in result.applied}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
             lines = _header(node)
@@ -199,8 +201,16 @@ def _concerned_lines(tree: ast.Module, result: Fixed) -> Iterator[int]:
             elif any(set(lines) & set(at) for at in found):
                 yield from lines
                 yield from _handlers_lines(tree, node)
+            elif "SG102" in codes and _makes_factory(node):
+                yield from lines
     for at in found:
         yield from at
+
+
+def _makes_factory(node: ast.stmt) -> bool:
+    """Return whether it builds a factory, whose place is another once sessions are rewritten."""
+    value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    return value is not None and _FACTORY.search(ast.unparse(value)) is not None
 
 
 def _handlers_lines(tree: ast.Module, opening: ast.stmt) -> Iterator[int]:
