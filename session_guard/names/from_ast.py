@@ -6,7 +6,6 @@ import ast
 import functools
 import re
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
@@ -36,6 +35,7 @@ from session_guard.names.bindings import (
     with_percent,
 )
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -35,6 +35,7 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.from_ast import is_type_checking, stated_value
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +155,7 @@ def dotted_parts(node: cst.CSTNode | None) -> tuple[str, ...] | None:
     return (node.value, *reversed(parts))
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Index:
     """What the walk over a tree found out about it; keyed by `id` of nodes of that tree."""
 

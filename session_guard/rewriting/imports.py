@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
 from session_guard.names.from_ast import is_type_checking
 from session_guard.names.from_libcst import ImportStatement, module_name
+from session_guard.records import dataclass
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.import_order import Order, is_related
 from session_guard.rewriting.rendering import comments, indentation, line_of, rendered

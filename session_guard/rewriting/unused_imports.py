@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import ImportStatement, dotted_parts, walk
+from session_guard.records import dataclass
 from session_guard.rule import Appended
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -12,6 +11,7 @@ from session_guard.module import Module
 from session_guard.names.bindings import Function
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass, LocalFunction
+from session_guard.records import dataclass
 from session_guard.safety.loaded import classes_named
 
 if TYPE_CHECKING:
