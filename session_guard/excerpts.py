@@ -96,7 +96,7 @@ def repeats_a_value(module: Module, text: str) -> bool:
 def _spans(module: Module, node: cst.CSTNode, number: int, line: str) -> Iterator[_Span]:
     """Yield what is hidden in a line, in order."""
     begin, done = module.lines.start(number), 0
-    for first, last, part in module.strings.get(number, ()):
+    for first, last, part in module.strings(node).get(number, ()):
         string = _shown(module, part, module.text[first:last])
         yield from _numbers(line, done, max(first - begin, done))
         is_whole = begin <= first and last <= begin + len(line)
@@ -113,10 +113,12 @@ def _spans(module: Module, node: cst.CSTNode, number: int, line: str) -> Iterato
             yield codes.end(), len(line), f" {MASK}"
 
 
-def strings_by_line(module: Module) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
-    """Return the strings that each line has in it or a part of, with where each begins and ends."""
+def strings_by_line(
+    module: Module, holder: cst.CSTNode
+) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
+    """Return the strings of a node that each line has in it or a part of, and where they are."""
     found: dict[int, list[tuple[int, int, cst.CSTNode]]] = {}
-    for node in _strings(module.tree):
+    for node in _strings(holder):
         position = module.position(node)
         start, end = module.lines.span(position)
         for number in range(position.start.line, position.end.line + 1):

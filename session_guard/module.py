@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import libcst as cst
-from libcst.metadata import (
-    CodeRange,
-    MetadataWrapper,
-    PositionProvider,
-    WhitespaceInclusivePositionProvider,
-)
 
 from session_guard import excerpts
 from session_guard.names import openings
@@ -20,11 +14,14 @@ from session_guard.names.evaluation import provided
 from session_guard.names.from_libcst import Converter, index_tree
 from session_guard.names.held import held
 from session_guard.names.values import Partial, Result
+from session_guard.positions import Positions
 from session_guard.rewriting.spans import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from libcst.metadata import CodeRange
 
     from session_guard.names.bindings import Binding, Call
     from session_guard.names.held import Held
@@ -34,6 +31,7 @@ if TYPE_CHECKING:
     from session_guard.sources import Decoded
 
 _LONGEST_CODE = 60
+_Found = TypeVar("_Found")
 
 
 class Module:
@@ -55,6 +53,8 @@ class Module:
         self._converter = Converter()
         self._values: dict[int, tuple[Value, ...]] = {}
         """By `id` of the tree's nodes, which live as long: every rule asks about the same calls."""
+        self._strings: dict[int, dict[int, list[tuple[int, int, cst.CSTNode]]]] = {}
+        self._found: dict[Callable[[Module], Any], Any] = {}
 
     @property
     def handler(self) -> Handler | None:
@@ -137,6 +137,13 @@ class Module:
         """The file's calls in the form of the table of names, by `id` of the tree's nodes."""
         return {id(call.node): call for call, _ in self.names.scope.calls}
 
+    def once(self, find: Callable[[Module], _Found]) -> _Found:
+        """Return what `find` says of the file, which is worked out when it is first asked for."""
+        if find not in self._found:
+            self._found[find] = find(self)
+        found: _Found = self._found[find]
+        return found
+
     def code(self, node: cst.CSTNode) -> str:
         """Return a node's text on one line, for a message: strings masked, and cut where long."""
         text = excerpts.code(self, node)
@@ -162,10 +169,12 @@ class Module:
         """Return the indentation of what stands in a line that has one; tabs stay tabs."""
         return indentation + ("\t" if indentation.endswith("\t") else self.tree.default_indent)
 
-    @cached_property
-    def strings(self) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
-        """The strings in each line, with the offsets between which they stand."""
-        return excerpts.strings_by_line(self)
+    def strings(self, node: cst.CSTNode) -> dict[int, list[tuple[int, int, cst.CSTNode]]]:
+        """Return the strings in each line of a node, with the offsets between which they stand."""
+        holder = self.top_of(node) or self.tree
+        if id(holder) not in self._strings:
+            self._strings[id(holder)] = excerpts.strings_by_line(self, holder)
+        return self._strings[id(holder)]
 
     @cached_property
     def round_trips(self) -> bool:
@@ -173,23 +182,23 @@ class Module:
         return self.tree.code == self.text
 
     @cached_property
-    def _positions(self) -> dict[int, CodeRange]:
-        wrapper = MetadataWrapper(self.tree, unsafe_skip_copy=True)
-        positions = wrapper.resolve(PositionProvider)
-        return {id(node): position for node, position in positions.items()}
+    def _positions(self) -> Positions:
+        return Positions(self.tree, self.text)
 
     def position(self, node: cst.CSTNode) -> CodeRange:
         """Return a node's lines (from 1) and columns (from 0, in characters).
 
-        Worked out for the whole file when it is first asked for: it costs twice the parse.
+        Worked out for the whole statement that it is in when one in there is first asked for.
         """
-        return self._positions[id(node)]
-
-    @cached_property
-    def _extents(self) -> Mapping[cst.CSTNode, CodeRange]:
-        wrapper = MetadataWrapper(self.tree, unsafe_skip_copy=True)
-        return wrapper.resolve(WhitespaceInclusivePositionProvider)
+        return self._positions.of(node, self.top_of(node))
 
     def extent(self, node: cst.CSTNode) -> tuple[int, int]:
         """Return the offsets of a node with its layout: of a block, from behind the colon on."""
-        return self.lines.span(self._extents[node])
+        return self.lines.span(self._positions.whole(node, self.top_of(node)))
+
+    def top_of(self, node: cst.CSTNode) -> cst.CSTNode | None:
+        """Return the statement at the module's top level that holds a node; of layout, None."""
+        parent = self.parent(node)
+        while parent is not None and parent is not self.tree:
+            node, parent = parent, self.parent(parent)
+        return node if parent is not None else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
@@ -35,6 +35,7 @@ from session_guard.names.bindings import (
     with_percent,
 )
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,13 +71,18 @@ class FunctionText:
 
     def parsed(self) -> ast.FunctionDef | ast.AsyncFunctionDef:
         """Return the function as `ast` has it, without decorators, at the lines where it is."""
-        lines = [match[0] for match in _LINE.finditer(self.text)][self.first - 1 : self.last]
+        lines = _lines(self.text)[self.first - 1 : self.last]
         blanks = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
         is_inner = blanks.rpartition("\f")[2] != ""  # a form feed begins the line anew
         outer = parse_quietly("if 1:\n" * is_inner + "".join(lines)).body[0]
         function = outer.body[0] if isinstance(outer, ast.If) else outer
         assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
         return ast.increment_lineno(function, self.first - 1 - is_inner)
+
+
+@functools.lru_cache(maxsize=4)  # one function of a file is asked for after the other
+def _lines(text: str) -> list[str]:
+    return [match[0] for match in _LINE.finditer(text)]
 
 
 def parse_quietly(text: str) -> ast.Module:
@@ -292,6 +298,8 @@ class _AstBuilder(TableBuilder):
             scope.function = function
             scope.receiver = self.receiver(function.positional)
             self.annotate_result(function, self.expr(node.returns) if node.returns else None)
+            for parameter in getattr(node, "type_params", ()):  # from Python 3.12 on
+                self.bind(parameter.name, "other")
             self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.statements(node.body)

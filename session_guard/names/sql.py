@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -28,6 +27,7 @@ from session_guard.names.values import (
     Method,
     Result,
 )
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

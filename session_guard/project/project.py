@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from session_guard.config import Settings
     from session_guard.names.bindings import Class
     from session_guard.names.values import Result, Value
+    from session_guard.sources import Decoded
 
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
@@ -106,6 +107,9 @@ _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 _PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
 _REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
 
+# A function, or the name of a method of an object that is not known, and the packages told of it.
+_Injected = tuple[values.LocalFunction | str, set[str]]
+
 
 class Calling(NamedTuple):
     """The packages of the frameworks that are told to call a function for parameters."""
@@ -128,6 +132,7 @@ class Project:
         self._assigned: dict[str, str | None] = {}
         self._set_anew: dict[str, bool] = {}
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction | str, ...]]] = {}
+        self._injected: dict[Path, tuple[Namespace, dict[str, list[_Injected]]]] = {}
         self._taken: dict[Path, Taken | None] = {}
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
@@ -339,12 +344,16 @@ class Project:
         except OSError:
             return b""
 
-    def _text(self, path: Path) -> str | None:
-        """Return a file's text, or None where it cannot be read or is no text."""
+    def decoded(self, path: Path) -> Decoded | None:
+        """Return what a file holds as text, or None where it cannot be read or is no text."""
         try:
-            return sources.decode(self._texts.read(str(path))).text
+            return sources.decode(self._texts.read(str(path)))
         except (OSError, sources.SourceError):
             return None
+
+    def _text(self, path: Path) -> str | None:
+        decoded = self.decoded(path)
+        return decoded.text if decoded is not None else None
 
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""
@@ -729,19 +738,23 @@ class Project:
         """
         found, unsure = set[str](), set[str]()
         for names in self._naming(function, home, self._injecting):
-            for call, place in names.scope.calls:
-                makers = names.evaluate(call.function, place)
-                packages = set(filter(None, map(evaluation.injecting_package, makers)))
-                wanted = evaluation.dependency(call)
-                if wanted is None or not packages:
-                    continue
-                at = end_of(place.scope)
-                for given in functions_in(wanted, at, names, lambda name: name == "__call__"):
-                    if _is_named(given, function, home):
-                        found |= packages
-                    elif given == function[-1] and len(function) > 1:
-                        unsure |= packages
+            for given, packages in self._injected_by(names).get(function[-1], ()):
+                if _is_named(given, function, home):
+                    found |= packages
+                elif given == function[-1] and len(function) > 1:
+                    unsure |= packages
         return Calling(frozenset(found), frozenset(unsure))
+
+    def _injected_by(self, names: Namespace) -> dict[str, list[_Injected]]:
+        """Return what a module has frameworks call for parameters, by its last name."""
+        known = self._injected.get(names.path)
+        if known is None or known[0] is not names:
+            by_name: dict[str, list[_Injected]] = {}
+            for given, packages in _injected(names):
+                name = given if isinstance(given, str) else given.definition.name
+                by_name.setdefault(name, []).append((given, packages))
+            known = self._injected[names.path] = names, by_name
+        return known[1]
 
     @cached_property
     def _injecting(self) -> tuple[Path, ...]:
@@ -979,6 +992,18 @@ def is_migration_environment(names: Namespace) -> bool:
         for bindings in names.scope.bindings.values()
         for binding in bindings
     )
+
+
+def _injected(names: Namespace) -> Iterator[_Injected]:
+    """Yield what calls of a module tell frameworks to call for parameters."""
+    for call, place in names.scope.calls:
+        makers = names.evaluate(call.function, place)
+        packages = set(filter(None, map(evaluation.injecting_package, makers)))
+        wanted = evaluation.dependency(call) if packages else None
+        if wanted is not None:
+            at = end_of(place.scope)
+            for given in functions_in(wanted, at, names, lambda name: name == "__call__"):
+                yield given, packages
 
 
 def _is_named(function: values.LocalFunction | str, name: tuple[str, ...], home: Namespace) -> bool:

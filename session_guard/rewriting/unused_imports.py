@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import ImportStatement, dotted_parts, walk
+from session_guard.records import dataclass
 from session_guard.rule import Appended
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ class Unused:
     name: str
     bindings: list[Binding]
     always_ran: bool = True
+    is_taken: bool = False
+    """Whether another file has it from this one, so that it has to stay."""
 
 
 def always_runs(binding: Binding, place: Place) -> bool:
@@ -46,7 +47,7 @@ def always_runs(binding: Binding, place: Place) -> bool:
 def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused]:
     """Yield the imported names whose last use the rewrites remove.
 
-    Names that are exported stay, and so do those in a file that exists to re-export.
+    Names that are exported are left out, and so are those in a file that exists to re-export.
     """
     if module.path.name == "__init__.py":
         return
@@ -71,18 +72,18 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             unused.always_ran &= all(
                 binding.type_checking or always_runs(binding, place) for binding in bindings
             )
-    for spelled in {unused.name for unused in found.values()}:
-        for node in module.named(spelled):
-            if id(node) not in gone and is_use(module, node):
-                used.update(map(id, module.bindings(module.expr(node), module.place(node))))
-    quoted = _quoted_names(module) if found else frozenset()
+    uses = module.once(Uses)
+    quoted = module.once(_quoted_names) if found else frozenset()
     for unused in found.values():
         if unused.name not in quoted and all(
-            binding.kind == "import" and id(binding) not in used for binding in unused.bindings
+            binding.kind == "import"
+            and id(binding) not in used
+            and all(id(use) in gone for use in uses.of(binding, unused.name))
+            for binding in unused.bindings
         ):
             is_global = any(b.place.scope.kind == "module" for b in unused.bindings)
-            if not (is_global and module.project.is_taken_from(module.path, unused.name)):
-                yield unused
+            unused.is_taken = is_global and module.project.is_taken_from(module.path, unused.name)
+            yield unused
 
 
 def taken_out(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:
@@ -111,6 +112,26 @@ def _names(node: cst.CSTNode | None) -> Iterator[cst.Name]:
     return (part for part in parts if isinstance(part, cst.Name))
 
 
+class Uses:
+    """Where a file's names are looked up."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+        self._found: dict[str, dict[int, list[cst.Name]]] = {}
+        """By the name, and the `id` of the binding that is reached."""
+
+    def of(self, binding: Binding, name: str) -> Sequence[cst.Name]:
+        """Return the uses of a name that may reach one of its bindings."""
+        if name not in self._found:
+            found = self._found[name] = dict[int, list[cst.Name]]()
+            for node in self._module.named(name):
+                if is_use(self._module, node):
+                    place = self._module.place(node)
+                    for reached in self._module.bindings(self._module.expr(node), place):
+                        found.setdefault(id(reached), []).append(node)
+        return self._found[name].get(id(binding), ())
+
+
 def is_use(module: Module, name: cst.Name) -> bool:
     """Return whether a name is looked up: it is no attribute, keyword, target or import."""
     parent = module.parent(name)
@@ -128,7 +149,6 @@ def is_use(module: Module, name: cst.Name) -> bool:
     )
 
 
-@functools.lru_cache(maxsize=1)  # it walks the whole file, and each finding's fix asks for it
 def _quoted_names(module: Module) -> frozenset[str]:
     """Return the names in strings that are code: annotations, `__all__`, arguments of `cast`."""
     names: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -26,6 +26,7 @@ from session_guard.names.values import (
     Partial,
     Result,
 )
+from session_guard.records import dataclass
 from session_guard.usage.locks import Mark, mark, under_lock
 from session_guard.usage.objects import given_to_maker, handed_in
 from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
