@@ -879,14 +879,6 @@ def test_what_a_function_does_besides_would_be_left_undone(
         assert "does more than to give what opens it" in result.remaining[0].help
 
 
-def test_a_call_that_takes_the_factory_out_changes_what_has_it(tmp_path: Path) -> None:
-    code = ASSIGNED.replace("async def", "MAKERS = {{1: Sessions}}\n\n\nasync def")
-    assert fixed(tmp_path, code.format(opened="MAKERS[1]()")).applied != []
-    result = fixed(tmp_path, code.format(opened="MAKERS.pop(1)()"))
-    assert result.applied == []
-    assert "the call changes what it looks into" in result.remaining[0].help
-
-
 METACLASS = """\
 class Meta(type):
     def __new__(mcs, name, bases, names, **given):

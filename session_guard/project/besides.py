@@ -39,14 +39,6 @@ def does_more(function: LocalFunction, seen: frozenset[int] = frozenset()) -> bo
     )
 
 
-def changes_in_place(node: cst.CSTNode) -> bool:
-    """Return whether an expression is a call that takes something out, or puts something in."""
-    match node:
-        case cst.Call(func=cst.Attribute(attr=method)):
-            return method.value in CHANGES_IN_PLACE
-    return False
-
-
 def _parsed(node: object) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
     if isinstance(node, FunctionText):
         return node.parsed()

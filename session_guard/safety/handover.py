@@ -9,7 +9,7 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalClass
-from session_guard.project.besides import changes_in_place, does_more
+from session_guard.project.besides import does_more
 from session_guard.project.handing import Use
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
@@ -111,7 +111,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
         *dict.fromkeys(replaced_names(way.names, module)),
-        *_left_undone(call, way, handler),
+        *_left_undone(way, handler),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -129,15 +129,12 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     return Rewrite(applicability, message, replacements, imports)
 
 
-def _left_undone(call: cst.Call, way: Way, handler: Handler) -> Iterator[str]:
+def _left_undone(way: Way, handler: Handler) -> Iterator[str]:
     """Yield what is done besides where the session is opened, and would be done no more."""
     for function in way.functions:
         # The handler's own are the handler's matter.
         if function.home.path != handler.path and does_more(function):
             yield f"`{function.definition.name}()` does more than to give what opens it"
-    for part in walk(call):
-        if changes_in_place(part):
-            yield "the call changes what it looks into"
 
 
 def _manager(
