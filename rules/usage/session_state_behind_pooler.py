@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from session_guard.gate import SQL_WORDS
-from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
+from session_guard.rule import Invalid, Rule, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.names.values import Namespace
     from session_guard.rule import ProjectNames
 
 # Where a text may begin a statement that sets something, and the words that need no beginning.
@@ -245,9 +246,10 @@ async def slow(session, seconds):
             _has_words(source) or (b"await" in source and re.search(_EXECUTED, source) is not None)
         )
 
-    def subject_in(self, source: bytes) -> Subject | None:
-        # What is not written here may be written where the file imports from.
-        return None if _has_words(source) else Subject.FOREIGN_SQL
+    def may_find_in(self, names: Namespace) -> bool:
+        from session_guard.usage.sql_left import may_leave_state
+
+        return may_leave_state(names)
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
