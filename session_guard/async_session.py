@@ -216,6 +216,8 @@ class TransactionAbortedError(exc.InvalidRequestError):
     of the statement that aborted it; catch such errors round `session.begin_nested()` instead,
     which rolls back to its savepoint and keeps the transaction alive.
 
+    Where `commit()` raised it, the session takes nothing more until it is rolled back.
+
     A `flush()` whose error was caught ends in SQLAlchemy's own `PendingRollbackError` instead.
     Statements sent through asyncpg's connection itself, past SQLAlchemy, are not seen.
     """

@@ -30,7 +30,7 @@ from session_guard.texts import read
 from session_guard.witnesses import FILE, FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from session_guard.config import Settings
     from session_guard.rule import Rule
@@ -45,6 +45,8 @@ _TICK = 20_000_000
 """Nanoseconds: how far the clock that files are stamped with may be behind."""
 _TOO_FRESH = 2_000_000_000
 """Nanoseconds: the coarsest clock of a file system in use ticks every two seconds."""
+
+_IS_WINDOWS = sys.platform == "win32"
 
 _STORED = re.compile(r"[0-9a-f]{32}(\.\d+\.tmp)?\.json")
 _TAG = "CACHEDIR.TAG"
@@ -82,8 +84,8 @@ class Cache:
         `witnesses` hear all that is read for it.
         """
         key = blake2b(digest_size=16)
-        for source in files:
-            key.update(f"{source.shown}\0{source.path}\0".encode(errors="surrogateescape"))
+        named = [name for source in files for name in (source.shown, source.path)]
+        key.update("\0".join(named).encode(errors="surrogateescape"))
         key.update(repr((fingerprints, settings)).encode(errors="surrogateescape"))
         paths = tuple(dict.fromkeys((*texts.paths, *(source.path for source in files))))
         return Entry(self, key.hexdigest(), str(settings.root), paths, witnesses)
@@ -148,26 +150,25 @@ class Cache:
             return False
         return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TICK
 
-    def is_fresh(self, status: os.stat_result) -> bool:
-        """Return whether a file's times do not tell for sure that its text is the same.
+    def digest(self, paths: Sequence[str]) -> tuple[str, list[str]]:
+        """Return a hash of which files there are and how they are, and those that are fresh.
 
-        That is where it changed lately; Windows keeps no time of the last change that is not set
-        back with the other one.
+        Of a fresh one the times do not tell for sure that its text is the same: it changed lately.
         """
-        changed = max(status.st_ctime_ns, status.st_mtime_ns)
-        return changed > self._started - _TOO_FRESH or sys.platform == "win32"
-
-    def digest(self, paths: Iterable[str]) -> tuple[str, list[str]]:
-        """Return a hash of which files there are and how they are, and those that are fresh."""
-        state, fresh = blake2b(self._environment, digest_size=16), []
+        lines, fresh = [], []
+        since = self._started - _TOO_FRESH
         for path in paths:
-            identity = "-"
-            with contextlib.suppress(OSError):
+            try:
                 status = os.stat(path)
-                identity = identity_of(status)
-                if self.is_fresh(status):
-                    fresh.append(path)
-            state.update(f"{path}\0{identity}\n".encode(errors="surrogateescape"))
+            except OSError:
+                lines.append("-")
+                continue
+            lines.append(identity_of(status))
+            # Windows keeps no time of the last change that is not set back with the other one.
+            if status.st_ctime_ns > since or status.st_mtime_ns > since or _IS_WINDOWS:
+                fresh.append(path)
+        state = blake2b(self._environment, digest_size=16)
+        state.update("\0".join((*paths, *lines)).encode(errors="surrogateescape"))
         return state.hexdigest(), fresh
 
     def _path(self, name: str) -> str:
@@ -220,6 +221,11 @@ class Entry:
         except OSError:
             return False  # a file went away just now
         self.findings, self.notices = findings, notices
+        still = set(self._fresh)
+        if any(path not in still for path, _ in stored["fresh"]):
+            # From now on their times tell it, and nobody need read them again.
+            stored["fresh"] = [pair for pair in stored["fresh"] if pair[0] in still]
+            self._cache.store(self._name, stored)
         return True
 
     def store(self, texts: Texts) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from session_guard.linter import asking, finding, lint, parse, unfixable, violations
+from session_guard.records import dataclass
 from session_guard.rule import Applicability, Finding
 
 if TYPE_CHECKING:

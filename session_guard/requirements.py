@@ -9,9 +9,11 @@ from __future__ import annotations
 import codecs
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

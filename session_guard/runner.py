@@ -18,7 +18,7 @@ from session_guard.texts import Texts
 from session_guard.witnesses import Witnesses
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from session_guard.baseline import Baseline
     from session_guard.cache import Cache, Entry
@@ -77,8 +77,6 @@ class _Root:
     def __init__(self, settings: Settings, rules: Sequence[Rule], paths: Sequence[str]) -> None:
         self.texts = Texts(paths)
         self.witnesses = Witnesses(self._paths)
-        self.is_known = False
-        """Whether what is found in it is known from the cache."""
         self._settings = settings
         self._rules = tuple(rule for rule in rules if settings.is_selected(rule.code))
 
@@ -140,6 +138,23 @@ class _Root:
         return frozenset(self.texts.paths)
 
 
+class _Part:
+    """The files that are checked of one project, and what is known of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.files: list[Source] = []
+        self.to_come = 0
+        """How many of the files have not been checked yet."""
+        self.is_begun = False
+        self.baseline: Baseline | None = None
+        self.fingerprints = False
+        """Whether the findings need theirs."""
+        self.entry: Entry | None = None
+        self.known: Mapping[str, Sequence[Finding]] | None = None
+        """What is found in each file, where the cache knows it."""
+
+
 class Run:
     """One run over files; `checked` counts them."""
 
@@ -181,32 +196,39 @@ class Run:
         them. Raises ConfigError, PathError and FileError.
         """
         files, given = self._files()
-        by_root: dict[Path, list[Source]] = {}
+        parts: dict[Path, _Part] = {}
+        part: _Part | None = None
         for file in files:
             if isinstance(file, Source):
-                by_root.setdefault(file.settings.root, []).append(file)
-        to_come = {root: len(sources) for root, sources in by_root.items()}
-        entries: dict[Path, Entry | None] = {}
+                # Files of one project mostly follow one another.
+                if part is None or file.settings is not part.settings:
+                    part = parts.setdefault(file.settings.root, _Part(file.settings))
+                part.files.append(file)
+                part.to_come += 1
+        part = None
         for file in files:
             if not isinstance(file, Source):
                 yield [_unreadable(file.shown, file.reason)]
                 continue
             self.checked += 1
-            root = file.settings.root
-            with self._naming(file.shown):
-                baseline = self._baseline(file.settings, freeze=freeze)
-                fingerprints = baseline is not None and baseline.is_used
-                if root not in entries:
-                    entries[root] = self._entry(by_root[root], given, fingerprints=fingerprints)
-                findings = self._look_up(file, given, entries[root], fingerprints=fingerprints)
-                if baseline is not None:
-                    findings = baseline.unknown(file.relative, findings)
-                if findings:
-                    yield findings
-            to_come[root] -= 1
-            if not to_come[root]:
+            if part is None or file.settings is not part.settings:
+                part = parts[file.settings.root]
+            findings: Sequence[Finding] = ()
+            if part.known is not None and part.baseline is None:
+                findings = part.known.get(file.path, ())
+            else:
+                with self._naming(file.shown):
+                    if not part.is_begun:
+                        self._begin(part, given, freeze=freeze)
+                    findings = self._look_up(file, given, part)
+                    if part.baseline is not None:
+                        findings = part.baseline.unknown(file.relative, findings)
+            if findings:
+                yield list(findings)
+            part.to_come -= 1
+            if not part.to_come:
                 # What is known of a project takes memory.
-                self._end(self._roots.pop(root), entries.pop(root), by_root.pop(root))
+                self._end(part)
         if self._cache is not None:
             self._cache.close()
         if freeze:
@@ -217,47 +239,51 @@ class Run:
         elif given is None:
             self._note_stale_entries()
 
-    def _entry(
-        self, files: Sequence[Source], given: bytes | None, *, fingerprints: bool
-    ) -> Entry | None:
-        """Return the cache's entry for a project's files; None where looking is not worth it."""
-        settings = files[0].settings
+    def _begin(self, part: _Part, given: bytes | None, *, freeze: bool) -> None:
+        """Get a project's baseline, and what is known of its files from the cache.
+
+        There is no entry where looking for one is not worth it.
+        """
+        settings, part.is_begun = part.settings, True
+        part.baseline = self._baseline(settings, freeze=freeze)
+        part.fingerprints = part.baseline is not None and part.baseline.is_used
         root = self._root(settings)
         if self._options.cache_dir is None or given is not None:
-            return None
+            return
         with root.witnesses.listening():
-            if len(root.texts.paths) <= _FEW and not root.may_find_in(files):
-                return None
+            if len(root.texts.paths) <= _FEW and not root.may_find_in(part.files):
+                return
         if self._cache is None:
             from session_guard.cache import Cache
 
             self._cache = Cache(self._options.cache_dir, self._rules, self._started)
-        entry = self._cache.entry(
-            settings, files, root.texts, root.witnesses, fingerprints=fingerprints
+        part.entry = self._cache.entry(
+            settings, part.files, root.texts, root.witnesses, fingerprints=part.fingerprints
         )
-        root.is_known = entry.load()
-        return entry
+        if part.entry.load():
+            part.known = part.entry.findings
 
-    def _look_up(
-        self, file: Source, given: bytes | None, entry: Entry | None, *, fingerprints: bool
-    ) -> list[Finding]:
+    def _look_up(self, file: Source, given: bytes | None, part: _Part) -> Sequence[Finding]:
         """Return what is found in a file, from the cache if it is there."""
-        if entry is None:
-            return self._check(file, given, fingerprints=fingerprints)
-        root = self._root(file.settings)
-        if not root.is_known:
-            with root.witnesses.listening():
-                entry.findings[file.path] = self._check(file, given, fingerprints=fingerprints)
-        return entry.findings.get(file.path, [])
+        if part.known is not None:
+            return part.known.get(file.path, ())
+        if part.entry is None:
+            return self._check(file, given, fingerprints=part.fingerprints)
+        with self._root(file.settings).witnesses.listening():
+            findings = self._check(file, given, fingerprints=part.fingerprints)
+        part.entry.findings[file.path] = findings
+        return findings
 
-    def _end(self, root: _Root, entry: Entry | None, files: Sequence[Source]) -> None:
+    def _end(self, part: _Part) -> None:
         """Note what there is to say of a project, and keep what was found in its files."""
+        root = self._roots.pop(part.settings.root)
         notices = root.notices
-        if entry is not None and root.is_known:
-            notices = entry.notices
-        elif entry is not None and len(entry.findings) == len(files):  # no rule failed
-            entry.notices = notices
-            entry.store(root.texts)
+        if part.entry is not None and part.known is not None:
+            notices = part.entry.notices
+        elif part.entry is not None and len(part.entry.findings) == len(part.files):
+            # No rule failed.
+            part.entry.notices = notices
+            part.entry.store(root.texts)
         self._notices.update(dict.fromkeys(notices))
 
     def _check(self, file: Source, given: bytes | None, *, fingerprints: bool) -> list[Finding]:

@@ -115,8 +115,13 @@ class Finder:
 
         Raises PathError for a path that does not exist, before the first file, and ConfigError.
         """
+        named = [(path, _is_folder(path)) for path in paths]
+        if len(named) == 1:
+            [(path, is_folder)] = named
+            yield from self._in_folder(path) if is_folder else self._file(path)
+            return
         seen: set[str] = set()
-        for path, is_folder in [(path, _is_folder(path)) for path in paths]:
+        for path, is_folder in named:
             for source in self._in_folder(path) if is_folder else self._file(path):
                 key = source.path if isinstance(source, Source) else source.shown
                 if key not in seen:
@@ -132,7 +137,10 @@ class Finder:
         folder = self._anchored(os.path.dirname(real), is_folder=False)
         if self._force_exclude and (_is_passed_by(folder) or self._passes_by(folder, real)):
             return None
-        return self._source(folder, real, self._shown(path))
+        root = folder.root or folder.path
+        return Source(
+            real, _printable(self._shown(path)), _relative(real, root), self._settings_of(root)
+        )
 
     def project_files(self, root: Path) -> Iterator[str]:
         """Yield the absolute paths of a project's own Python files, whatever files are checked."""
@@ -170,8 +178,11 @@ class Finder:
                 self.whole[root] = []
             if root in entered:
                 self.whole[root] += files
+            if files:
+                settings, within = self._settings_of(root), len(os.path.join(root, ""))
             for path in files:
-                yield self._source(folder, path, prefix + path[behind:])
+                relative = path[within:].replace(os.sep, "/")
+                yield Source(path, _printable(prefix + path[behind:]), relative, settings)
 
     def _walk(self, top: _Folder) -> Iterator[tuple[_Folder | OSError, str, list[str]]]:
         """Yield each folder, or why it is not listed, with its path and its Python files'."""
@@ -220,10 +231,6 @@ class Finder:
     def _excludes(self, folder: _Folder, path: str) -> bool:
         root = folder.root
         return root is not None and self._settings_of(root).excludes(_relative(path, root))
-
-    def _source(self, folder: _Folder, path: str, shown: str) -> Source:
-        root = folder.root or folder.path
-        return Source(path, _printable(shown), _relative(path, root), self._settings_of(root))
 
     def _anchored(self, path: str, *, is_folder: bool) -> _Folder:
         """Return the folder `path`, which then has a root."""

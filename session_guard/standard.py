@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.values import Literal
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

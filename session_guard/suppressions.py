@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.records import dataclass
 from session_guard.rule import Applicability, Rewrite, Violation
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from session_guard import requirements
+from session_guard.records import dataclass
 from session_guard.requirements import ASYNC_DRIVERS
 from session_guard.witnesses import exists
 

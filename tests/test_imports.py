@@ -1082,7 +1082,47 @@ def test_an_import_that_other_files_use_stays(other: str, folder: str, project: 
     (project.settings.root / "app" / "jobs.py").write_text(BEFORE)
     path = project.settings.root / "app" / "jobs.py"
     after = fix("jobs.py", path, BEFORE.encode(), project, RULES, unsafe=True).data.decode()
-    assert "from app.db import engine, get_background_session" in after
+    assert "from app.db import engine, get_background_session  # noqa: F401\n" in after
+
+
+STAYING = {
+    "with a comment": (
+        "from app.db import engine  # ours\n",
+        "from app.db import engine, get_background_session  # ours  # noqa: F401\n",
+    ),
+    "marked before": (
+        "from app.db import engine  # noqa: F401\n",
+        "from app.db import engine, get_background_session  # noqa: F401\n",
+    ),
+    "in a list": (
+        "from app.db import (\n    engine,\n    other,\n)\n",
+        "from app.db import (  # noqa: F401\n    engine,\n    get_background_session,\n"
+        "    other,\n)\n",
+    ),
+    "over two lines": (
+        "from app.db import engine, \\\n    other\n",
+        "from app.db import engine, \\\n    get_background_session, \\\n    other  # noqa: F401\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), STAYING.values(), ids=STAYING.keys())
+def test_linters_are_told_of_an_import_that_stays(
+    before: str, after: str, project: Project
+) -> None:
+    root = project.settings.root
+    (root / "app" / "other.py").write_text("from app.jobs import engine\n")
+    path = root / "app" / "jobs.py"
+    code = BEFORE.replace("from app.db import engine\n", before)
+    assert code.count("noqa") == before.count("noqa")
+    if "other" in before:
+        code += "print(other)\n"
+    path.write_text(code)
+    fixed_text = fix("jobs.py", path, code.encode(), project, RULES, unsafe=True).data.decode()
+    assert after in fixed_text
+    path.write_text(fixed_text)
+    (root / "ruff-in-use.toml").write_text("")
+    assert "jobs.py" not in ruff(root, "--select", "F401")
 
 
 @pytest.mark.parametrize(

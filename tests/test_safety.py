@@ -821,6 +821,15 @@ class UserOut(BaseModel):
     id: int
     name: str = ""
 """
+
+
+def test_a_type_parameter_hides_the_modules_name(tmp_path: Path) -> None:
+    code = in_block("return await s.get(User, 1)")
+    assert verdict(tmp_path, code)[0] == "safe"
+    hidden = code.replace("async def job(", "async def job[AsyncSession](")
+    assert found(tmp_path, hidden, STANDARD, None) == []
+
+
 EVERYDAY = {
     "made of values, where fields have defaults": (
         "return [UserOut(id=u.id, name=u.name) for u in await s.scalars(select(User))]"

@@ -6,14 +6,11 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from session_guard.doctor.report import Report
     from session_guard.doctor.target import Tls
 
@@ -59,31 +56,20 @@ def command(
         url = url or os.environ.get("DATABASE_URL")
     if not url and not engine:
         raise click.UsageError("no database: give --url or --engine, or set DATABASE_URL")
-    if engine:
-        click.echo(f"importing {engine.partition(':')[0]}, which runs its code", err=True)
     try:
-        with _stdout_on_stderr():
+        if engine:
+            click.echo(f"importing {engine.partition(':')[0]}, which runs its code", err=True)
+            report = diagnosis.diagnose_engine(
+                url, engine, tls, tls_ca_file, deep=deep, progress=_progress
+            )
+        else:
             report = asyncio.run(
-                diagnosis.diagnose(url, engine, tls, tls_ca_file, deep=deep, progress=_progress)
+                diagnosis.diagnose(url, None, tls, tls_ca_file, deep=deep, progress=_progress)
             )
     except diagnosis.TargetError as error:
         raise click.ClickException(str(error)) from error
     _show(report, as_json=as_json)
     return report.verdict.value
-
-
-@contextmanager
-def _stdout_on_stderr() -> Iterator[None]:
-    """Keep what the user's code prints, here and in child processes, out of the report."""
-    sys.stdout.flush()
-    kept = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # child processes inherit it
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(kept, sys.stdout.fileno())
-        os.close(kept)
 
 
 def _progress(step: str) -> None:

@@ -8,20 +8,26 @@ import json
 import os
 import ssl
 import sys
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import AssertionPool, QueuePool, SingletonThreadPool, StaticPool
+from sqlalchemy.util import greenlet_spawn
 
+from session_guard.doctor.server import ask, close
 from session_guard.doctor.target import CONNECT_SECONDS, OF_ENGINE, Target, TargetError, name_of
 from session_guard.standard import NOT_OF_THE_SERVER, POOLER_SETTINGS, SERVER_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import asyncpg
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 def load(reference: str) -> AsyncEngine:
@@ -57,13 +63,23 @@ def load(reference: str) -> AsyncEngine:
             found = found()
         except (Exception, SystemExit) as error:
             raise TargetError(f"--engine {reference}: {name}() failed ({_kind(error)})") from error
-    if not isinstance(found, AsyncEngine):
+    if not isinstance(found, (AsyncEngine, Engine)):
         raise TargetError(f"--engine {reference}: that is no AsyncEngine: {type(found).__name__}")
-    if found.dialect.driver != "asyncpg":
+    if not isinstance(found, AsyncEngine) or found.dialect.driver != "asyncpg":
         raise TargetError(
-            f"--engine {reference}: it runs on {found.dialect.driver}; the doctor knows asyncpg"
+            f"--engine {reference}: it is not PostgreSQL by asyncpg, but {found.dialect.name} by "
+            f"{found.dialect.driver}; the doctor can say nothing of it"
+        )
+    if isinstance(found.pool, _POOLS_OF_ONE):
+        raise TargetError(
+            f"--engine {reference}: its {type(found.pool).__name__} has one connection for "
+            "everybody, and the doctor tries several at once; give the engine that your program "
+            "runs with"
         )
     return found
+
+
+_POOLS_OF_ONE = (StaticPool, AssertionPool, SingletonThreadPool)
 
 
 def _kind(error: BaseException) -> str:
@@ -72,16 +88,18 @@ def _kind(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What an engine connects with, in words that hold no secret."""
+    """What an engine connects with, in words that hold no secret; None is what is not known."""
 
-    names: str
+    opened_by: str
+    """What of the project's own opens the connections; empty where SQLAlchemy does."""
+    names: str | None
     """`asyncpg's own`, `anonymous`, `unique` or `constant`."""
-    statement_cache_size: str
-    prepared_statement_cache_size: str
-    server_settings: tuple[str, ...]
+    statement_cache_size: str | None
+    prepared_statement_cache_size: str | None
+    server_settings: tuple[str, ...] | None
     """The names of its startup parameters."""
-    tls: str
-    timeout: str
+    tls: str | None
+    timeout: str | None
     isolation_level: str
     pool: str
     kept: dict[str, str]
@@ -101,44 +119,67 @@ _PLACE = (
 _OF_URL = frozenset({"host", "port", "user", "password", "database"})
 
 
-def connect_arguments(engine: AsyncEngine) -> dict[str, Any] | None:
-    """Return what the engine connects with, URL and listeners included, without connecting.
+@dataclass(frozen=True)
+class Opening:
+    """How an engine opens its connections."""
 
-    None where it connects by a function of its own.
-    """
+    arguments: dict[str, Any] = field(default_factory=dict, repr=False)
+    """What it connects with, URL and listeners included."""
+    opened_by: str = ""
+    """What of the project's own opens them, so that the arguments are not known."""
+
+
+async def opening(engine: AsyncEngine) -> Opening:
+    """Find out how an engine opens its connections, without opening one where it can be helped."""
+    pool = engine.sync_engine.pool
+    creator = pool._creator
+    if creator.__module__ == "sqlalchemy.ext.asyncio.engine":
+        return Opening(opened_by="async_creator")
+    is_pool_own = not type(pool).__module__.startswith("sqlalchemy.")
+    if creator.__module__ != "sqlalchemy.engine.create" and not is_pool_own:
+        return Opening(opened_by="creator")
+    has_listener = bool(engine.dialect._has_events and list(engine.dialect.dispatch.do_connect))
     seen: list[dict[str, Any]] = []
 
     def remember(_dialect: Any, _record: Any, _arguments: Any, given: dict[str, Any]) -> None:
         seen.append(dict(given))
         raise _SeenError
 
-    event.listen(engine.sync_engine, "do_connect", remember)
-    pool = engine.sync_engine.pool.recreate()  # its own stays as it is
+    event.listen(engine.sync_engine, "do_connect", remember)  # after those that are there
     try:
-        pool.connect()
-    except Exception:
-        if not seen:
-            return None
+        # Its own pool stays as it is; what is theirs may wait for something.
+        connection = await greenlet_spawn(pool.recreate().connect)
+    except Exception:  # nearly always the one above
+        connection = None
     finally:
         event.remove(engine.sync_engine, "do_connect", remember)
-    return None if "async_creator_fn" in seen[0] else seen[0]
+    if connection is not None:
+        connection.detach()
+        await greenlet_spawn(connection.close)
+    if seen and "async_creator_fn" not in seen[0]:
+        return Opening(seen[0])
+    if seen:
+        return Opening(opened_by="async_creator_fn")
+    if has_listener:
+        return Opening(opened_by="do_connect listener")
+    return Opening(opened_by=f"poolclass {type(pool).__name__}" if is_pool_own else "creator")
 
 
 class _SeenError(Exception):
     """Ends an attempt to connect before anything is sent."""
 
 
-def target_of(engine: AsyncEngine, reference: str) -> Target:
+def target_of(opened: Opening, reference: str) -> Target:
     """Return where an engine connects to.
 
     Raises TargetError where that cannot be told.
     """
-    given = connect_arguments(engine)
-    if given is None:
+    if opened.opened_by:
         raise TargetError(
-            f"--engine {reference}: it connects by a function of its own, which does not tell "
-            "where to; give the URL of the same database with --url"
+            f"--engine {reference}: your own {opened.opened_by} opens its connections, which does "
+            "not tell where to; give the URL of the same database with --url"
         )
+    given = opened.arguments
     place = {name: given[name] for name in _PLACE if name in given}
     name = name_of(place.get("host"), place.get("port", 5432), place.get("database"))
     return Target(
@@ -147,7 +188,7 @@ def target_of(engine: AsyncEngine, reference: str) -> Target:
 
 
 def _found_again(reference: str) -> Target:
-    return target_of(load(reference), reference)
+    return target_of(asyncio.run(opening(load(reference))), reference)
 
 
 def probed(reference: str, clients: int) -> AsyncEngine:
@@ -158,34 +199,71 @@ def probed(reference: str, clients: int) -> AsyncEngine:
     engine = load(reference)
     pool: Any = engine.sync_engine.pool
     if isinstance(pool, QueuePool):
-        model: Any = pool.recreate()
-        model._pool.maxsize = max(clients, model._pool.maxsize)
-        engine.sync_engine.pool = model.recreate()  # which makes its size of that
+        with suppress(TypeError):  # a class of the project's own may take other arguments
+            model: Any = pool.recreate()
+            model._pool.maxsize = max(clients, model._pool.maxsize)
+            engine.sync_engine.pool = model.recreate()  # which makes its size of that
     return engine
 
 
-async def read_back(engine: AsyncEngine, target: Target) -> EngineSettings:
+async def read_back(
+    engine: AsyncEngine, opened: Opening, target: Target, reference: str
+) -> EngineSettings:
     """Connect once and return what the engine connects with.
 
-    Raises TargetError where it cannot connect.
+    Raises TargetError where it cannot connect, or connects to another place than `target`.
     """
     level = "not told: its first statement fails"
     try:
         async with asyncio.timeout(CONNECT_SECONDS), engine.connect() as connection:
+            if opened.opened_by:
+                await _compare_places(connection, target, reference)
             level = await connection.get_isolation_level()
     except DBAPIError:
         pass  # it connects; what its statements are worth is tried next
+    except TargetError:
+        raise
     except Exception as error:
         raise TargetError(target.explain(error)) from error
     finally:
         await engine.dispose()
-    return _settings(engine, connect_arguments(engine) or {}, level)
+    return _settings(engine, opened, level)
 
 
-def _settings(engine: AsyncEngine, given: Mapping[str, Any], level: str) -> EngineSettings:
+async def _compare_places(connection: AsyncConnection, target: Target, reference: str) -> None:
+    """See that an engine which does not tell where it connects to leads to the server examined."""
+    users: Any = (await connection.get_raw_connection()).driver_connection
+    examined = await target.connect()
+    try:
+        is_same = await _place(users) == await _place(examined)
+    finally:
+        await close(examined)
+    if not is_same:
+        raise TargetError(
+            f"--engine {reference}: its connections do not lead where --url does, {target}: to "
+            "another database, or by a pooler where the other has none"
+        )
+
+
+async def _place(connection: asyncpg.Connection[Any]) -> tuple[list[str], bool]:
+    """Return which database answers, and whether it is reached without a pooler."""
+    [[pid, *database]] = await ask(connection, _PLACE_QUERY)
+    return database, int(pid) == connection.get_server_pid()
+
+
+_PLACE_QUERY = "SELECT pg_backend_pid(), pg_postmaster_start_time(), current_database()"
+
+
+def _settings(engine: AsyncEngine, opened: Opening, level: str) -> EngineSettings:
     pool: Any = engine.pool
     size = f"({pool.size()} + {pool._max_overflow})" if hasattr(pool, "_max_overflow") else ""
+    shown = f"{type(pool).__name__}{size}"
+    if opened.opened_by:
+        unknown = (None,) * 6
+        return EngineSettings(opened.opened_by, *unknown, level, shown, {})
+    given = opened.arguments
     return EngineSettings(
+        opened_by="",
         names=_names(given.get("prepared_statement_name_func")),
         statement_cache_size=str(given.get("statement_cache_size", "asyncpg's default, 100")),
         prepared_statement_cache_size=str(
@@ -195,7 +273,7 @@ def _settings(engine: AsyncEngine, given: Mapping[str, Any], level: str) -> Engi
         tls=_tls(given.get("ssl")),
         timeout=str(given.get("timeout", "asyncpg's default, 60")),
         isolation_level=level,
-        pool=f"{type(pool).__name__}{size}",
+        pool=shown,
         kept=dict(_kept(given)),
     )
 

@@ -23,6 +23,17 @@ connect_args={{
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
 {kept}}}"""
+_IN_ITSELF = """\
+or have it hand these three to the `connect` of SQLAlchemy's dialect, or of its `dbapi`."""
+_IN_PLACE = {
+    "async_creator": """\
+or have it connect with statement_cache_size=0, and give create_async_engine in its place:
+creator=lambda: engine.dialect.dbapi.connect(
+    async_creator_fn=...,  # your async_creator
+    prepared_statement_name_func=lambda: "",
+    prepared_statement_cache_size=0,
+)"""
+}
 
 
 class Verdict(enum.Enum):
@@ -77,6 +88,12 @@ class Report:
                 "was right, but its clients did not meet on two server connections or more, "
                 "as they do under load; try again when more of the pool is free, or --deep"
             )
+        leaves = self.server.mode == "session" and self.server.leftovers != ()
+        if leaves and not all(one.is_shared for one in counts):
+            return (
+                "was right, but no program came after another on a server connection, as they do "
+                "in the end; try again when more of the pool is free"
+            )
         if self.server.mode == "transaction" and outcome.left is None:
             return "was right, but what it left on the server connections could not be looked at"
         return ""
@@ -97,7 +114,8 @@ class Report:
             case Verdict.UNSAFE if self.server.mode == "statement":
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
-                return f"Unsafe: {what} fails before its first query ({outcome.refusal})."
+                where = " in some of its programs" if outcome.modes else ""
+                return f"Unsafe: {what} fails before its first query{where} ({outcome.refusal})."
             case Verdict.UNSAFE:
                 bad = [mode for mode, counts in outcome.modes.items() if counts.is_wrong]
                 return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
@@ -106,6 +124,7 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """The report for JSON."""
+        is_followed = self.advice and self.settings and not self.settings.opened_by
         return {
             "target": self.target,
             "versions": _versions(),
@@ -115,7 +134,8 @@ class Report:
             "outcomes": [_outcome(outcome) for outcome in self.outcomes],
             "verdict": self.verdict.name.lower(),
             "conclusion": self.conclusion,
-            "connect_args": self._instead,
+            "connect_args": self._connect_args if is_followed else None,
+            "advice": self.advice or None,
         }
 
     def lines(self) -> Iterator[str]:
@@ -130,33 +150,59 @@ class Report:
                 "session mode: each client keeps a server connection for itself; transaction mode "
                 "is `pool_mode = transaction` in PgBouncer, and port 6543 in Supavisor"
             )
+            yield from _handed_on(self.server.leftovers)
         yield from (f"not known: {what}" for what in self.server.unknown)
         if self.settings is not None:
             yield ""
             yield f"{self.engine} connects with:"
             for key, value in self.settings.shown().items():
-                shown = ", ".join(value) or "none" if isinstance(value, tuple) else value
-                yield f"  {key}: {shown}"
+                if key == "opened_by":
+                    continue
+                yield f"  {key}: {self._shown(value)}"
         yield ""
         yield from _table(self.outcomes)
         if self.settings is not None and self.settings.names != "anonymous":
+            if_named = ", if it names them" if self.settings.names is None else ""
             yield (
                 "not counted, and not taken away: statements with which SQLAlchemy begins, as each "
-                "start of your program leaves them behind a pooler"
+                f"start of your program leaves them behind a pooler{if_named}"
             )
         yield ""
         yield self.conclusion
-        if self._instead is not None:
-            yield f"Use instead, which was right here:\n{self._instead}"
+        if self.advice:
+            yield self.advice
+
+    def _shown(self, value: str | tuple[str, ...] | None) -> str:
+        if value is None and self.settings is not None:
+            return f"not known: your own {self.settings.opened_by} opens the connections"
+        return ", ".join(value) or "none" if isinstance(value, tuple) else f"{value}"
 
     @property
-    def _instead(self) -> str | None:
-        """The `connect_args` to use in place of the engine's, where they were right here."""
+    def advice(self) -> str:
+        """What to use in place of the engine's settings, and where; empty where there is none."""
         best = next((o for o in self.outcomes if o.name == RECOMMENDED), None)
         if self.verdict is not Verdict.UNSAFE or best is None or not best.is_right:
-            return None
+            return ""
         if self.settings is None:
-            return None
+            return ""
+        opener = self.settings.opened_by
+        if not opener:
+            return f"Use instead, which was right here:\n{self._connect_args}"
+        is_used = "would be" if opener == "async_creator" else "may be"
+        return (
+            f"connect_args {is_used} ignored: your own {opener} opens the connections. Leave it "
+            f"away, and use what was right here:\n{self._connect_args}\n"
+            + _IN_PLACE.get(opener, _IN_ITSELF)
+        )
+
+    @property
+    def _connect_args(self) -> str:
+        if self.settings is None:
+            return ""
+        if self.settings.opened_by:
+            return CONNECT_ARGS.format(
+                kept=f"    # and what else your {self.settings.opened_by} gives\n"
+            )
         kept = (
             f"    {json.dumps(name)}: {value},{'  # as it is now' if '...' in value else ''}\n"
             for name, value in self.settings.kept.items()
@@ -212,15 +258,29 @@ def _described(server: Server) -> str:
     return text
 
 
+def _handed_on(leftovers: tuple[str, ...] | None) -> Iterator[str]:
+    """Say what the next client on a server connection finds there."""
+    if leftovers:
+        yield (
+            f"left to the next client: {' and '.join(leftovers)}, which fails where another one's "
+            "statement has the name, and works with its settings; PgBouncer takes all away with "
+            "`server_reset_query = DISCARD ALL`, its default"
+        )
+    elif leftovers is not None:
+        yield "left to the next client: neither prepared statements nor settings"
+
+
 def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
     modes = ("transactions", "AUTOCOMMIT", "cursors")
     rows: list[tuple[str, ...]] = [("settings", *modes, "left")]
     for outcome in outcomes:
-        cells = (
-            (f"cannot connect: {outcome.refusal or outcome.trouble}", "", "")
-            if outcome.refusal or outcome.trouble
-            else tuple(_cell(outcome.modes.get(mode)) for mode in modes)
-        )
+        obstacle = outcome.refusal or outcome.trouble
+        cells = [f"cannot connect: {obstacle}", "", ""]
+        if outcome.modes:  # of several processes, one could
+            cells = [_cell(outcome.modes.get(mode)) for mode in modes]
+            cells[0] += f", others cannot connect: {obstacle}" if obstacle else ""
+        elif not obstacle:
+            cells = ["not tried", "", ""]
         rows.append((outcome.name, *cells, "?" if outcome.left is None else str(outcome.left)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

@@ -48,6 +48,9 @@ class Server:
     """Whether two clients could be served at the same time."""
     session_state: SessionState = "unknown"
     """What becomes of the state of a session, such as a statement that SQL prepared."""
+    leftovers: tuple[str, ...] | None = None
+    """What a client leaves to the next one on its server connection, in session mode: of
+    `prepared statements` and `settings`. None in other modes, or where that could not be told."""
     named_statements: bool | None = None
     """Whether a named statement can be run on another server connection than the one that it was
     prepared on; None where there is only one, or where that could not be told."""
@@ -115,6 +118,11 @@ async def _identify(target: Target, progress: Callable[[str], None]) -> Server:
         progress("asking what becomes of a session's state")
         async with _clients(target, 2) as (one, other):
             server.session_state = await _session_state(one, other)
+    if mode == "session":
+        progress("asking what a client leaves to the next one")
+        server.leftovers = await _leftovers(target)
+        if server.leftovers is None:
+            server.unknown.append("what a client leaves to the next one: none came after another")
     if server.session_state == "unknown":
         server.unknown.append("whether the state of a session survives")
     if mode == "transaction" and serves_two:
@@ -223,6 +231,47 @@ async def _session_state(
         return "kept"
     finally:
         await remove_statements(one, other)
+
+
+async def _leftovers(target: Target) -> tuple[str, ...] | None:
+    """Tell what of its state a client leaves on its server connection as it goes."""
+    name = f"{PREFIX}{uuid4().hex}"
+    look = (
+        f"SELECT (SELECT count(*) FROM pg_prepared_statements WHERE name = '{name}'), "  # noqa: S608
+        f"coalesce(current_setting('{_SETTING}', true), '')"
+    )
+    marked = set[int]()
+    for _ in range(_TURNS):
+        async with _clients(target, 1) as [client]:
+            process = await process_of(client)
+            if process in marked:
+                [[statements, setting]] = await ask(client, look)
+                await client.execute(f"RESET {_SETTING}")
+                await remove_statements(client)
+                left = {"prepared statements": statements != "0", "settings": setting == name}
+                return tuple(what for what, is_left in left.items() if is_left)
+            if marked and not await _running_of(client, marked):
+                return ()  # the pooler closes what a client had
+            marked.add(process)
+            await client.execute(f'PREPARE "{name}" AS SELECT 1')
+            await client.execute(f"SET {_SETTING} = '{name}'")
+        await asyncio.sleep(_REST_SECONDS)
+    return None
+
+
+_SETTING = "session_guard.probe"
+"""A setting that nothing reads."""
+
+_REST_SECONDS = 0.1
+"""How long a pooler is given to make ready what a client had."""
+
+
+async def _running_of(connection: asyncpg.Connection[Any], processes: set[int]) -> int:
+    """Return how many of these server processes still run."""
+    numbers = ", ".join(map(str, processes))
+    query = f"SELECT count(*) FROM pg_stat_activity WHERE pid IN ({numbers})"  # noqa: S608
+    [[count]] = await ask(connection, query)
+    return int(count)
 
 
 async def _takes_named_statements(

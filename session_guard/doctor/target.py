@@ -163,7 +163,7 @@ class Target:
             case TimeoutError() | asyncio.TimeoutError():
                 return (
                     f"no answer within {CONNECT_SECONDS:.0f} s; check host, port and firewall, and "
-                    "whether its pool is exhausted"
+                    "of a pooler whether it reaches PostgreSQL and has room"
                 )
             case asyncpg.InvalidPasswordError():
                 return "the password is wrong, or the user is not known there"
@@ -171,6 +171,16 @@ class Target:
                 return "there is no such database"
             case asyncpg.TooManyConnectionsError():
                 return "it takes no more connections; try again when there is less load"
+        # PgBouncer gives one SQLSTATE for everything, its server's answers too.
+        if "query_wait_timeout" in text:
+            return "the pooler does not reach PostgreSQL, or has no room; its log says which"
+        if re.search("no such database|database .* does not exist", text):
+            return "there is no such database"
+        if re.search("authentication failed|no such user", text):
+            return (
+                "the password is wrong, or the user is not known there, or the pooler's own login "
+                "at PostgreSQL is refused; its log says which"
+            )
         if "rejected SSL upgrade" in text or "does not support SSL" in text:
             return f"the server does not speak TLS; {self.advice.unknown}"
         if "SSL required" in text:

@@ -7,12 +7,10 @@ read, in few connections and for a limited time.
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import re
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from session_guard.doctor import processes
 from session_guard.doctor.server import MARK, PREFIX, ask, close, remove_statements
 from session_guard.doctor.target import CONNECT_SECONDS, TargetError
 
@@ -50,6 +49,8 @@ class Load:
     """Connections of each process at once."""
     processes: int = 1
     """Programs at once. Names of statements are only unique inside one."""
+    generations: int = 1
+    """How often that many programs follow those before them on the same server connections."""
     turns: int = 12
     """Transactions of each client, in each mode."""
     seconds: float = 20.0
@@ -100,10 +101,14 @@ class Counts:
         return self.wrong > 0 or self.failed > self.lost
 
     @property
+    def is_shared(self) -> bool:
+        """Whether clients met on a server connection, at once or one after the other."""
+        return any(len(clients) > 1 for clients in self.served.values())
+
+    @property
     def is_mixed(self) -> bool:
-        """Whether clients met on a server connection, and there was another one to go to."""
-        is_shared = any(len(clients) > 1 for clients in self.served.values())
-        return is_shared and len(self.served) > 1
+        """Whether they met, and there was another server connection to go to."""
+        return self.is_shared and len(self.served) > 1
 
 
 if TYPE_CHECKING:
@@ -184,10 +189,10 @@ async def attempt(
     target: Target, name: str, load: Load, progress: Callable[[str], None]
 ) -> Outcome:
     """Try one of `SETTINGS`, and take away what it leaves on the server."""
-    if load.processes == 1:
+    if load.processes == 1 and load.generations == 1:
         outcome = await attempt_engine(_engine(target, name, load), name, load, progress)
     else:
-        progress(f"trying {name} in {load.processes} processes")
+        progress(f"trying {name} in {load.processes * load.generations} processes")
         make = partial(_remade_engine, target.recipe, name, load)
         outcome = await attempt_in_processes(make, name, load)
     removed = await take_away(target, load)
@@ -214,12 +219,16 @@ def _remade_engine(recipe: Callable[[], Target], name: str, load: Load) -> Async
 async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
     """Try the engine that `make` gives in each of several processes at the same time.
 
-    Raises TargetError where one does not end.
+    Where a load has generations, others follow them. Raises TargetError where one does not end.
     """
+    generations = [await _attempt_together(make, name, load) for _ in range(load.generations)]
+    return _joined(generations)
+
+
+async def _attempt_together(make: Callable[[], AsyncEngine], name: str, load: Load) -> Outcome:
     loop = asyncio.get_running_loop()
-    spawn = multiprocessing.get_context("spawn")
-    start = spawn.Barrier(load.processes)
-    with ProcessPoolExecutor(load.processes, spawn, _starts_with, (start,)) as pool:
+    start = processes.SPAWN.Barrier(load.processes)
+    with processes.running(load.processes, _starts_with, start) as pool:
         runs = [
             loop.run_in_executor(pool, _attempt_alone, make, name, load)
             for _ in range(load.processes)
@@ -228,15 +237,11 @@ async def attempt_in_processes(make: Callable[[], AsyncEngine], name: str, load:
         try:
             async with asyncio.timeout(limit):
                 return _joined(await asyncio.gather(*runs))
-        except BaseException as error:
-            for process in list(pool._processes.values()):
-                process.kill()  # what hangs would be waited for
-            if isinstance(error, TimeoutError):
-                raise TargetError(
-                    f"{name}: a process that imported and tried it did not end within "
-                    f"{limit:.0f} s and was killed; see what its module waits for"
-                ) from None
-            raise
+        except TimeoutError:
+            raise TargetError(
+                f"{name}: a process that imported and tried it did not end within "
+                f"{limit:.0f} s and was killed; see what its module waits for"
+            ) from None
 
 
 _start: Barrier

@@ -5,7 +5,6 @@ What cannot be followed is neither "missing" nor "there": rules then say nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -19,6 +18,7 @@ from session_guard.names.dictionaries import Contents
 from session_guard.names.held import gives_session
 from session_guard.names.values import Located
 from session_guard.project.project import is_migration_environment
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

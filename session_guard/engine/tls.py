@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -11,6 +10,7 @@ import libcst as cst
 from session_guard.engine.connect_args import node_of_entry
 from session_guard.names.bindings import Ref
 from session_guard.names.values import External, Literal, Result
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import re
 import string
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
+
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -401,7 +403,7 @@ class Binding:
 ScopeKind = Literal["module", "class", "function", "lambda", "comprehension"]
 
 
-@dataclass(slots=True, eq=False, repr=False)  # scopes and places refer to one another
+@dataclass(slots=True, eq=False)
 class Scope:
     """One scope: the names bound in it, in source order."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import dictionaries
@@ -32,6 +32,7 @@ from session_guard.names.values import (
     Method,
     Result,
 )
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,7 +6,7 @@ which something unknown was put is open: a key that is not seen in it may be the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -20,6 +20,7 @@ from session_guard.names.bindings import (
     lookup,
 )
 from session_guard.names.values import Dictionary, External, Literal, LocalFunction, Located
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,6 @@ import ast
 import functools
 import re
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import (
@@ -36,6 +35,7 @@ from session_guard.names.bindings import (
     with_percent,
 )
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -298,6 +298,8 @@ class _AstBuilder(TableBuilder):
             scope.function = function
             scope.receiver = self.receiver(function.positional)
             self.annotate_result(function, self.expr(node.returns) if node.returns else None)
+            for parameter in getattr(node, "type_params", ()):  # from Python 3.12 on
+                self.bind(parameter.name, "other")
             self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.statements(node.body)

@@ -35,6 +35,7 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.from_ast import is_type_checking, stated_value
 from session_guard.names.table import TableBuilder
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,7 +155,7 @@ def dotted_parts(node: cst.CSTNode | None) -> tuple[str, ...] | None:
     return (node.value, *reversed(parts))
 
 
-@dataclasses.dataclass(slots=True)
+@dataclass(slots=True)
 class Index:
     """What the walk over a tree found out about it; keyed by `id` of nodes of that tree."""
 
@@ -323,6 +324,8 @@ class _TreeBuilder(TableBuilder):
             self.annotate_result(
                 function, self.converter.expr(result.annotation) if result is not None else None
             )
+            for item in node.type_parameters.params if node.type_parameters is not None else ():
+                self.bind(item.param.name.value, "other")
             self.bind_parameters(given, place)
             with self.returning_to(function):
                 self.walk(node.body, node)

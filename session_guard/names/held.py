@@ -6,7 +6,7 @@ attribute of `self` by what the class's methods assign to it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from session_guard.names import evaluation, openings, values
@@ -26,6 +26,7 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.from_ast import unquoted
 from session_guard.names.values import External, LocalClass, LocalFunction
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from session_guard.names.bindings import Binding, Expr, Place, Scope

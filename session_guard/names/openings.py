@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import dictionaries
@@ -17,6 +17,7 @@ from session_guard.names.values import (
     Partial,
     Result,
 )
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,7 +7,7 @@ yes nor a no.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -23,6 +23,7 @@ from session_guard.names.bindings import (
     Sequence,
     lookup,
 )
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

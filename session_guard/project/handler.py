@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
@@ -11,6 +11,7 @@ from session_guard.names.bindings import Attribute, Call, Function, Ref, end_of,
 from session_guard.names.from_ast import FunctionText
 from session_guard.names.values import External, LocalFunction
 from session_guard.project.contract import passed_on, shortfall
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from session_guard.config import Settings
     from session_guard.names.bindings import Class
     from session_guard.names.values import Result, Value
+    from session_guard.sources import Decoded
 
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
@@ -344,12 +345,16 @@ class Project:
         except OSError:
             return b""
 
-    def _text(self, path: Path) -> str | None:
-        """Return a file's text, or None where it cannot be read or is no text."""
+    def decoded(self, path: Path) -> Decoded | None:
+        """Return what a file holds as text, or None where it cannot be read or is no text."""
         try:
-            return sources.decode(self._texts.read(str(path))).text
+            return sources.decode(self._texts.read(str(path)))
         except (OSError, sources.SourceError):
             return None
+
+    def _text(self, path: Path) -> str | None:
+        decoded = self.decoded(path)
+        return decoded.text if decoded is not None else None
 
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import itertools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from session_guard.names import openings
 from session_guard.names.bindings import Ref, end_of
 from session_guard.names.values import UNKNOWN, External, LocalClass, class_of
 from session_guard.project.takers import DOTTED, joined, parts_of
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from session_guard.names.from_ast import parse_quietly
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,12 +6,12 @@ What changes is the text between its neighbours; these stay as they are, with th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.records import dataclass
 from session_guard.rewriting.import_style import style_for
 from session_guard.rewriting.spans import Change
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import walk
+from session_guard.records import dataclass
 from session_guard.rewriting.arguments import NotFixableError, item_changes
 from session_guard.rewriting.imports import import_changes, without_line
 from session_guard.rewriting.rendering import comments, rendered

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import dotted_parts, module_name
+from session_guard.records import dataclass
 from session_guard.rewriting.import_style import style_for
 from session_guard.witnesses import exists
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from session_guard.records import dataclass
 from session_guard.witnesses import exists
 
 if TYPE_CHECKING:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, TypeGuard
 
 import libcst as cst
 
 from session_guard.names.from_ast import is_type_checking
 from session_guard.names.from_libcst import ImportStatement, module_name
+from session_guard.records import dataclass
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.import_order import Order, is_related
 from session_guard.rewriting.rendering import comments, indentation, line_of, rendered
@@ -45,9 +46,12 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
     that may be about others.
     """
     statements: dict[int, _Statement] = {}
+    marked: dict[int, Change] = {}
     for unused in unused_names(module, rewrites):
         for holder, alias in aliases(module, unused):
-            if not _is_kept(module, holder, alias, _listed(module, holder, lines), lines):
+            if unused.is_taken:
+                marked[id(holder)] = _marked(module, holder, lines)
+            elif not _is_kept(module, holder, alias, _listed(module, holder, lines), lines):
                 statement = statements.setdefault(id(holder), _Statement(holder))
                 statement.drop.append(alias)
                 statement.may_go &= unused.always_ran
@@ -65,7 +69,7 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
                 new.append([wanted])
         else:
             statements.setdefault(id(node), _Statement(node)).add.append(wanted)
-    changes: list[Change] = []
+    changes = [change for change in marked.values() if change.text]
     emptied = []
     for statement in statements.values():
         changed = _changed(module, statement, order, lines)
@@ -491,6 +495,16 @@ def _is_kept(
             "other names"
         )
     return False
+
+
+def _marked(module: Module, statement: ImportStatement, lines: Lines) -> Change:
+    """Return the change that tells linters of a name that stays for another file's sake."""
+    position = module.position(statement)
+    number, text = position.start.line, lines.text(position.start.line).rstrip()
+    if text.endswith("\\"):  # no comment can stand there
+        number, text = position.end.line, lines.text(position.end.line).rstrip()
+    at = lines.start(number) + len(text)
+    return Change(at, at, "" if _KEEPS.search(text) else "  # noqa: F401")
 
 
 def _without(

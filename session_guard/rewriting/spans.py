@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from libcst.metadata import CodeRange

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import ImportStatement, dotted_parts, walk
+from session_guard.records import dataclass
 from session_guard.rule import Appended
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class Unused:
     name: str
     bindings: list[Binding]
     always_ran: bool = True
+    is_taken: bool = False
+    """Whether another file has it from this one, so that it has to stay."""
 
 
 def always_runs(binding: Binding, place: Place) -> bool:
@@ -45,7 +47,7 @@ def always_runs(binding: Binding, place: Place) -> bool:
 def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused]:
     """Yield the imported names whose last use the rewrites remove.
 
-    Names that are exported stay, and so do those in a file that exists to re-export.
+    Names that are exported are left out, and so are those in a file that exists to re-export.
     """
     if module.path.name == "__init__.py":
         return
@@ -80,8 +82,8 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             for binding in unused.bindings
         ):
             is_global = any(b.place.scope.kind == "module" for b in unused.bindings)
-            if not (is_global and module.project.is_taken_from(module.path, unused.name)):
-                yield unused
+            unused.is_taken = is_global and module.project.is_taken_from(module.path, unused.name)
+            yield unused
 
 
 def taken_out(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:

@@ -7,7 +7,7 @@ not safe; it is never taken for a read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -15,7 +15,8 @@ import libcst as cst
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
-from session_guard.safety.forms import around
+from session_guard.safety.called import DEEPEST, called_with, classes_of_called
+from session_guard.safety.forms import Form, around
 from session_guard.safety.loaded import (
     EMPTIES,
     FILLS,
@@ -42,6 +43,7 @@ from session_guard.safety.spelling import (
     method_of,
     shows,
 )
+from session_guard.safety.state import ENDED, State, Terms
 from session_guard.safety.statements import (
     PURE_BUILTINS,
     VALUE_MODULES,
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 
     from session_guard.module import Module
     from session_guard.names.values import LocalClass
-    from session_guard.safety.forms import Form
+    from session_guard.safety.called import Called
 
 _LOADS_ONE = frozenset({"get", "get_one"})
 # What a result answers without changing anything that was loaded.
@@ -78,66 +80,7 @@ _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """What may be true at one place of the block; joined with `or`."""
-
-    reached: bool = True
-    dirty: bool = False
-    """Something was, or may have been, written since the last commit."""
-    unflushed: bool = False
-    """Something may wait in the session for a flush."""
-    loaded: bool = False
-    """The session may know objects."""
-    stale: bool = False
-    """A commit came after objects were loaded: they expired, and would no longer."""
-    escaped: bool = False
-    """Objects of the session may be in the hands of code that was not followed."""
-    ended: bool = False
-    """The transaction was ended by a call, which those round the block may not take."""
-    foreign: bool = False
-    """The session has an object from outside the block, which a rollback would put back."""
-    had_foreign: bool = False
-    """A commit expired such an object; it may be read again."""
-    fresh: frozenset[str] = frozenset()
-    """The names whose objects were read anew, or made, since the last commit."""
-
-    def joined(self, other: State) -> State:
-        """Return what may be true where two ways meet."""
-        if not self.reached:
-            return other
-        if not other.reached:
-            return self
-        return State(
-            True,
-            self.dirty or other.dirty,
-            self.unflushed or other.unflushed,
-            self.loaded or other.loaded,
-            self.stale or other.stale,
-            self.escaped or other.escaped,
-            self.ended or other.ended,
-            self.foreign or other.foreign,
-            self.had_foreign or other.had_foreign,
-            self.fresh & other.fresh,
-        )
-
-
-_ENDED = State(reached=False)
 _EXPIRED = ", which the handler's rollback expires after an error"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is different under the handler."""
-
-    autoflush_ends: bool
-    """The session flushed before queries, and the handler's does not."""
-    expiry_ends: bool
-    """A commit expired what was loaded, and under the handler it does not."""
-    commits_itself: bool
-    """The old form commits on leaving already: `factory.begin()`."""
-    is_handed_out: bool = False
-    """The block yields its session to what a framework runs, and goes on when that is done."""
 
 
 def reasons_against(
@@ -148,10 +91,7 @@ def reasons_against(
     """Return why a form's block may behave otherwise under the handler; nothing if it does not."""
     block, session, items = form.block, form.name, form.entered
     analysis = _Analysis(module, session, terms, Outside(module, form))
-    analysis.tracked = tracked_names(module, block, session)
-    analysis.classes = classes_named(module, block)
-    analysis.objects = tracked_names(module, block, session, analysis.classes)
-    analysis.results = result_names(module, block, session)
+    analysis.look_at(block)
     if terms.commits_itself and terms.expiry_ends:
         analysis.expired |= analysis.objects
     begins = terms.commits_itself or (bool(items) and analysis.begins(items[0]))
@@ -198,12 +138,26 @@ class _Analysis:
         """The names of objects that the block may be left with expired, by its own commit."""
         self.read: list[cst.Attribute] = []
         """The attributes that are read of such objects in the block, which fails."""
+        self.following: tuple[cst.FunctionDef, ...] = ()
+        """The functions that it runs in, of those that get the session."""
+
+    def look_at(self, block: cst.BaseSuite, known: frozenset[str] = frozenset()) -> None:
+        """Find out which names of a block hold what; `known` are those that hold its objects."""
+        module, session = self.module, self.session
+        self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
+        self.tracked = tracked_names(module, block, session, known=known)
+        self.objects = tracked_names(module, block, session, self.classes, known)
+        self.results = result_names(module, block, session)
 
     def object_to(self, reason: str, node: cst.CSTNode) -> None:
         """Record a reason, once, with the line it stands on."""
-        text = f"{reason} (line {self.module.position(node).start.line})"
+        text = f"{reason} ({self.line_of(node)})"
         if text not in self.reasons:
             self.reasons.append(text)
+
+    def line_of(self, node: cst.CSTNode) -> str:
+        """Return where a node stands, as messages say it."""
+        return f"line {self.module.position(node).start.line}"
 
     def captured_outside(self, form: Form) -> Iterator[cst.CSTNode]:
         """Yield the functions round about, but outside the block, that use names of its objects.
@@ -279,19 +233,19 @@ class _Analysis:
                     else:
                         state = self.value(node.value, state)
                 self.leave(state, node)
-                return _ENDED
+                return ENDED
             case cst.Break() | cst.Continue():
                 if self.loops:
                     self.loops[-1].append(state)
                 else:
                     self.leave(state, node)
-                return _ENDED
+                return ENDED
             case cst.Raise():
                 for part in children(node):
                     state = self.value(part, state)
                 if not self.committing and any(map(self.hands_out, _raised(node))):
                     self.object_to(f"an error carries what it loaded{_EXPIRED}", node)
-                return _ENDED
+                return ENDED
             case cst.If():
                 state = self.value(node.test, state)
                 after = self.suite(node.body, state)
@@ -425,7 +379,7 @@ class _Analysis:
             reached = after.reached
             after = self.suite(node.finalbody.body, replace(after.joined(caught), reached=True))
             if not reached:
-                after = _ENDED
+                after = ENDED
         return after
 
     def effects(self, body: cst.BaseSuite, entry: State) -> State:
@@ -557,7 +511,7 @@ class _Analysis:
 
     def written(self, state: State, what: str, node: cst.CSTNode, *, fresh: bool = False) -> State:
         """Return the state after an object may have changed, or a `fresh` one came."""
-        self.last_write = f"{what} (line {self.module.position(node).start.line})"
+        self.last_write = f"{what} ({self.line_of(node)})"
         if state.stale and self.terms.expiry_ends and not fresh:
             self.object_to("it changes after a commit what would have expired", node)
         if self.terms.commits_itself and state.ended:
@@ -692,8 +646,7 @@ class _Analysis:
             self.object_to("who gets the session may rely on autoflush, which would end", node)
         if self.terms.expiry_ends:
             self.object_to("who gets the session may rely on what expires on commit", node)
-        line = self.module.position(node).start.line
-        self.last_write = f"who gets the session may leave changes (line {line})"
+        self.last_write = f"who gets the session may leave changes ({self.line_of(node)})"
         return replace(state, dirty=True, unflushed=True, loaded=True, escaped=True)
 
     def session_call(self, name: str, call: cst.Call, state: State) -> State:
@@ -707,10 +660,7 @@ class _Analysis:
             kind = self.statement_kind(call)
             state = self.query(call, state, loads=kind in ("read", "other"))
             if kind in ("write", "other"):
-                self.last_write = (
-                    f"`{self.session}.{name}()` may write (line "
-                    f"{self.module.position(call).start.line})"
-                )
+                self.last_write = f"`{self.session}.{name}()` may write ({self.line_of(call)})"
                 state = replace(state, dirty=True)
             return state
         if name in _LOADS_ONE:
@@ -719,8 +669,7 @@ class _Analysis:
                 self.object_to(f"an argument of `{self.session}.{name}()` is not understood", call)
             state = self.query(call, state, loads=True)
             if "with_for_update" in given:
-                line = self.module.position(call).start.line
-                self.last_write = f"`{self.session}.{name}()` locks (line {line})"
+                self.last_write = f"`{self.session}.{name}()` locks ({self.line_of(call)})"
                 state = replace(state, dirty=True)
             return state
         if name == "refresh":
@@ -794,6 +743,8 @@ class _Analysis:
 
     def call(self, call: cst.Call, state: State) -> State:
         """Evaluate a call that is not the session's own."""
+        if (called := called_with(self.module, call, self.session)) is not None:
+            return self.followed(called, call, state)
         function = call.func
         if isinstance(function, cst.Attribute):
             if self.is_session(function.value):
@@ -842,6 +793,29 @@ class _Analysis:
         if state.escaped and not is_construction(call):
             return self.written(state, "code that was not followed may change what it loaded", call)
         return state
+
+    def followed(self, called: Called, call: cst.Call, state: State) -> State:
+        """Run a function of the project that gets the session."""
+        if len(self.following) == DEEPEST or called.function in self.following:
+            self.object_to("the session goes to code that was not followed", call)
+            return state
+        for argument in call.args:
+            if not self.is_session(argument.value):
+                state = self.value(argument.value, state)
+        callee = _Callee(self, called)
+        after = callee.run(replace(state, fresh=frozenset()))
+        for reason in callee.reasons:
+            text = f"in `{called.function.name.value}()`, {reason}"
+            if text not in self.reasons:
+                self.reasons.append(text)
+        self.last_write = callee.last_write or self.last_write
+        awaited = self.module.parent(call)
+        use = self.module.parent(awaited) if awaited is not None else None
+        is_named = isinstance(use, (cst.Assign, cst.AnnAssign, cst.Expr, cst.Return))
+        if after.stale and self.terms.expiry_ends and not is_named:
+            # Only names are known to be what has expired.
+            self.object_to(f"what `{called.function.name.value}()` gives may have expired", call)
+        return after
 
     def set_by_name(self, call: cst.Call, state: State) -> State:
         """Run `setattr(user, field, value)`: it is an assignment to an attribute."""
@@ -960,6 +934,42 @@ class _Analysis:
         if self.module.project.tracks_mutations:
             return self.carries(node)
         return carries_objects(self.module, node, self.session, self.objects, self.classes)
+
+
+class _Callee(_Analysis):
+    """A function that a block hands its session to: what is true where it has given back."""
+
+    def __init__(self, caller: _Analysis, called: Called) -> None:
+        function, module = called.function, called.module
+        own = {n for n, value in called.given.items() if not caller.outside.gives(value)}
+        form = Form(function, called.session, function.body, function.body, [function])
+        outside = Outside(module, form, frozenset(own))
+        super().__init__(module, called.session, caller.terms, outside)
+        self.function = function
+        self.following = (*caller.following, function)
+        self.committing, self.raising, self.begun = caller.committing, caller.raising, caller.begun
+        self.left: list[State] = []
+        known = {name for name, value in called.given.items() if caller.carries(value)}
+        self.look_at(function.body, frozenset(known))
+
+    def run(self, state: State) -> State:
+        """Return what is true behind the call."""
+        self.left.append(self.suite(self.function.body, state))
+        for node in self.read:
+            self.object_to("it reads what a commit expired", node)
+        after = ENDED
+        for left in self.left:
+            after = after.joined(left)
+        return replace(after, fresh=frozenset())
+
+    def leave(self, state: State, node: cst.CSTNode) -> None:
+        """Note what is true where it gives back: its caller goes on."""
+        self.left.append(state)
+
+    def line_of(self, node: cst.CSTNode) -> str:
+        """Return where a node stands, with the file, which may be another."""
+        shown = self.module.project.shown(self.module.path)
+        return f"{shown}:{self.module.position(node).start.line}"
 
 
 def _raised(node: cst.Raise) -> Iterator[cst.BaseExpression]:

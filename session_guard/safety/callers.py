@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings, values
 from session_guard.project.handing import Use, decorated_by
 from session_guard.project.routes import RUN_BY_BASE
+from session_guard.records import dataclass
 from session_guard.safety.forms import yields
 
 if TYPE_CHECKING:

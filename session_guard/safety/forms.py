@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External
+from session_guard.records import dataclass
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.rendering import comments
 from session_guard.safety.tries import is_close, last_steps, without_finally, without_last_commit

@@ -14,7 +14,7 @@ from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite, Violation
-from session_guard.safety.block import Terms, reasons_against
+from session_guard.safety.block import reasons_against
 from session_guard.safety.callers import Caller, caller_of, is_request_dependency
 from session_guard.safety.forms import enclosing_function, form_of, yields
 from session_guard.safety.matching import (
@@ -28,6 +28,7 @@ from session_guard.safety.matching import (
 )
 from session_guard.safety.reference import reference
 from session_guard.safety.replaced import replaced_names, way_to
+from session_guard.safety.state import Terms
 from session_guard.safety.tries import COMMITTING, calls_one
 
 if TYPE_CHECKING:

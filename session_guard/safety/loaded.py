@@ -134,12 +134,14 @@ def tracked_names(
     block: cst.BaseSuite,
     session: str | None,
     columns_of: Collection[LocalClass] | None = None,
+    known: frozenset[str] = frozenset(),
 ) -> frozenset[str]:
     """Return the names that may hold objects of the session at any place of the block.
 
-    What is read of an object counts for it, but for the columns of classes that are given.
+    What is read of an object counts for it, but for the columns of classes that are given. The
+    names that are `known` have such objects from the start.
     """
-    tracked: frozenset[str] = frozenset()
+    tracked = known
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
@@ -365,7 +367,10 @@ def carries_objects(
                 return name in _CONTAINERS and any(carries(a.value) for a in part.args)
             case cst.Call():
                 inside = isinstance(part.func, cst.Attribute) and carries(part.func.value)
-                return inside or any(carries(a.value) for a in part.args)
+                return inside or any(
+                    carries(a.value) or (isinstance(a.value, cst.Name) and a.value.value == session)
+                    for a in part.args
+                )
             case (
                 cst.FormattedString()
                 | cst.SimpleString()
@@ -430,7 +435,7 @@ def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
     return None, []
 
 
-def classes_named(module: Module, block: cst.BaseSuite) -> list[LocalClass]:
+def classes_named(module: Module, block: cst.CSTNode) -> list[LocalClass]:
     """Return the project's classes that a block names."""
     found = {
         owner.definition: owner

@@ -33,8 +33,10 @@ _TAKING = frozenset({"add", "add_all", "begin", "begin_nested"})
 class Outside:
     """What a block has of objects that were there before, and that others may use behind it."""
 
-    def __init__(self, module: Module, form: Form) -> None:
+    def __init__(self, module: Module, form: Form, own: frozenset[str] = frozenset()) -> None:
+        """`own` are the names from round the block whose objects nobody else has."""
         self._module = module
+        self._own = own
         self._block = block = form.block
         self._session = form.name
         self._around = around(form, module)
@@ -66,6 +68,8 @@ class Outside:
                     return False
                 seen |= {name}
                 values = self._values.get(name, [])
+                if name in self._own:
+                    return any_of(*values)
                 outside = [
                     binding
                     for binding in lookup(name, self._module.place(node)) or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -10,6 +9,7 @@ import libcst as cst
 from session_guard.names.bindings import Ref
 from session_guard.names.from_libcst import children, walk
 from session_guard.project.handler import context_manager, managed, shortfall_of
+from session_guard.records import dataclass
 from session_guard.safety.loaded import READS
 from session_guard.safety.statements import statement_kind
 

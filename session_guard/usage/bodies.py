@@ -5,7 +5,7 @@ It imports no LibCST.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import (
@@ -20,6 +20,7 @@ from session_guard.names.bindings import (
 from session_guard.names.from_ast import Spot
 from session_guard.names.held import Held, held
 from session_guard.names.values import LocalFunction
+from session_guard.records import dataclass
 from session_guard.usage.objects import given_to_maker, handed_in
 
 if TYPE_CHECKING:

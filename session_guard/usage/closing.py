@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -12,6 +11,7 @@ from session_guard.names.bindings import Await, Call, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.held import annotated_parameter
 from session_guard.names.values import External, Method, Result
+from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

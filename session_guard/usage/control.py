@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import libcst as cst
 
+from session_guard.records import dataclass
 from session_guard.rewriting.imports import has_comment
 from session_guard.rule import Applicability, Rewrite
 from session_guard.safety.callers import caller_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from session_guard.names.bindings import lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.held import annotated_parameter
 from session_guard.names.values import External, LocalFunction, Result
+from session_guard.records import dataclass
 from session_guard.usage.starters import CREATE
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from dramatiq.brokers.redis import RedisBroker
+from redis import Redis
 
 from .background_tasks.fates import ENDLESS, is_busy, is_refused
 from .servers import USER, PgBouncer, Postgres, free_port
@@ -192,13 +194,13 @@ HELD = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'IN
 
 
 @contextmanager
-def held_job(queue: Queue) -> Iterator[Future[Outcomes]]:
-    """Give Celery a job and wait until its order is written; let it go on at the end."""
+def held_job(queue: Queue, library: str) -> Iterator[Future[Outcomes]]:
+    """Give a library a job and wait until its order is written; let it go on at the end."""
     trigger = "CREATE TRIGGER hold AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION hold()"
     for statement in (HOLD, trigger):
         asyncio.run(queue.postgres.fetch(statement))
     pool = ThreadPoolExecutor()
-    outcomes = pool.submit(queue.enqueue, "celery", [1])
+    outcomes = pool.submit(queue.enqueue, library, [1])
     pool.shutdown(wait=False)
     while not asyncio.run(queue.postgres.fetch(HELD)):
         assert not outcomes.done(), outcomes.result()
@@ -228,7 +230,7 @@ def test_celery_runs_a_job_again_whose_process_was_killed_only_where_told_to(
 ) -> None:
     setting = f"task.reject_on_worker_lost={int(is_put_back)}"
     with queue.worker(*WORKERS["celery"], "--", setting):
-        with held_job(queue) as outcomes:
+        with held_job(queue, "celery") as outcomes:
             os.kill(process_of_job(queue), signal.SIGKILL)
         assert outcomes.result() == {1: None if is_put_back else "WorkerLostError"}
     assert queue.stored() == ({1: [1]} if is_put_back else {})
@@ -236,14 +238,55 @@ def test_celery_runs_a_job_again_whose_process_was_killed_only_where_told_to(
     assert queue.idle_in_transaction() == 0
 
 
-def test_celery_runs_again_what_a_killed_worker_had(queue: Queue) -> None:
-    with queue.worker(*WORKERS["celery"]) as group, held_job(queue) as outcomes:
+# Each library waits before it gives a dead worker's job to another, as long as the pages say. Its
+# clock in the broker is put forward by just that, for a worker with the library's own settings.
+
+
+def pass_an_hour_of_celery(broker: Redis) -> None:
+    for tag in broker.zrange("unacked_index", 0, -1):
+        broker.zincrby("unacked_index", -3600, tag)
+
+
+def pass_the_time_of_a_job_of_arq(broker: Redis) -> None:
+    [key] = broker.keys("arq:in-progress:*")
+    assert 0 < broker.pttl(key) <= (300 + 10) * 1000
+    broker.delete(key)
+
+
+def pass_ten_minutes_of_taskiq(broker: Redis) -> None:
+    [job] = broker.xpending_range("taskiq", "taskiq", "-", "+", 10)
+    dead, number = job["consumer"], job["message_id"]
+    broker.xclaim("taskiq", "taskiq", dead, 0, [number], idle=600_000)
+
+
+def pass_a_minute_of_dramatiq(broker: Redis) -> None:
+    for process in broker.zrange("dramatiq:__heartbeats__", 0, -1):
+        broker.zincrby("dramatiq:__heartbeats__", -60_000, process)
+    # What one command in a thousand does.
+    every_time = RedisBroker(client=broker, middleware=[], maintenance_chance=1_000_000)
+    every_time.do_qsize("default")
+
+
+PASS_TIME = {
+    "celery": pass_an_hour_of_celery,
+    "arq": pass_the_time_of_a_job_of_arq,
+    "taskiq": pass_ten_minutes_of_taskiq,
+    "dramatiq": pass_a_minute_of_dramatiq,
+}
+
+
+@pytest.mark.parametrize("library", PASS_TIME)
+def test_what_a_killed_worker_had_is_run_again(queue: Queue, library: str) -> None:
+    with queue.worker(*WORKERS[library]) as group, held_job(queue, library) as outcomes:
         os.killpg(group, signal.SIGKILL)
-    # The next worker takes what nobody acknowledged for a second; the default is an hour.
-    at_once = '{"visibility_timeout": 1}'
-    with queue.worker(*WORKERS["celery"], "--", f"broker.transport_options=(json){at_once}"):
+    assert queue.stored() == {}
+    with Redis.from_url(queue.environment["REDIS_URL"]) as broker:
+        PASS_TIME[library](broker)
+    with queue.worker(*WORKERS[library]):
         assert outcomes.result() == {1: None}
-    assert queue.stored() == {1: [1]}
+    assert queue.stored() == {
+        1: [2 if library == "arq" else 1]
+    }  # arq counts the one that was killed
     assert queue.complaints() == []
     assert queue.idle_in_transaction() == 0
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asyncpg import DivisionByZeroError
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -256,6 +256,43 @@ def test_swallowed_commit_is_raised_on_leaving(database: Database) -> None:
     with pytest.raises(PendingRollbackError):
         database.run(work)
     assert database.stored() == []
+
+
+@pytest.mark.parametrize("tries_again", [False, True])
+def test_going_on_after_a_swallowed_commit_stores_nothing(
+    database: Database, tries_again: bool
+) -> None:
+    async def work() -> None:
+        async with get_background_session() as session:
+            await insert_and_swallow(session)
+            with suppress(TransactionAbortedError):
+                await session.commit()
+            with suppress(InvalidRequestError):  # SQLAlchemy refuses until it is rolled back
+                await insert(session, 2)
+                pytest.fail("it was written into a transaction that has ended")
+            if tries_again:
+                await session.commit()
+                pytest.fail("the commit returned")
+
+    with pytest.raises(PendingRollbackError):
+        database.run(work)
+    assert database.stored() == []
+
+
+def test_after_a_swallowed_commit_and_a_rollback_another_transaction_begins(
+    database: Database,
+) -> None:
+    async def work() -> None:
+        async with get_background_session() as session:
+            await insert_and_swallow(session)
+            try:
+                await session.commit()
+            except TransactionAbortedError:
+                await session.rollback()
+            await insert(session, 2)
+
+    database.run(work)
+    assert database.stored() == [2]
 
 
 def test_swallowed_flush_is_raised_on_leaving(database: Database) -> None:

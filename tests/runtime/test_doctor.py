@@ -5,6 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from session_guard.doctor.report import Report
+from session_guard.doctor.server import Server, identify
+from session_guard.doctor.target import Target
+from session_guard.doctor.trial import Counts, Outcome
+
 from .doctoring import SAFE, doctor, is_right, outcomes, report
 from .servers import PgBouncer, Postgres, pgbouncer_version
 
@@ -50,13 +55,42 @@ def test_pgbouncer_in_session_mode(start_pgbouncer: Callable[..., PgBouncer]) ->
     found = report(start_pgbouncer(pool_mode="session").dsn)
     assert (found["server"]["kind"], found["server"]["mode"]) == ("PgBouncer", "session")
     assert found["server"]["session_state"] == "kept"
+    assert found["server"]["leftovers"] == []
     assert found["verdict"] == "safe"
     assert is_right(found, "naive", "transactions")
+
+
+def test_pgbouncer_in_session_mode_that_resets_nothing(
+    start_pgbouncer: Callable[..., PgBouncer],
+) -> None:
+    pooler = start_pgbouncer(pool_mode="session", server_reset_query="")
+    found = report(pooler.dsn)
+    assert (found["server"]["mode"], found["server"]["session_state"]) == ("session", "kept")
+    assert found["server"]["leftovers"] == ["prepared statements", "settings"]
+    # The second program finds the first one's statements under the names that it gives.
+    naive = outcomes(found)["naive"]["modes"]["transactions"]
+    assert naive["errors"].keys() == {"DuplicatePreparedStatementError"}
+    assert outcomes(found)["unique+0+0"]["left"] > 0
+    assert (outcomes(found)["anonymous+0+0"]["left"], found["verdict"]) == (0, "safe")
+    assert asyncio.run(pooler.named_statements("session")) == [0, 0, 0]
+    said = doctor(pooler.dsn).stdout
+    assert "left to the next client: prepared statements and settings" in said
+
+
+def test_session_mode_that_takes_only_statements_away(
+    start_pgbouncer: Callable[..., PgBouncer],
+) -> None:
+    async def server() -> Server:
+        pooler = start_pgbouncer(pool_mode="session", server_reset_query="DEALLOCATE ALL")
+        return await identify(Target.parse(pooler.dsn, "off"), lambda _: None)
+
+    assert asyncio.run(server()).leftovers == ("settings",)
 
 
 def test_session_mode_with_one_place(start_pgbouncer: Callable[..., PgBouncer]) -> None:
     found = report(start_pgbouncer(pool_mode="session", default_pool_size="1").dsn)
     assert (found["server"]["mode"], found["server"]["serves_two"]) == ("session", False)
+    assert found["server"]["leftovers"] == []
     assert found["verdict"] == "safe"
 
 
@@ -126,3 +160,14 @@ def test_text_says_what_was_found(pgbouncer: PgBouncer) -> None:
     assert first.startswith(f"127.0.0.1:{pgbouncer.port}/postgres: PgBouncer in transaction mode")
     assert last == "Safe: `anonymous+0+0` was right in every mode."
     assert "trying anonymous+0+0: cursors" in run.stderr
+
+
+def test_text_shows_what_came_of_the_programs_that_could_connect() -> None:
+    tried = {"transactions": Counts(right=3, wrong=2)}
+    naive = Outcome("naive", tried, left=0, refusal="DuplicatePreparedStatementError")
+    found = Report(
+        "h:1/d", Server("PgBouncer", "transaction", "15.1", True), (naive,), engine="naive"
+    )
+    [row] = [line for line in found.lines() if line.startswith("naive ")]
+    assert "3 right, 2 WRONG, others cannot connect: DuplicatePreparedStatementError" in row
+    assert "fails before its first query in some of its programs" in found.conclusion

@@ -1,25 +1,32 @@
 """`session-guard doctor --engine`: engines of a project, tried at real servers."""
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from session_guard.doctor.engine import load, opening
+
 from .doctoring import UNKNOWN, doctor, outcomes, report
 from .servers import PgBouncer, Postgres, made_certificate
 
 ENGINE = """
+import asyncio
+import atexit
 import multiprocessing
 import os
 import ssl
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 import asyncpg
 from sqlalchemy import event
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
+from sqlalchemy.util import await_only
 
 url = make_url(os.environ["APP_DATABASE"]).set(drivername="postgresql+asyncpg")
 naive = create_async_engine(url, connect_args={"ssl": False})
@@ -84,6 +91,59 @@ async def connect():
 by_a_function = create_async_engine(
     "postgresql+asyncpg://", async_creator=connect, pool_size=1, max_overflow=0
 )
+async def connect_naively():
+    return await asyncpg.connect(
+        host=url.host, port=url.port, user=url.username, password=url.password,
+        database=url.database, ssl=False,
+    )
+
+by_a_naive_function = create_async_engine(
+    "postgresql+asyncpg://", async_creator=connect_naively, connect_args=caches_off
+)
+as_told = create_async_engine(
+    "postgresql+asyncpg://",
+    creator=lambda: as_told.dialect.dbapi.connect(
+        async_creator_fn=connect,
+        prepared_statement_name_func=lambda: "",
+        prepared_statement_cache_size=0,
+    ),
+)
+by_a_creator = create_async_engine(
+    "postgresql+asyncpg://",
+    connect_args=anonymous,
+    creator=lambda: by_a_creator.dialect.dbapi.connect(async_creator_fn=connect_naively),
+)
+by_a_listener = create_async_engine(url, connect_args=anonymous)
+
+@event.listens_for(by_a_listener.sync_engine, "do_connect")
+def open_it(dialect, record, arguments, given):
+    return dialect.connect(async_creator_fn=connect_naively)
+
+changed_by_a_listener = create_async_engine(url, connect_args=anonymous)
+
+@event.listens_for(changed_by_a_listener.sync_engine, "do_connect")
+def change_it(dialect, record, arguments, given):
+    await_only(asyncio.sleep(0))  # as for a token
+    given["ssl"] = False
+
+class OwnPool(AsyncAdaptedQueuePool):
+    def __init__(self, creator, **options):
+        super().__init__(
+            lambda: by_a_pool.dialect.dbapi.connect(async_creator_fn=connect_naively), **options
+        )
+
+by_a_pool = create_async_engine(url, poolclass=OwnPool, connect_args={"ssl": False, **anonymous})
+
+class OtherPool(AsyncAdaptedQueuePool):
+    pass  # it has nothing to do with how connections are opened
+
+with_a_pool = create_async_engine(
+    url, poolclass=OtherPool, connect_args={"ssl": False, **anonymous}
+)
+one_for_all = create_async_engine(
+    url, poolclass=StaticPool, connect_args={"ssl": False, **anonymous}
+)
+on_sqlite = create_engine("sqlite://", poolclass=StaticPool)
 
 def make():
     return create_async_engine(
@@ -100,6 +160,7 @@ def make():
 
 def talks():
     print("hello from the module")
+    atexit.register(print, "bye from the module")
     os.system("echo hello from its program")
     return create_async_engine(url, echo=True, connect_args={"ssl": False, **anonymous})
 
@@ -142,6 +203,7 @@ def test_good_engine_is_safe_and_read_back(app: Path) -> None:
     found = report(None, "--engine", "app.db:make", folder=app)
     assert found["verdict"] == "safe"
     assert found["settings"] == {
+        "opened_by": "",
         "names": "anonymous",
         "statement_cache_size": "0",
         "prepared_statement_cache_size": "0",
@@ -157,7 +219,7 @@ def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
     assert report(None, "--engine", "app.db:talks", folder=app)["verdict"] == "safe"
     run = doctor(None, "--engine", "app.db:talks", folder=app)
     assert run.stdout.startswith("127.0.0.1:")
-    for printed in ("hello from the module", "hello from its program"):
+    for printed in ("hello from the module", "hello from its program", "bye from the module"):
         assert printed not in run.stdout
         assert run.stderr.count(printed) == 3  # here and in two child processes
     assert "INFO sqlalchemy.engine" not in run.stdout
@@ -176,11 +238,13 @@ def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
         ("app.db:nothing", "app.db has no nothing"),
         ("app.db:not_an_engine", "that is no AsyncEngine: int"),
         ("app.db:broken", "that is no AsyncEngine: property"),
+        ("app.db:on_sqlite", "it is not PostgreSQL by asyncpg, but sqlite by pysqlite"),
+        ("app.db:one_for_all", "its StaticPool has one connection for everybody"),
     ],
 )
 def test_engine_that_cannot_be_had(app: Path, reference: str, said: str) -> None:
     run = doctor(None, "--engine", reference, folder=app)
-    assert run.returncode == UNKNOWN
+    assert (run.returncode, run.stdout) == (UNKNOWN, "")
     assert said in run.stderr
 
 
@@ -234,12 +298,64 @@ def test_engine_that_has_all_in_its_arguments(app: Path, pgbouncer: PgBouncer) -
     assert found["verdict"] == "safe"
 
 
-def test_engine_that_connects_by_a_function(app: Path, pgbouncer: PgBouncer) -> None:
+def test_engine_that_connects_by_a_function_is_examined_where_url_says(
+    app: Path, postgres: Postgres, pgbouncer: PgBouncer
+) -> None:
     run = doctor(None, "--engine", "app.db:by_a_function", folder=app)
     assert run.returncode == UNKNOWN
-    assert "by a function of its own" in run.stderr
+    assert "your own async_creator opens its connections" in run.stderr
     found = report(None, "--engine", "app.db:by_a_function", "--url", pgbouncer.dsn, folder=app)
     assert found["target"] == f"127.0.0.1:{pgbouncer.port}/postgres"
+    elsewhere = doctor(None, "--engine", "app.db:as_told", "--url", postgres.dsn, folder=app)
+    assert elsewhere.returncode == UNKNOWN
+    assert "its connections do not lead where --url does" in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "opener"),
+    [
+        ("by_a_naive_function", "async_creator"),
+        ("by_a_creator", "creator"),
+        ("by_a_listener", "do_connect listener"),
+        ("by_a_pool", "poolclass OwnPool"),
+        # Their part in it leaves it to SQLAlchemy.
+        ("changed_by_a_listener", ""),
+        ("with_a_pool", ""),
+    ],
+)
+def test_what_opens_connections_by_itself_is_told(
+    app: Path, monkeypatch: pytest.MonkeyPatch, engine: str, opener: str
+) -> None:
+    for module in ("app", "app.db"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.syspath_prepend(app)
+    monkeypatch.chdir(app)
+    opened = asyncio.run(opening(load(f"app.db:{engine}")))
+    assert opened.opened_by == opener
+    assert opened.arguments.get("ssl", "not known") == ("not known" if opener else False)
+
+
+UNREAD = ("names", "statement_cache_size", "prepared_statement_cache_size", "server_settings")
+
+
+def test_nothing_is_invented_of_what_opens_connections_by_itself(
+    app: Path, pgbouncer: PgBouncer
+) -> None:
+    where = ("--url", pgbouncer.dsn)
+    found = report(None, "--engine", "app.db:by_a_listener", *where, folder=app)
+    assert found["settings"]["opened_by"] == "do_connect listener"
+    assert {found["settings"][name] for name in (*UNREAD, "tls", "timeout")} == {None}
+    assert found["settings"]["isolation_level"] == "READ COMMITTED"
+    assert found["verdict"] == "unsafe"  # whatever its connect_args say
+    assert found["connect_args"] is None  # they would not be followed
+    assert "ignored: your own do_connect listener opens the connections" in found["advice"]
+    said = doctor(None, "--engine", "app.db:by_a_naive_function", *where, folder=app).stdout
+    assert "  names: not known: your own async_creator opens the connections\n" in said
+    assert "default, 100" not in said
+    assert "    async_creator_fn=...,  # your async_creator" in said
+    # Followed to the letter, the advice is right.
+    found = report(None, "--engine", "app.db:as_told", *where, folder=app)
+    assert found["verdict"] == "safe"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,18 +11,28 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from session_guard.doctor import trial
+from session_guard.doctor import processes, trial
+from session_guard.doctor.diagnosis import diagnose_engine
 from session_guard.doctor.engine import probed
 from session_guard.doctor.target import Target, TargetError
 
 from .doctoring import SAFE, UNKNOWN, doctor, report, said_of
 from .proxy import running_proxy
-from .servers import PASSWORD, SERVER_CONNECTIONS, PgBouncer, Postgres, made_certificate
+from .servers import (
+    PASSWORD,
+    SERVER_CONNECTIONS,
+    PgBouncer,
+    Postgres,
+    free_port,
+    made_certificate,
+    running_pgbouncer,
+)
 
 
 @contextmanager
@@ -87,6 +98,26 @@ def test_url_that_is_wrong(postgres: Postgres, change: tuple[str, str], said: st
     assert said in said_of(postgres.dsn.replace(*change))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ((PASSWORD, "wrong"), "the password is wrong, or the user is not known there"),
+        (("guard:", "nobody:"), "the password is wrong, or the user is not known there"),
+        (("/postgres", "/nothing"), "there is no such database"),
+    ],
+)
+def test_url_that_is_wrong_for_a_pooler(
+    pgbouncer: PgBouncer, change: tuple[str, str], said: str
+) -> None:
+    assert said in said_of(pgbouncer.dsn.replace(*change))
+
+
+def test_pooler_before_a_server_that_is_down() -> None:
+    down = Postgres(free_port(), restart=lambda: None)
+    with running_pgbouncer(down, query_wait_timeout="2", server_login_retry="1") as pooler:
+        assert "the pooler does not reach PostgreSQL, or has no room" in said_of(pooler.dsn)
+
+
 def test_engine_whose_import_hangs_in_a_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +130,30 @@ def test_engine_whose_import_hangs_in_a_child(
     with pytest.raises(TargetError, match=r"hangs:engine: a process .* was killed"):
         asyncio.run(attempt)
     assert not multiprocessing.active_children()
+
+
+def test_engine_whose_import_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hangs.py").write_text("import time\ntime.sleep(600)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "SPARE_SECONDS", 2.0)
+    with pytest.raises(TargetError, match=r"hangs:engine: importing it .* was ended"):
+        diagnose_engine(None, "hangs:engine", "off", None, deep=False, progress=print)
+    assert not multiprocessing.active_children()
+
+
+def test_process_that_does_not_end_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stays.py").write_text(
+        "import threading, time\n"
+        "def begin():\n    threading.Thread(target=time.sleep, args=(600,)).start()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "END_SECONDS", 0.5)
+    with processes.running(1, print) as pool:
+        pool.submit(import_module("stays").begin).result()
+        [process] = multiprocessing.active_children()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_no_url_at_all() -> None:

@@ -14,8 +14,7 @@ from typing import Any
 
 from fates import ENDLESS
 
-# Celery looks for what a dead worker had as it starts, and then every 100 seconds.
-SECONDS = 150
+SECONDS = 100
 """To wait for a job."""
 
 Outcomes = dict[int, str | None]

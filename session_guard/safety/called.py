@@ -1,0 +1,151 @@
+"""The functions of the project that a block hands its session to, and with what."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import libcst as cst
+
+from session_guard.module import Module
+from session_guard.names.bindings import Function
+from session_guard.names.from_libcst import walk
+from session_guard.names.values import LocalClass, LocalFunction
+from session_guard.records import dataclass
+from session_guard.safety.loaded import classes_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from session_guard.project.project import Project
+
+DEEPEST = 4
+"""Functions that a session is followed through, one called by the next."""
+_NODES = frozenset({"Name", "ImportFrom", "Import"})
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A coroutine function that surely runs where it is awaited, and what it gets."""
+
+    module: Module
+    function: cst.FunctionDef
+    session: str
+    """The parameter that the session is given for."""
+    given: Mapping[str, cst.BaseExpression]
+    """What the other parameters are given, in the file of the call."""
+
+
+def called_with(module: Module, call: cst.Call, session: str | None) -> Called | None:
+    """Return what a call that is awaited hands the session to; None where that is not known.
+
+    It is a function at a module's top level, or a method of the caller's own class that no class
+    overrides; nothing decorates it, and nobody puts another in its place.
+    """
+    if session is None or not isinstance(module.parent(call), cst.Await):
+        return None
+    if any(argument.star for argument in call.args):
+        return None
+    found = module.evaluate(call.func)
+    function = found[0] if len(found) == 1 else None
+    if not isinstance(function, LocalFunction) or not _is_plain(function, call, module):
+        return None
+    home = (
+        module
+        if function.home.path == module.path
+        else _module_of(module.project, function.home.path)
+    )
+    node = _node_of(function, home) if home is not None else None
+    if home is None or node is None:
+        return None
+    given = _given(call, node, is_method=function.definition.scope.receiver is not None)
+    if given is None:
+        return None
+    names = [
+        name
+        for name, value in given.items()
+        if isinstance(value, cst.Name) and value.value == session
+    ]
+    others = {name: value for name, value in given.items() if name not in names}
+    return Called(home, node, names[0], others) if len(names) == 1 else None
+
+
+def classes_of_called(
+    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
+) -> Iterator[LocalClass]:
+    """Yield the project's classes that the functions name which a block hands its session to."""
+    for part in walk(block):
+        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
+        if called is not None and depth < DEEPEST:
+            yield from classes_named(called.module, called.function)
+            body, name = called.function.body, called.session
+            yield from classes_of_called(called.module, body, name, depth + 1)
+
+
+def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
+    """Return whether a call runs this very function, and nothing round it."""
+    definition, project = function.definition, module.project
+    if not definition.is_async or definition.is_generator or definition.decorators:
+        return False
+    if project.assigned_elsewhere(definition.name) is not None:
+        return False
+    around = definition.place.scope
+    if around.definition is None:
+        return around.kind == "module"
+    owner = LocalClass(around.definition, function.home)
+    is_own = (
+        isinstance(call.func, cst.Attribute)
+        and isinstance(call.func.value, cst.Name)
+        and call.func.value.value == module.place(call).scope.receiver
+    )
+    return is_own and not project.is_overridden(owner, definition.name)
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(project: Project, path: Path, text_hash: int) -> Module | None:
+    decoded = project.decoded(path)
+    try:
+        return Module(path, decoded, project, _NODES) if decoded is not None else None
+    except (cst.ParserSyntaxError, RecursionError):
+        return None
+
+
+def _module_of(project: Project, path: Path) -> Module | None:
+    """Return another file of the project, parsed; None where it cannot be."""
+    decoded = project.decoded(path)
+    return _parsed(project, path, hash(decoded.text)) if decoded is not None else None
+
+
+def _node_of(function: LocalFunction, home: Module) -> cst.FunctionDef | None:
+    """Return a function in the tree of its file, where there is one of its name."""
+    owner = function.definition.place.scope.definition
+    scopes = [home.names.scope]
+    if owner is not None:
+        scopes = [one.scope for one in home.names.scope.classes if one.name == owner.name]
+    found = [
+        binding.value.node if isinstance(binding.value, Function) else None
+        for scope in scopes
+        for binding in scope.bindings.get(function.definition.name, ())
+    ]
+    node = found[0] if len(found) == 1 else None
+    return node if isinstance(node, cst.FunctionDef) else None
+
+
+def _given(
+    call: cst.Call, function: cst.FunctionDef, *, is_method: bool
+) -> dict[str, cst.BaseExpression] | None:
+    """Return what each parameter is given by a call; None where that is not plain."""
+    parameters = function.params
+    positional = [p.name.value for p in (*parameters.posonly_params, *parameters.params)]
+    if is_method:
+        positional = positional[1:]
+    every = {*positional, *(p.name.value for p in parameters.kwonly_params)}
+    given: dict[str, cst.BaseExpression] = {}
+    names: Iterator[str] = iter(positional)
+    for argument in call.args:
+        name = argument.keyword.value if argument.keyword is not None else next(names, None)
+        if name is None or name not in every or name in given:
+            return None
+        given[name] = argument.value
+    return given

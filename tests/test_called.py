@@ -1,0 +1,276 @@
+"""Sessions that a block hands to functions of the project: what these do counts."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from unittest.mock import ANY
+
+import pytest
+
+from session_guard.runner import Options, Run
+
+STANDARD = (Path(__file__).parent / "fixtures" / "standard_2025" / "async_session.py").read_text()
+MODELS = """\
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase): ...
+
+
+class User(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+"""
+CRUD = """\
+from functools import wraps
+
+from sqlalchemy import select
+
+from app.models import User
+
+kept = []
+
+
+async def get(session, key):
+    return await session.get(User, key)
+
+
+async def find(session, *, limit=10):
+    return (await session.scalars(select(User).limit(limit))).all()
+
+
+async def create(session, name):
+    user = User(name=name)
+    session.add(user)
+    await session.commit()
+    return user
+
+
+async def store(session, user):
+    session.add(user)
+    await session.flush()
+
+
+async def delete(session, user):
+    await session.delete(user)
+
+
+async def rename(session, key, name):
+    user = await get(session, key)
+    user.name = name
+    await session.commit()
+    return user
+
+
+async def add(session, name):
+    session.add(User(name=name))
+
+
+async def undo(session):
+    await session.rollback()
+
+
+async def swallow(session, key):
+    try:
+        return await session.get(User, key)
+    except LookupError:
+        return None
+
+
+async def keep(session, key):
+    kept.append(await session.get(User, key))
+
+
+async def refuse(session, key):
+    raise LookupError(await session.get(User, key))
+
+
+async def hand_on(session, send):
+    await send(session)
+
+
+async def again(session, key):
+    return await again(session, key - 1)
+
+
+async def commit_in_arm(session, key):
+    if key:
+        session.add(User(name="x"))
+        await session.commit()
+        return 1
+    session.add(User(name="y"))
+    return 2
+
+
+async def many(session, *keys):
+    return [await session.get(User, key) for key in keys]
+
+
+async def late(session):
+    yield await session.get(User, 1)
+
+
+def wrapped(function):
+    @wraps(function)
+    async def inner(*args):
+        kept.append(args)
+        return await function(*args)
+
+    return inner
+
+
+@wrapped
+async def decorated(session, key):
+    return await session.get(User, key)
+"""
+JOB = """\
+import asyncio
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import crud
+from app.crud import find
+from app.db import engine
+from app.models import User
+
+
+class Jobs:
+    async def load(self, session, key):
+        return await session.get(User, key)
+
+    @classmethod
+    async def count(cls, session):
+        return await session.scalar(select(User))
+
+    async def run(self, key, name, send, job):
+        async with AsyncSession(engine{}) as s:
+"""
+
+
+def verdict(
+    tmp_path: Path, body: str, *, expires: bool = False, more: dict[str, str] | None = None
+) -> tuple[str, str]:
+    """Return "safe" or "unsafe" for the one opening of a session, and what is said of it."""
+    head = JOB.format("" if expires else ", expire_on_commit=False, autoflush=False")
+    code = head + textwrap.indent(textwrap.dedent(body), " " * 12) + "\n"
+    files = {"db.py": STANDARD, "models.py": MODELS, "crud.py": CRUD, "job.py": code}
+    (tmp_path / "pyproject.toml").write_text("[tool.session-guard]\n")
+    (tmp_path / "app").mkdir(exist_ok=True)
+    for name, text in {**files, **(more or {})}.items():
+        (tmp_path / "app" / name).write_text(text)
+    [findings] = Run(Options((str(tmp_path / "app" / "job.py"),))).check()
+    [finding] = [one for one in findings if one.code == "SG101"]
+    assert finding.fix is not None, finding.help
+    return finding.fix.applicability.value, finding.fix.message
+
+
+SAFE = {
+    "reads": "return await crud.get(s, key)",
+    "reads with keywords": "return [user.name for user in await find(s, limit=5)]",
+    "reads by a keyword": "return await crud.get(key=key, session=s)",
+    "commits itself": "user = await crud.create(s, name)\nprint(user.name)",
+    "of its own class": "return await self.load(s, key)",
+    "several": "user = await crud.get(s, key)\nif user is None:\n    await crud.create(s, name)",
+    "in a loop": "for one in range(key):\n    await crud.create(s, f'{one}')",
+    "through another": "user = await crud.rename(s, key, name)\nawait send(user.name)",
+    "writes, and is committed": "await crud.add(s, name)\nawait s.commit()",
+    "writes in a transaction": "async with s.begin():\n    await crud.add(s, name)",
+    "what was made here": "await crud.store(s, User(name=name))\nawait send(1)\nawait s.commit()",
+    "what was loaded here": (
+        "user = await crud.get(s, key)\nawait crud.delete(s, user)\nawait s.commit()"
+    ),
+}
+UNSAFE = {
+    "writes": ("await crud.add(s, name)", "it adds rows (app/crud.py:"),
+    "deletes": ("await crud.delete(s, await s.get(User, 1))", "it deletes (app/crud.py:"),
+    "rolls back": ("await crud.undo(s)", "in `undo()`, the block rolls back"),
+    "swallows errors": ("await crud.swallow(s, key)", "in `swallow()`, an `except` catches"),
+    "keeps an object": ("await crud.keep(s, key)", "in `keep()`, what it loaded is kept beyond"),
+    "raises one": ("await crud.refuse(s, key)", "in `refuse()`, an error carries"),
+    "hands it on": ("await crud.hand_on(s, send)", "in `hand_on()`, the session goes to"),
+    "calls itself": ("await crud.again(s, key)", "the session goes to code that was not followed"),
+    "commits in one arm": ("await crud.commit_in_arm(s, key)", "it adds rows (app/crud.py:"),
+    "of others' objects": (
+        "await crud.store(s, job)\nawait send(1)\nawait s.commit()",
+        "taken in an object from outside",
+    ),
+    "changes what it gave": ("user = await crud.get(s, key)\nuser.name = name", "it changes what"),
+    "gives it to others": ("await send(await crud.get(s, key))", "what it loaded"),
+    "takes any number": ("await crud.many(s, key)", "the session goes to code that was not"),
+    "by unpacking": ("await crud.get(*(s, key))", "the session goes to code that was not"),
+    "is a generator": ("async for one in crud.late(s):\n    print(1)", "the session goes to code"),
+    "is decorated": ("await crud.decorated(s, key)", "the session goes to code that was not"),
+    "of a class's decorator": ("await self.count(s)", "the session goes to code that was not"),
+    "is not awaited": (
+        "await asyncio.gather(crud.get(s, 1), crud.get(s, 2))",
+        "the session goes to code that was not followed",
+    ),
+    "is a parameter": ("await send(s)", "the session goes to code that was not followed"),
+    "gets it in a list": ("await crud.get([s], key)", "the session goes to code that was not"),
+}
+
+
+@pytest.mark.parametrize("body", SAFE.values(), ids=SAFE.keys())
+def test_a_function_that_gets_the_session_is_followed(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, body) == ("safe", ANY)
+
+
+@pytest.mark.parametrize(("body", "reason"), UNSAFE.values(), ids=UNSAFE.keys())
+def test_what_such_a_function_does_counts(body: str, reason: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, body)
+    assert (level, reason in message) == ("unsafe", True), message
+
+
+EXPIRED = {
+    "reads again": (
+        "await crud.create(s, name)\nreturn (await s.scalars(select(User))).all()",
+        "it reads again after a commit",
+    ),
+    "reads again elsewhere": (
+        "user = await s.get(User, 1)\nawait s.commit()\nprint(len(await crud.find(s)))",
+        "in `find()`, it reads again after a commit",
+    ),
+    "no flush": (
+        "s.add(User(name=name))\nprint(len(await crud.find(s)))\nawait s.commit()",
+        "in `find()`, a query runs after a change without a `flush()`",
+    ),
+    "a text": ("print(await crud.create(s, name))", "`create()` gives may have expired"),
+    "a text of a name": (
+        "user = await crud.create(s, name)\nprint(user)",
+        "the text of `user` may show that it has expired",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), EXPIRED.values(), ids=EXPIRED.keys())
+def test_what_expired_or_waits_is_known_across_calls(
+    body: str, reason: str, tmp_path: Path
+) -> None:
+    level, message = verdict(tmp_path, body, expires=True)
+    assert (level, reason in message) == ("unsafe", True), message
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "from app import crud\n\n\nasync def fake(session, key): ...\n\n\ncrud.get = fake\n",
+        "from app import crud\n\nsetattr(crud, 'get', None)\n",
+    ],
+)
+def test_a_function_that_others_replace_is_not_followed(other: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more={"other.py": other})
+    assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+def test_a_method_that_a_subclass_overrides_is_not_followed(tmp_path: Path) -> None:
+    other = "from app.job import Jobs\n\n\nclass More(Jobs):\n    async def load(self, *_): ...\n"
+    level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
+    assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Path) -> None:
+    more = {"crud.py": CRUD + "this is no Python\n"}
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
+    assert (level, "code that was not followed" in message) == ("unsafe", True)
