@@ -258,7 +258,8 @@ class Namespace:
         """Return the values that `expr` may have at `place`; `UNKNOWN` stands for any other."""
         from session_guard.names.evaluation import Evaluation
 
-        return Evaluation().expr(expr, place, self)
+        found = self.known.get((expr, place))
+        return Evaluation().expr(expr, place, self) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)
