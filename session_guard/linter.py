@@ -129,7 +129,7 @@ def _concerned(
     return [
         rule
         for rule, subject in asked
-        if (subject is None or subject in there) and rule.may_find_in(names)
+        if (subject is None or subject in there) and rule.may_find_in(data, names)
     ]
 
 

@@ -217,8 +217,8 @@ class Rule(ABC):
         """Return what every finding in `source` is about, or None where that may be anything."""
         return self.subject
 
-    def may_find_in(self, names: Namespace) -> bool:
-        """Return whether `check` may find something in a file, by its names as `ast` has them.
+    def may_find_in(self, source: bytes, names: Namespace) -> bool:
+        """Return whether `check` may find something in `source`, by its names as `ast` has them.
 
         It may say yes too often, never no; it imports no LibCST.
         """

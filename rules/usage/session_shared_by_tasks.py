@@ -298,7 +298,7 @@ async def run(ids):
         ),
     )
 
-    def may_find_in(self, names: Namespace) -> bool:
+    def may_find_in(self, source: bytes, names: Namespace) -> bool:
         from session_guard.usage.starters import may_share
 
         return may_share(names)

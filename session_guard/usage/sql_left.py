@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # The methods of asyncpg's connection that are given SQL.
 ASYNCPG = frozenset({"execute", "executemany", "fetch", "fetchval", "fetchrow", "cursor"})
+_GIVEN_SQL = EXECUTING | ASYNCPG
 # Settings of MySQL, MariaDB and SQL Server, which are set in the same words.
 _OTHER_DIALECTS = re.compile(
     r"set\s+(session\s+|global\s+)?(@|foreign_key_checks|unique_checks|sql_mode|sql_log_bin|"
@@ -104,27 +105,25 @@ def state_of(text: str) -> tuple[str, str] | None:
     return None
 
 
-def may_leave_state(names: Namespace) -> bool:
-    """Return whether a module may execute SQL that outlives its transaction.
+def may_write_state(names: Namespace) -> bool:
+    """Return whether a module may make a statement that outlives its transaction.
 
-    It may say yes too often: of what is written in the module it is not looked at who executes it.
+    It may say yes too often: who executes it is not looked at.
     """
-    calls = names.scope.calls
-    if any(
-        method_of(call) == "add_listener" or call.keyword("prefixes") is not None
-        for call, _ in calls
-    ):
-        return True
-    executing = [(c, place) for c, place in calls if method_of(c) in EXECUTING | ASYNCPG]
-    if not executing:
-        return False
+    return any(
+        method_of(call) == "add_listener"
+        or call.keyword("prefixes") is not None
+        or any(map(state_of, Reading().statements(Located(call, place, names))))
+        for call, place in names.scope.calls
+    )
+
+
+def may_be_given_state(names: Namespace) -> bool:
+    """Return whether SQL that outlives its transaction may be executed where its name stands."""
     return any(
         state_of(found) is not None
-        for call, place in calls
-        for found in Reading().statements(Located(call, place, names))
-    ) or any(
-        state_of(found) is not None
-        for call, place in executing
+        for call, place in names.scope.calls
+        if method_of(call) in _GIVEN_SQL
         for found in _given(call, place, names)
     )
 
