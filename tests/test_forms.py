@@ -14,6 +14,7 @@ from session_guard.linter import lint
 from session_guard.project.project import Project
 from session_guard.registry import load_rules
 from session_guard.rule import Applicability, Finding
+from session_guard.runner import Options, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1612,3 +1613,26 @@ def test_spellings_of_async_with(before: str, after: str, project: Project) -> N
     data = (BEFORE + function + textwrap.indent(before, "    ") + "\n").encode()
     expected = AFTER + function + textwrap.indent(after, "    ") + "\n"
     assert fixed(project, data).decode() == expected
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        "(make := SessionLocal)()",
+        "AsyncSession(bind := engine)",
+        "AsyncSession(engine, expire_on_commit=(flag := False))",
+    ],
+)
+def test_a_name_that_is_bound_in_the_call_is_not_lost(opened: str, tmp_path: Path) -> None:
+    code = (
+        "from sqlalchemy.ext.asyncio import AsyncSession\n"
+        "from app.db import background_task_session_factory as SessionLocal, engine\n\n\n"
+        f"async def job():\n    async with {opened} as s:\n        return await s.get(1, 2)\n"
+    )
+    (tmp_path / "pyproject.toml").write_text("[tool.session-guard]\n")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "db.py").write_text(STANDARD)
+    (tmp_path / "app" / "job.py").write_text(code)
+    [result] = Run(Options((str(tmp_path / "app" / "job.py"),))).fix(unsafe=True, write=True)
+    assert result.after == result.before
+    assert any("it binds a name by `:=`" in finding.help for finding in result.remaining)

@@ -1085,6 +1085,34 @@ def test_an_import_that_other_files_use_stays(other: str, folder: str, project: 
     assert "from app.db import engine, get_background_session  # noqa: F401\n" in after
 
 
+def test_what_two_statements_lead_to_is_imported_once(project: Project) -> None:
+    root = project.settings.root
+    (root / "app" / "made.py").write_text("from app.db import engine\n")
+    (root / "app" / "kept.py").write_text("from app.db import engine as kept\n")
+    code = (
+        "from sqlalchemy.ext.asyncio import AsyncSession\n\nfrom app.kept import kept\n"
+        "from app.made import engine\n\n\n"
+        "async def one():\n    async with AsyncSession(engine) as s:\n"
+        "        await s.commit()\n\n\nasync def two():\n"
+        "    async with AsyncSession(kept) as s:\n        await s.commit()\n"
+    )
+    after = fixed(project, code.encode()).decode()
+    assert after.count("import") == after.count("import get_background_session\n") == 1
+
+
+HAD_BY_TEXT = {
+    "globals": "print(globals()['engine'])\n",
+    "a doctest": 'def f():\n    """Do.\n\n    >>> f(engine)\n    """\n',
+    "a type comment": "def g(a):\n    # type: (engine) -> None\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("use", HAD_BY_TEXT.values(), ids=HAD_BY_TEXT.keys())
+def test_an_import_that_a_text_names_stays(use: str, project: Project) -> None:
+    after = fixed(project, (BEFORE + use).encode()).decode()
+    assert "from app.db import engine, get_background_session  # noqa: F401\n" in after
+
+
 STAYING = {
     "with a comment": (
         "from app.db import engine  # ours\n",

@@ -341,7 +341,7 @@ PLACES = {
     "in a folder that is no package": (
         {"backend/app/db.py": ENGINE, "backend/app/core/config.py": CONFIG},
         "backend/app/async_session.py",
-        "backend.app.async_session",
+        "app.async_session",
     ),
 }
 
@@ -421,7 +421,8 @@ def test_a_program_that_runs_from_a_folder_below_the_root_imports_the_handler_fr
         )
     lay(files)
     done = run("init")
-    assert "`from async_session import engine`" in done.stdout
+    told = "`engine` from async_session," if own else "`from async_session import engine`"
+    assert told in done.stdout
     assert run("fix").returncode == 1  # the engine and its factory are still there
     assert Path("backend/jobs.py").read_text().startswith("from async_session import get_back")
     ruff = ["ruff", "check", "--isolated", "--select", "F,I", "backend/jobs.py"]
@@ -431,6 +432,26 @@ def test_a_program_that_runs_from_a_folder_below_the_root_imports_the_handler_fr
         [sys.executable, "-c", code], cwd="backend", capture_output=True, text=True
     )
     assert (ran.stdout, ran.stderr) == ("app\n", "")
+
+
+def test_the_module_is_called_as_the_project_imports_it() -> None:
+    engine = "from app.core.config import URL\n" + HEAD + "\nengine = create_async_engine(URL)\n"
+    files = {"app/core/config.py": CONFIG, "app/database/__init__.py": ""}
+    lay(NO_ENGINE | files | {"app/database/db.py": engine})
+    assert "app.database.async_session" in run("init", "--diff").stdout
+    done = run("init", "--module", "app.database.own")
+    assert (done.returncode, table()["handler"]) == (0, "app.database.own")
+
+
+def test_an_engine_beside_its_url_is_not_told_to_import_the_handlers() -> None:
+    url = (
+        "from sqlalchemy import URL\n\nurl = URL.create('postgresql+asyncpg', host=os.uname()[1])\n"
+    )
+    lay(FLAT | {"app/db.py": HEAD + url + "engine = create_async_engine(url)\n"})
+    out = run("init").stdout
+    assert "from app.db import url" in Path("app/async_session.py").read_text()
+    assert "have those who import it import `engine` from app.async_session, and delete it" in out
+    assert "have the engine from the handler" not in out
 
 
 # -- the project's URL ----------------------------------------------------------------------------

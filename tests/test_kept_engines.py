@@ -825,3 +825,93 @@ def test_a_session_class_with_a_commit_of_its_own_does_more(
     assert bool(result.applied) == is_safe
     if not is_safe:
         assert "`Own` has a way of its own to end a session" in result.remaining[0].help
+
+
+BESIDES = {
+    "counts": (
+        "count = 0\n\n\ndef give():\n    global count\n    count += 1\n    return maker\n",
+        False,
+    ),
+    "counts, written out": (
+        "count = 0\n\n\ndef give():\n    global count\n    count = count + 1\n    return maker\n",
+        False,
+    ),
+    "prints": ("def give():\n    print('given')\n    return maker\n", False),
+    "notes it": ("seen = []\n\n\ndef give():\n    seen.append(1)\n    return maker\n", False),
+    "refuses at a limit": (
+        "seen = []\n\n\ndef give():\n    if len(seen) > 3:\n        raise LookupError\n"
+        "    return maker\n",
+        False,
+    ),
+    "by another": (
+        "def give():\n    return loud()\n\n\ndef loud():\n    print(1)\n    return maker\n",
+        False,
+    ),
+    "tries": (
+        "def give():\n    try:\n        return maker\n    finally:\n        print(1)\n",
+        False,
+    ),
+    "gives": ('def give():\n    """Give it."""\n    return maker\n', True),
+    "makes it once": (
+        "made = None\n\n\ndef give():\n    global made\n    if made is None:\n"
+        "        logger.info('made')\n        made = maker\n    return made\n",
+        True,
+    ),
+    "refuses before there is one": (
+        "def give():\n    if not maker:\n        raise RuntimeError('not yet')\n    return maker\n",
+        True,
+    ),
+    "under a lock": ("def give():\n    with _lock:\n        return maker\n", True),
+}
+
+
+@pytest.mark.parametrize(("function", "is_safe"), BESIDES.values(), ids=BESIDES.keys())
+def test_what_a_function_does_besides_would_be_left_undone(
+    function: str, is_safe: bool, tmp_path: Path
+) -> None:
+    giving = f"from app.db import background_task_session_factory as maker\n\n\n{function}"
+    code = ASSIGNED.replace("from app.kept import get_maker", "from app.giving import give")
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "giving.py").write_text(giving)
+    result = fixed(tmp_path, code.format(opened="give()()"))
+    assert bool(result.applied) == is_safe
+    if not is_safe:
+        assert "does more than to give what opens it" in result.remaining[0].help
+
+
+METACLASS = """\
+class Meta(type):
+    def __new__(mcs, name, bases, names, **given):
+        return super().__new__(mcs, name, bases, names | given)
+
+
+class Base(metaclass=Meta):
+    factory = Sessions
+
+    async def job(self):
+        async with self.factory() as session:
+            return await session.scalar(select(1))
+"""
+
+
+@pytest.mark.parametrize(("metaclass", "is_safe"), [("Meta", False), ("ABCMeta", True)])
+def test_a_metaclass_may_give_a_class_another_factory(
+    metaclass: str, is_safe: bool, tmp_path: Path
+) -> None:
+    code = ASSIGNED.partition("async def")[0] + "from abc import ABCMeta\n\n\n" + METACLASS
+    result = fixed(tmp_path, code.replace("metaclass=Meta", f"metaclass={metaclass}"))
+    assert bool(result.applied) == is_safe
+
+
+def test_the_handlers_own_engine_replaces_none(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "engine.py").write_text("from app.db import engine\n")
+    handler = HANDLER + "\n\nclass _Slot:\n    def __init__(self):\n        self.engine = engine\n"
+    handler += "\n\ndef reset(slot):\n    slot.engine = None\n"
+    code = (
+        "from sqlalchemy import select\nfrom sqlalchemy.ext.asyncio import AsyncSession\n\n\n"
+        "async def job():\n    from app.engine import engine\n\n"
+        "    async with AsyncSession(engine) as session:\n"
+        "        return await session.scalar(select(1))\n"
+    )
+    assert fixed(tmp_path, code, handler=handler).applied != []

@@ -851,6 +851,16 @@ EVERYDAY = {
         "user = User(**job.model_dump())\ns.add(user)\nawait s.commit()\n"
         "await s.refresh(user)\nreturn UserOut.model_validate(user)"
     ),
+    "found by keywords": ("return (await s.scalars(select(User).filter_by(**jobs))).all()"),
+    "a constant's text": "return (await s.execute(text(SQL))).all()",
+    "one that may be there": (
+        "for one in jobs.model_dump()['ids']:\n    try:\n        async with s.begin_nested():\n"
+        "            s.add(User(id=one))\n    except IntegrityError:\n        continue\n"
+        "await s.commit()"
+    ),
+    "of a class that is not known": (
+        "for name in jobs:\n    s.add(Thing(name=name))\nawait s.commit()"
+    ),
     "told after it was changed": (
         "user = await s.get(User, 1)\nuser.name += '!'\nawait s.commit()\nawait send(user.name)"
     ),
@@ -861,6 +871,12 @@ NOT_EVERYDAY = {
     "a list that others fill": (
         "found = []\nsend(found)\nreturn await s.scalars(select(User).where(*found))"
     ),
+    "a savepoint that swallows all": (
+        "try:\n    async with s.begin_nested():\n        s.add(User(id=1))\n"
+        "except Exception:\n    pass\nawait s.commit()"
+    ),
+    "a text that writes": "return (await s.execute(text(WRITES))).all()",
+    "a text of others": "return (await s.execute(text(name))).all()",
     "set by name, and not committed": "user = await s.get(User, 1)\nsetattr(user, 'name', name)",
     "set to an object of others": (
         "user = await s.get(User, 1)\nsetattr(user, send(), job)\nint(name)\nawait s.commit()"
@@ -875,7 +891,10 @@ NOT_EVERYDAY = {
 
 
 def with_out(body: str, arguments: str = "engine") -> str:
-    return in_block(body, arguments).replace("import Order, User", "import Order, User, UserOut")
+    code = in_block(body, arguments).replace("import Order, User", "import Order, User, UserOut")
+    return code.replace(
+        "logger =", "SQL = 'SELECT id FROM users'\nWRITES = 'DELETE FROM users'\nlogger ="
+    )
 
 
 @pytest.mark.parametrize("body", EVERYDAY.values(), ids=EVERYDAY.keys())
@@ -902,6 +921,29 @@ def test_what_pydantic_hands_an_object_to_may_change_it(method: str, tmp_path: P
     assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "safe"
     (tmp_path / "seen").mkdir()
     assert verdict(tmp_path / "seen", code, models=MODELS + OUT + method)[0] == "unsafe"
+
+
+SQLMODELS = """
+from sqlmodel import Field, Relationship, SQLModel
+
+class Order(SQLModel, table=True):
+    id: int = Field(primary_key=True)
+
+class User(SQLModel, table=True):
+    id: int = Field(primary_key=True)
+    name: str
+    mail: str = "?"
+    orders: list[Order] = Relationship()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "level"),
+    [("name=one.name, mail=one.mail", "safe"), ("name=one.name, orders=one.orders", "unsafe")],
+)
+def test_columns_of_sqlmodel_get_values(given: str, level: str, tmp_path: Path) -> None:
+    body = f"for one in jobs:\n    s.add(User({given}))\nawait s.commit()"
+    assert verdict(tmp_path, in_block(body), models=SQLMODELS)[0] == level
 
 
 def test_what_pydantic_reads_may_have_expired(tmp_path: Path) -> None:
@@ -2325,6 +2367,7 @@ SETS_WHEN_READ = {
     "by an inner function": ("property", "def f():\n            self.hits += 1\n        f()"),
     "by another property": ("property", "print(self.bumped)"),
     "by a decorator of the project": ("lazy", "self.hits += 1"),
+    "by a text": ("property", "print(f'{bump(self)}')"),
 }
 DESCRIBED = {
     "a call of property": "seen = property(bump)",

@@ -99,8 +99,14 @@ def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
         module = project.import_name(scaffold.handler.path, scaffold.engine.home)
         yield (
             f"`{scaffold.engine_name}` has the same URL: sessions on it can be rewritten. Once "
-            f"they are, let {home} have the engine from the handler, "
-            f"`from {module} import engine`, or delete its own."
+            "they are, "
+            + (
+                f"have those who import it import `engine` from {module}, and delete it in {home}, "
+                "which the handler has its URL from."
+                if scaffold.url_is_beside_engine
+                else f"let {home} have the engine from the handler, `from {module} import engine`, "
+                "or delete its own."
+            )
         )
     fields, others = former_engine.carried_over(former_engine.facts(scaffold.engine, project))
     if fields:

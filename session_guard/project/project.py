@@ -78,13 +78,15 @@ _RELATES = re.compile(
 _MUTABLE = re.compile(rb"(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)", re.IGNORECASE)
 _LOOPS = re.compile(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = re.compile(
-    rb"\bdef\s+(%s)\b" % b"|".join(name.encode() for name in sorted(READING_METHODS))
+    rb"\b(?:def\s+)?(%s)\s*[(=]" % b"|".join(name.encode() for name in sorted(READING_METHODS))
 )
 # What is in a file that maps classes, in whatever style.
 _MAPS = re.compile(
     rb"__table(name)?__|\bMapped\b|[Cc]olumn\b|declarative|Declarative|SQLModel|map_imperatively"
     rb"|\btable\s*=\s*True"
 )
+_METACLASS = re.compile(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
+_REFUSES = re.compile(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
 _VALIDATES = re.compile(
     rb"(root|model)_validator|(Before|Wrap|Plain)Validator|GetterDict|\bpre\s*=\s*True"
     rb"|\bmode\s*=\s*[\"'](before|wrap|plain)"
@@ -642,6 +644,13 @@ class Project:
                         return True
         return False
 
+    def has_metaclass(self, owner: values.LocalClass) -> bool:
+        """Return whether a class of the project may make a class, and what that has, otherwise."""
+        return any(
+            one.definition.is_made_over and _METACLASS.search(self._data(one.home.path)) is not None
+            for one in openings.lineage(owner)
+        )
+
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
         lines = [set(_definitions(owner)) for owner in owners]
@@ -701,6 +710,11 @@ class Project:
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
         return any(self._own_files(lambda data: _MUTABLE.search(data) is not None))
+
+    @cached_property
+    def validates_values(self) -> bool:
+        """Whether models of the project may refuse a value that an attribute is given."""
+        return any(self._own_files(lambda data: _REFUSES.search(data) is not None))
 
     @cached_property
     def validates_objects(self) -> bool:
@@ -911,11 +925,13 @@ class Project:
         Tests do, to have the code work with another (`patch("app.jobs.engine")`).
         """
         home = owner.home.path if isinstance(owner, values.LocalClass) else owner
+        own = self.handler.path if self.handler is not None else None
         return next(
             (
                 path
                 for path in self._mentioning(name)
-                if path != home and self._may_replace(path, owner, name)
+                # The handler's own `engine` may be called as a module is.
+                if path not in (home, own) and self._may_replace(path, owner, name)
             ),
             None,
         )

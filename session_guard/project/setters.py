@@ -24,12 +24,12 @@ from session_guard.names.values import UNKNOWN, External, LocalClass, LocalFunct
 from session_guard.project.assigning import set_by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from session_guard.names.bindings import Expr, Place, Scope
+    from session_guard.names.bindings import Binding, Expr, Place, Scope
     from session_guard.names.values import Namespace
 
-_CHANGES_IN_PLACE = frozenset(
+CHANGES_IN_PLACE = frozenset(
     """
     add append clear discard extend insert pop popitem remove reverse setdefault sort update
     """.split()
@@ -75,9 +75,9 @@ class Setters:
         """
         for definition in names.scope.classes:
             owner = LocalClass(definition, names)
-            for method, home in self._of(owner):
+            for name, method, home in self._of(owner):
                 if any(_is_property(one, method.place, home) for one in method.decorators):
-                    yield method.name
+                    yield name
             for name, bindings in definition.scope.bindings.items():
                 if any(
                     self._is_descriptor(binding.value, binding.place, names) for binding in bindings
@@ -87,11 +87,10 @@ class Setters:
     def may_set_when_read(self, names: Namespace) -> bool:
         """Return whether a method that Python calls to read an object may, of any class."""
         return any(
-            id(binding.value) in self._changing(names) or binding.value.calls
+            bool(method.calls) or id(method) in self._changing(home)
             for definition in names.scope.classes
             for name in READING_METHODS
-            for binding in definition.scope.bindings.get(name, ())
-            if isinstance(binding.value, Function)
+            for method, home in _functions(name, definition.scope.bindings.get(name, ()), names)
         )
 
     def reading_methods(self, names: Namespace) -> Iterator[str]:
@@ -99,11 +98,9 @@ class Setters:
         for definition in names.scope.classes:
             owner = LocalClass(definition, names)
             if may_be_mapped(owner):
-                yield from READING_METHODS.intersection(
-                    method.name for method, _ in self._of(owner)
-                )
+                yield from READING_METHODS.intersection(name for name, *_ in self._of(owner))
 
-    def _of(self, owner: LocalClass) -> Iterator[tuple[Function, Namespace]]:
+    def _of(self, owner: LocalClass) -> Iterator[tuple[str, Function, Namespace]]:
         """Yield the methods of a class, and of those it derives from, that change something.
 
         Of those that are called, where nothing reads them, it is not asked.
@@ -111,13 +108,12 @@ class Setters:
         members: _Members = {}
         for one in openings.lineage(owner):
             for name, bindings in one.definition.scope.bindings.items():
-                found = [b.value for b in bindings if isinstance(b.value, Function)]
-                members.setdefault(name, []).extend((method, one.home) for method in found)
+                members.setdefault(name, []).extend(_functions(name, bindings, one.home))
         for name, methods in members.items():
             for method, home in methods:
                 is_read = name in READING_METHODS or method.decorators
                 if is_read and self._changes(method, home, members, set()):
-                    yield method, home
+                    yield name, method, home
 
     def _changes(
         self,
@@ -206,6 +202,19 @@ class Setters:
         }
 
 
+def _functions(
+    name: str, bindings: Iterable[Binding], home: Namespace
+) -> Iterator[tuple[Function, Namespace]]:
+    """Yield the functions that a class has under a name, by another name of theirs too."""
+    for binding in bindings:
+        if isinstance(binding.value, Function):
+            yield binding.value, home
+        elif name in READING_METHODS and isinstance(binding.value, Ref):  # `__repr__ = show`
+            for value in home.evaluate(binding.value, binding.place):
+                if isinstance(value, LocalFunction):
+                    yield value.definition, value.home
+
+
 def may_be_mapped(owner: LocalClass) -> bool:
     """Return whether a class may be a mapped one: what it derives from is not all known."""
     for one in openings.lineage(owner):
@@ -241,7 +250,7 @@ def _changed(names: Namespace) -> Iterator[tuple[Place, str]]:
         if isinstance(call.function, Ref) and len(call.function.parts) > 1:
             first, *between, method = call.function.parts
             # What a class has by such a name of its own is a method like any other.
-            if method in _CHANGES_IN_PLACE and (between or first != place.scope.receiver):
+            if method in CHANGES_IN_PLACE and (between or first != place.scope.receiver):
                 yield place, first
 
 

@@ -67,6 +67,7 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
     moved: list[tuple[int, int]] = []
     gone, written = Counter[str](), Counter[str]()
     for old, new in rewrite.replacements:
+        _check_bound(old, new)
         if isinstance(new, cst.IndentedBlock):
             assert isinstance(old, cst.IndentedBlock)
             relaid = Relaid(module, old, new)
@@ -99,6 +100,16 @@ def plan(module: Module, rewrite: Rewrite) -> Plan:
         changes.extend(item_changes(module, item.node, item.removed, item.added))
     changing = tuple(change for change in changes if change.start < change.end or change.text)
     return Plan(rewrite, changing, frozenset(containers), tuple(moved))
+
+
+def _check_bound(old: cst.CSTNode, new: cst.CSTNode | Appended | None) -> None:
+    """Raise NotFixableError where a name that is bound inside an expression would be no more."""
+    if isinstance(old, cst.NamedExpr) or isinstance(new, Appended):
+        return
+    kept = {id(part) for part in walk(new)} if new is not None else set()
+    for part in walk(old):
+        if isinstance(part, cst.NamedExpr) and id(part) not in kept:
+            raise NotFixableError("it binds a name by `:=`, which would be lost")
 
 
 def render(module: Module, plans: Sequence[Plan]) -> tuple[Edit, ...]:

@@ -57,7 +57,7 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
                 statement.may_go &= unused.always_ran
     order = Order(module)
     new: list[list[Import]] = []
-    every = _distinct(item for rewrite in rewrites for item in rewrite.imports)
+    every = _distinct((item for rewrite in rewrites for item in rewrite.imports), module)
     for wanted in sorted(every, key=lambda item: (item.module, order.name_key(item.name))):
         node = _statement_for(module, wanted, statements, order, lines)
         if node is None:
@@ -102,9 +102,19 @@ class _Statement:
         return [*kept, *(new.name for new in self.add)]
 
 
-def _distinct(imports: Iterable[Import]) -> list[Import]:
-    """Return imports without those that another one makes needless."""
-    return list({(i.module, i.written, id(i.beside), id(i.function)): i for i in imports}.values())
+def _distinct(imports: Iterable[Import], module: Module) -> list[Import]:
+    """Return imports without those that another one makes needless, however it is spelled."""
+
+    def key(wanted: Import) -> tuple[object, ...]:
+        beside = wanted.beside
+        local = beside if beside is not None and _is_local(module, beside) else None
+        source = module.names.absolute(wanted.module)
+        return source, wanted.written, id(local), id(wanted.function)
+
+    found: dict[tuple[object, ...], Import] = {}
+    for wanted in imports:
+        found.setdefault(key(wanted), wanted)
+    return list(found.values())
 
 
 # -- adding ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _TAKE_TYPES = frozenset(
     "cast assert_type TypeVar ForwardRef NewType NamedTuple TypedDict TypeAliasType".split()
 )
+_RUN_TEXT = re.compile(r"^[ \t]*(?:>>>|\.\.\. ).*|#[ \t]*type:.*", re.MULTILINE)
+_RUNNING = ("eval", "exec", "globals", "vars")
 _GENERICS = frozenset({"dict", "frozenset", "list", "set", "tuple", "type", "deque", "defaultdict"})
 
 
@@ -33,7 +36,7 @@ class Unused:
     bindings: list[Binding]
     always_ran: bool = True
     is_taken: bool = False
-    """Whether another file has it from this one, so that it has to stay."""
+    """Whether another file, or a text in this one, has it by its name, so that it has to stay."""
 
 
 def always_runs(binding: Binding, place: Place) -> bool:
@@ -82,8 +85,22 @@ def unused_names(module: Module, rewrites: Sequence[Rewrite]) -> Iterator[Unused
             for binding in unused.bindings
         ):
             is_global = any(b.place.scope.kind == "module" for b in unused.bindings)
-            unused.is_taken = is_global and module.project.is_taken_from(module.path, unused.name)
+            unused.is_taken = is_global and (
+                module.project.is_taken_from(module.path, unused.name)
+                or _is_had_by_text(module, unused.name)
+            )
             yield unused
+
+
+def _is_had_by_text(module: Module, name: str) -> bool:
+    """Return whether a text that is run may name it: `globals()["x"]`, a doctest, a comment."""
+    word = re.compile(rf"\b{re.escape(name)}\b")
+    if any(word.search(line) for line in _RUN_TEXT.findall(module.text)):
+        return True
+    runs = (node for one in _RUNNING for node in module.named(one) if is_use(module, node))
+    return next(runs, None) is not None and any(
+        isinstance(node, cst.SimpleString) and word.search(node.value) for node in walk(module.tree)
+    )
 
 
 def taken_out(rewrites: Sequence[Rewrite]) -> dict[int, cst.CSTNode]:

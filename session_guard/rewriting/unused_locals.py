@@ -10,6 +10,7 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, LocalFunction
+from session_guard.project.besides import does_more
 from session_guard.rewriting.arguments import NotFixableError
 from session_guard.rewriting.unused_imports import taken_out
 from session_guard.rule import Applicability, Rewrite
@@ -127,7 +128,10 @@ def _without(module: Module, assignment: _Assignment, lines_gone: set[int]) -> _
         isinstance(value, cst.Call)
         and not value.args
         and len(called) > 0
-        and all(isinstance(one, LocalFunction) and _only_makes(one) for one in called)
+        and all(
+            isinstance(one, LocalFunction) and _only_makes(one) and not does_more(one)
+            for one in called
+        )
     )
     line = module.parent(assignment)
     suite = module.parent(line) if line is not None else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from session_guard.names.from_libcst import children, walk
+from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
 from session_guard.safety.called import DEEPEST, called_with, classes_of_called
@@ -363,7 +363,8 @@ class _Analysis:
             after = self.suite(node.orelse.body, after)
         for handler in node.handlers:
             outer, self.raising = self.raising, always_raises(handler.body)
-            if not self.raising and self.mentions(node.body):
+            is_caught = self.is_savepoint(node.body) and _catches_refusals(handler)
+            if not self.raising and self.mentions(node.body) and not is_caught:
                 self.object_to("an `except` catches errors of the session and goes on", handler)
             after = after.joined(self.suite(handler.body, caught))
             self.raising = outer
@@ -381,6 +382,13 @@ class _Analysis:
             if not reached:
                 after = ENDED
         return after
+
+    def is_savepoint(self, body: cst.BaseSuite) -> bool:
+        """Return whether a suite is one savepoint, which takes back what an error left."""
+        match body.body:
+            case [cst.With(items=[cst.WithItem(item=item)])]:
+                return method_of(item, self.session) == "begin_nested"
+        return False
 
     def effects(self, body: cst.BaseSuite, entry: State) -> State:
         """Return what may be true where an error leaves a `try` body: after any of its parts."""
@@ -970,6 +978,12 @@ class _Callee(_Analysis):
         """Return where a node stands, with the file, which may be another."""
         shown = self.module.project.shown(self.module.path)
         return f"{shown}:{self.module.position(node).start.line}"
+
+
+def _catches_refusals(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
+    """Return whether an `except` catches what the database refuses, and no lost connection."""
+    parts = dotted_parts(handler.type) if handler.type is not None else None
+    return parts is not None and parts[-1] == "IntegrityError"
 
 
 def _raised(node: cst.Raise) -> Iterator[cst.BaseExpression]:

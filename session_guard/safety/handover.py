@@ -9,6 +9,7 @@ import libcst as cst
 from session_guard.names import openings
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalClass
+from session_guard.project.besides import does_more
 from session_guard.project.handing import Use
 from session_guard.project.handler import CONTEXT_MANAGER, REQUEST_MANAGER
 from session_guard.rewriting.arguments import NotFixableError
@@ -27,7 +28,7 @@ from session_guard.safety.matching import (
     option,
 )
 from session_guard.safety.reference import reference
-from session_guard.safety.replaced import replaced_names, way_to
+from session_guard.safety.replaced import Way, replaced_names, way_to
 from session_guard.safety.state import Terms
 from session_guard.safety.tries import COMMITTING, calls_one
 
@@ -94,7 +95,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     manager = _manager(form, function, handler, caller, module)
     every = all_openings(call, module)
     way = way_to(module.expr(call), module.place(call), module)
-    check_way(way, module)
+    check_way(way.names, module)
     check_attribute(module.expr(call.func), module.place(call), module)
     for one in every:
         if one.bind is not None and one.bind.home is module.names:
@@ -109,7 +110,8 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *form.reasons,
         *_block_reasons(form, opening, manager, module),
         *_hook_reasons(form, opening, manager, module),
-        *dict.fromkeys(replaced_names(way, module)),
+        *dict.fromkeys(replaced_names(way.names, module)),
+        *_left_undone(way, handler),
     ]
     if reasons and not form.is_closed_anyway:
         raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
@@ -125,6 +127,14 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         message = f"{message}; not safe, since {'; '.join(reasons)}"
     applicability = Applicability.UNSAFE if reasons else Applicability.SAFE
     return Rewrite(applicability, message, replacements, imports)
+
+
+def _left_undone(way: Way, handler: Handler) -> Iterator[str]:
+    """Yield what is done besides where the session is opened, and would be done no more."""
+    for function in way.functions:
+        # The handler's own are the handler's matter.
+        if function.home.path != handler.path and does_more(function):
+            yield f"`{function.definition.name}()` does more than to give what opens it"
 
 
 def _manager(

@@ -18,7 +18,7 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
-from session_guard.names.values import UNKNOWN, External, LocalClass, Result
+from session_guard.names.values import UNKNOWN, External, Literal, LocalClass, Result
 from session_guard.project.setters import may_be_mapped
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
@@ -466,7 +466,10 @@ def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> boo
     # What is no mapped class keeps values of columns in attributes of their names.
     mapped = [owner for owner in owners if may_be_mapped(owner)]
     members = [
-        member for owner in mapped for member in class_member(owner, name) if member != UNKNOWN
+        member
+        for owner in mapped
+        for member in class_member(owner, name)
+        if member != UNKNOWN and not (isinstance(member, Literal) and _is_sqlmodel(owner))
     ]
     return (bool(members) or any(_is_mapped(owner, name) for owner in mapped)) and all(
         isinstance(member, Result)
@@ -476,9 +479,18 @@ def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> boo
     )
 
 
+def _is_sqlmodel(owner: LocalClass) -> bool:
+    return "sqlmodel.SQLModel" in openings.ancestry(owner)
+
+
 def _is_mapped(owner: LocalClass, name: str) -> bool:
-    """Return whether a class has `name: Mapped[str]` with nothing assigned, which is a column."""
+    """Return whether a class has `name: Mapped[str]` with nothing assigned, which is a column.
+
+    SQLModel's classes have `name: str`, and may give it a default.
+    """
     scope = owner.definition.scope
+    if _is_sqlmodel(owner):
+        return name in scope.annotations
     return any(
         isinstance(annotation, Subscript)
         and owner.home.evaluate(annotation.value, place) == (External("sqlalchemy.orm.Mapped"),)

@@ -89,6 +89,10 @@ def check_way(way: Iterable[tuple[Path | values.LocalClass, str]], module: Modul
             _check_assigned(name, module)
         elif module.project.is_overridden(owner, name):
             raise NotFixableError(f"`{name}` is overridden, and may give another")
+        elif module.project.has_metaclass(owner):
+            raise NotFixableError(
+                f"a metaclass may give `{owner.definition.name}` another `{name}`"
+            )
 
 
 def _check_assigned(name: str, module: Module) -> None:

@@ -215,8 +215,15 @@ class Outside:
             # Of another object the row may be gone.
             return all(self._is_taken_in(argument.value) for argument in call.args)
         return method in _ENDING or (
-            method in _TAKING and all(self._is_quiet(a.value) for a in call.args)
+            method in _TAKING and all(self._is_quiet_to_take(a.value) for a in call.args)
         )
+
+    def _is_quiet_to_take(self, node: cst.CSTNode) -> bool:
+        """Return whether an argument cannot fail; an object that is made for it, where none may."""
+        if isinstance(node, cst.Call) and is_construction(node):
+            validates = self._module.project.validates_values
+            return not validates and all(self._is_quiet(a.value) for a in node.args)
+        return self._is_quiet(node)
 
     @cached_property
     def _taken_in(self) -> frozenset[str]:

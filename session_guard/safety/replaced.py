@@ -6,7 +6,7 @@ file was imported, cannot.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from session_guard.names import openings
 from session_guard.names.bindings import (
@@ -37,9 +37,19 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Value
 
 
-def way_to(expr: Expr, place: Place, module: Module) -> list[tuple[Path | LocalClass, str]]:
-    """Return the names, each with its module or class, that are looked up as `expr` is run."""
-    return list(dict.fromkeys(_Way(module).names(expr, place, module.names)))
+class Way(NamedTuple):
+    """What is gone through as an expression is run."""
+
+    names: list[tuple[Path | LocalClass, str]]
+    """The names that are looked up, each with its module or class."""
+    functions: list[LocalFunction]
+    """The functions of the project that it calls itself: what gave a local its value stays."""
+
+
+def way_to(expr: Expr, place: Place, module: Module) -> Way:
+    """Return what is gone through as `expr` is run."""
+    way = _Way(module)
+    return Way(list(dict.fromkeys(way.names(expr, place, module.names))), way.functions)
 
 
 def replaced_names(way: Iterable[tuple[Path | LocalClass, str]], module: Module) -> Iterator[str]:
@@ -62,6 +72,9 @@ class _Way:
     def __init__(self, module: Module) -> None:
         self._handler = module.handler
         self._seen: set[Binding | Function] = set()
+        self.functions: list[LocalFunction] = []
+        self._locals = 0
+        """How many local names it is behind."""
 
     def names(
         self, expr: Expr, place: Place, home: Namespace
@@ -113,6 +126,8 @@ class _Way:
         definition = function.definition
         if definition not in self._seen:
             self._seen.add(definition)
+            if not self._locals:
+                self.functions.append(function)
             for value, place in (*definition.returns, *definition.yields):
                 yield from self.names(value, place, function.home)
 
@@ -134,7 +149,9 @@ class _Way:
                 if found is not None and found[1]:
                     yield from self._name(found[1][0], end_of(found[0].scope), found[0])
             elif binding.value is not None and not isinstance(binding.value, (Class, Function)):
+                self._locals += 1
                 yield from self.names(binding.value, binding.place, home)
+                self._locals -= 1
 
     def _member(
         self, owners: Iterable[Value], name: str, home: Namespace

@@ -167,7 +167,7 @@ def _statement_kinds(
         method = node.func.attr.value
         yield from _statement_kinds(module, node.func.value, [*methods, method], pieces)
     elif name in _TEXTS:
-        yield "plain read" if _reads_only(node, methods) else "other"
+        yield "plain read" if _reads_only(module, node, methods) else "other"
     elif name in _WRITES and set(methods) <= _WRITE_METHODS:
         yield "write"
     elif (
@@ -285,6 +285,8 @@ def _call_understood(
             module, call.func.value, _OWNER, pieces
         )
         inner = _OPERAND if method in ("where", "filter", "having", "select_from") else _VALUE
+        if method == "filter_by" and known:  # `**filters` are values that columns are compared with
+            return all(_understood(module, a.value, _VALUE, pieces) for a in call.args)
     else:
         # What a function of the project gives back may be a part of SQL.
         is_foreign = bool(found) and all(isinstance(value, External) for value in found)
@@ -375,14 +377,12 @@ _TEXT_WRITES = re.compile(
 )
 
 
-def _reads_only(call: cst.Call, methods: list[str]) -> bool:
+def _reads_only(module: Module, call: cst.Call, methods: list[str]) -> bool:
     """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
     if not set(methods) <= {"bindparams", "columns"} or len(call.args) != 1:
         return False
-    argument = call.args[0].value
-    if not isinstance(argument, (cst.SimpleString, cst.ConcatenatedString)):
-        return False
-    sql = argument.evaluated_value
+    found = module.evaluate(call.args[0].value)
+    sql = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
     if not isinstance(sql, str):
         return False
     sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()

@@ -23,7 +23,7 @@ from session_guard.writing import WriteError, write_atomically
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from session_guard.names.values import Result
+    from session_guard.names.values import Namespace, Result
     from session_guard.project.project import Project
 
 _FILE = "async_session.py"
@@ -68,6 +68,8 @@ class Scaffold:
     """The engine's dotted name, where the configuration can say that it is on the same database."""
     engine_not_same: str | None
     """Why the configuration does not say so."""
+    url_is_beside_engine: bool
+    """Whether the handler imports its URL from the engine's module, which cannot import it then."""
 
 
 def root_of(folder: str) -> Path:
@@ -114,7 +116,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
             not_same = "it has no name at the top of its module"
         elif name is not None and project.settings.engines:
             name, not_same = None, "[tool.session-guard] has `engines` of its own"
-    dotted = _dotted(path, project)
+    dotted = _dotted(path, project, module, engine.home if engine is not None else None)
     is_sqlmodel = project.imports(openings.SQLMODEL_SESSION)
     keys = f'handler = "{dotted}"\n'
     if name is not None:
@@ -130,6 +132,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
         engine,
         name,
         not_same,
+        engine is not None and _imports(url, engine.home.path, path, project),
     )
 
 
@@ -234,13 +237,36 @@ def _packages(project: Project, below: str) -> set[Path]:
     }
 
 
-def _dotted(path: Path, project: Project) -> str:
-    """Return what to call the handler in the configuration: by its name, or by its path."""
+def _dotted(path: Path, project: Project, given: str | None, beside: Namespace | None) -> str:
+    """Return what to call the handler in the configuration: by its name, or by its path.
+
+    The name is the `given` one, or counted as the imports of the module `beside` it are.
+    """
     root = project.settings.root
     modules = ModuleIndex(root, (*project.modules.files, path))
-    dotted = modules.likeliest_name(path)
-    is_found = modules.find(dotted, root / "pyproject.toml") == (path, ())
-    return dotted if is_found else project.shown(path)
+    names = [given, modules.likeliest_name(path)]
+    if beside is not None:
+        names.insert(1, project.import_name(path, beside))
+    found = (
+        name
+        for name in names
+        if name is not None and modules.find(name, root / "pyproject.toml") == (path, ())
+    )
+    return next(found, project.shown(path))
+
+
+def _imports(url: Source, module: Path, handler: Path, project: Project) -> bool:
+    """Return whether the handler at a path imports something of a module for its URL."""
+    for line in url.imports:
+        _, name, *_ = (*line.split(), "", "")
+        if name.startswith("."):  # it stands beside the handler
+            if module.parent == handler.parent and name[1:] in (module.stem, ""):
+                return True
+            continue
+        found = project.modules.find(name, handler)
+        if found is not None and found[0] == module:
+            return True
+    return False
 
 
 # -- what -----------------------------------------------------------------------------------------

@@ -182,6 +182,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pgbouncer: PgBouncer) -
     (tmp_path / "app/broken.py").write_text("raise LookupError('s3cret-Pa55word')\n")
     (tmp_path / "app/quits.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "app/fails.py").write_text("raise SystemExit(1)\n")
+    (tmp_path / "app/dies.py").write_text("import os\nos._exit(0)\n")
     monkeypatch.setenv("APP_DATABASE", pgbouncer.dsn)
     return tmp_path
 
@@ -234,6 +235,7 @@ def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
         ("app.broken:engine", "app.broken cannot be imported (LookupError)"),
         ("app.quits:engine", "app.quits cannot be imported (it calls sys.exit())"),
         ("app.fails:engine", "app.fails cannot be imported (it calls sys.exit())"),
+        ("app.dies:engine", "app.dies:engine: a process that imported it ended"),
         ("app.db:quits_in_children", "quits_in_children() failed (it calls sys.exit())"),
         ("app.db:nothing", "app.db has no nothing"),
         ("app.db:not_an_engine", "that is no AsyncEngine: int"),
