@@ -30,6 +30,7 @@ _AS_A_VALUE = re.compile(
     rb"(?:\blambda\b[^\n:]*|\{(?:[^{}]|\{[^{}]*\})*):\s*(?:\w+\.)*AsyncSession\b"
 )
 _HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
+_HANDLER_WORDS = tuple(name.encode() for name in sorted(_HANDLER_NAMES))
 # Where the handler's functions get another name.
 _RENAMES_HANDLER = re.compile(
     rb"\bget_(background_)?session\s+as\b"
@@ -159,7 +160,9 @@ def may_make(data: bytes) -> bool:
 
 def may_make_or_rename(data: bytes) -> bool:
     """Return whether a module may make such things, or give the handler's functions other names."""
-    return may_make(data) or _RENAMES_HANDLER.search(data) is not None
+    return may_make(data) or (
+        has_one(_HANDLER_WORDS, data) and _RENAMES_HANDLER.search(data) is not None
+    )
 
 
 def has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
