@@ -625,7 +625,11 @@ def _remember_first_error(context: ExceptionContext) -> None:
     connection = context.connection
     if connection is not None and not connection.closed and not connection.invalidated:
         failure = context.sqlalchemy_exception or context.original_exception
-        connection.info.setdefault(_FIRST_ERROR, failure)
+        try:
+            connection.info.setdefault(_FIRST_ERROR, failure)
+        except NotImplementedError:
+            # An engine looks at its first connection through one that keeps nothing.
+            return
         # Not on the engine, where one listener makes every statement look for more.
         event.listen(connection, "commit", _prove_transaction_alive)
         event.listen(connection, "rollback_savepoint", _forget_errors_before_savepoint)

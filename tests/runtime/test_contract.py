@@ -472,6 +472,29 @@ def test_cancellation_in_a_savepoint_goes_on_to_the_caller(database: Database) -
     assert database.stored() == []
 
 
+def test_cancellation_at_an_engines_first_connection_goes_on_to_the_caller(
+    database: Database,
+) -> None:
+    """SQLAlchemy asks PostgreSQL for its version and more before it gives the connection away."""
+
+    async def block() -> None:
+        async with get_background_session() as session:
+            await insert(session, 1)
+            await session.execute(text("SELECT pg_sleep(30)"))
+
+    async def work() -> None:
+        for moment in range(60):
+            task = asyncio.create_task(block())
+            await asyncio.sleep(moment * 0.0005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await dispose()
+
+    database.run(work)
+    assert database.stored() == []
+
+
 def test_cancellation_at_any_moment_stores_all_or_nothing(database: Database) -> None:
     moments = 60
 
