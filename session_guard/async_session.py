@@ -31,6 +31,7 @@ import itertools
 import logging
 import os
 import ssl
+import sys
 import threading
 import time
 import traceback
@@ -55,8 +56,10 @@ try:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     # SQLAlchemy imports these two only when an engine connects, which is late to hear of it.
-    if _missing := [name for name in ("asyncpg", "greenlet") if not find_spec(name)]:
-        raise ImportError(_missing[0])
+    for _name in ("asyncpg", "greenlet"):
+        # Tests put a module without a spec in the place of the driver.
+        if _name not in sys.modules and not find_spec(_name):
+            raise ImportError(_name)
 except ImportError as error:
     raise ImportError(
         f"{__name__} needs SQLAlchemy with asyncio and asyncpg: "
@@ -630,7 +633,8 @@ def _remember_first_error(context: ExceptionContext) -> None:
 
 def _forget_errors_before_savepoint(connection: Connection, name: str, context: None) -> None:
     """Before a ROLLBACK TO SAVEPOINT: after it the transaction is alive, or it fails itself."""
-    connection.info.pop(_FIRST_ERROR, None)
+    if not connection.closed and not connection.invalidated:  # as a cancellation leaves it
+        connection.info.pop(_FIRST_ERROR, None)
 
 
 def _prove_transaction_alive(connection: Connection) -> None:

@@ -746,6 +746,13 @@ def test_what_the_engine_was_set_to_is_named() -> None:
     assert table()["engines"] == ["app.db.engine"]
 
 
+@pytest.mark.parametrize("ssl", ['"disable"', "False"])
+def test_tls_that_the_engine_does_without_is_a_setting(ssl: str) -> None:
+    engine = ENGINE.replace("_URL))", f'_URL, connect_args={{"ssl": {ssl}}}))')
+    lay(FLAT | {"app/db.py": engine})
+    assert '`configure(SessionSettings(tls="off"))`' in run("init").stdout.replace("server", "", 1)
+
+
 def test_engines_of_tests_migrations_and_other_databases_do_not_count() -> None:
     other = HEAD + 'engine = create_async_engine("sqlite+aiosqlite:///x")\n'
     migration = "from alembic import context\n" + ENGINE

@@ -411,7 +411,7 @@ def difference(engine: Engine) -> str | None:
 def carried_over(engine: Engine) -> tuple[dict[str, str], list[str]]:
     """Return an engine's arguments that `SessionSettings` has a field for, and the others.
 
-    The fields come with their values, as far as these are plain numbers.
+    The fields come with their values, as far as these are plain.
     """
     fields, others = {}, []
     for name in engine.arguments.entries:
@@ -424,6 +424,8 @@ def carried_over(engine: Engine) -> tuple[dict[str, str], list[str]]:
     for name in engine.connect_args.entries.keys() - set(standard.POOLER_SETTINGS):
         if name == "timeout":
             fields.setdefault("connection_timeout", _plain(engine.connect_args, name))
+        elif name == "ssl" and engine.connect_args.literal(name) in ("disable", False):
+            fields["tls"] = '"off"'
         else:
             others.append(f"connect_args[{name!r}]")
     return fields, sorted(others)

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from asyncpg import DivisionByZeroError
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InvalidRequestError,
+    PendingRollbackError,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -438,6 +443,30 @@ def test_cancelled_statement_is_rolled_back(database: Database) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+    database.run(work)
+    assert database.stored() == []
+
+
+def test_cancellation_in_a_savepoint_goes_on_to_the_caller(database: Database) -> None:
+    async def block(entered: asyncio.Event) -> None:
+        async with get_background_session() as session, session.begin_nested():
+            await insert(session, 1)
+            entered.set()
+            await session.execute(text("SELECT pg_sleep(30)"))
+
+    async def work() -> None:
+        entered = asyncio.Event()
+        task = asyncio.create_task(block(entered))
+        await entered.wait()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await block(asyncio.Event())
+        assert database.connections_in_use() == 0
 
     database.run(work)
     assert database.stored() == []

@@ -230,6 +230,16 @@ def test_nothing_happens_at_import() -> None:
     assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
+def test_driver_that_a_test_has_put_a_module_in_the_place_of() -> None:
+    """It has no `__spec__`, which `find_spec` refuses."""
+    code = (
+        "import sys, types\nsys.modules['asyncpg'] = types.ModuleType('asyncpg')\n"
+        "import session_guard.async_session"
+    )
+    path = str(Path(session_guard.__file__).parents[1])
+    assert run_python(Path(sys.executable), code, PYTHONPATH=path).returncode == 0
+
+
 @pytest.mark.parametrize("missing", ["sqlalchemy", "asyncpg", "greenlet"])
 def test_missing_package_names_the_extra(tmp_path: Path, missing: str) -> None:
     """In an environment that has the others, and this module as a copy on its own."""
