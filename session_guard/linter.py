@@ -75,10 +75,13 @@ def lint(
     if isinstance(parsed, Finding):
         return [parsed]
     module, rules = parsed
-    return [
-        finding(display_path, module, rule, violation, fingerprints=fingerprints)
-        for rule, violation in violations(module, rules)
-    ]
+    try:
+        return [
+            finding(display_path, module, rule, violation, fingerprints=fingerprints)
+            for rule, violation in violations(module, rules)
+        ]
+    finally:
+        module.forget()
 
 
 def parse(
@@ -104,7 +107,7 @@ def parse(
 
     node_types = frozenset(name for rule in rules for name in rule.node_types)
     try:
-        module = Module(path, decoded, project, node_types | {"Name", "ImportFrom", "Import"})
+        module = Module(path, decoded, project, node_types)
         return module, rules
     except cst.ParserSyntaxError as error:
         return unreadable(display_path, *_syntax_error(decoded.text, error))

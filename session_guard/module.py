@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from session_guard.sources import Decoded
 
 _LONGEST_CODE = 60
+_ALWAYS_ASKED_FOR = frozenset("ConcatenatedString Import ImportFrom Name SimpleString".split())
 _Found = TypeVar("_Found")
 
 
@@ -49,7 +50,7 @@ class Module:
         self.text = decoded.text
         self.project = project
         self.tree = cst.parse_module(decoded.text)
-        self._index = index_tree(self.tree, node_types)
+        self._index = index_tree(self.tree, node_types | _ALWAYS_ASKED_FOR)
         self.names = project.namespace(path, self._index.scope)
         self._converter = Converter()
         self._values: dict[int, tuple[Value, ...]] = {}
@@ -137,6 +138,16 @@ class Module:
     def _calls(self) -> dict[int, Call]:
         """The file's calls in the form of the table of names, by `id` of the tree's nodes."""
         return {id(call.node): call for call, _ in self.names.scope.calls}
+
+    def forget(self) -> None:
+        """Let go of the tree, which takes a hundred times the memory of its text.
+
+        Scopes lead back to themselves, and garbage in circles is looked for seldom.
+        """
+        for scope in {id(p.scope): p.scope for p in self._index.places.values()}.values():
+            scope.forget()
+        self.names.known.clear()
+        vars(self).clear()
 
     def once(self, find: Callable[[Module], _Found]) -> _Found:
         """Return what `find` says of the file, which is worked out when it is first asked for."""

@@ -1,4 +1,4 @@
-"""What a finding costs does not grow with the number of findings in the file."""
+"""What a finding costs does not grow with their number, and a file's memory not with the files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import cProfile
 import gc
 import pstats
 from pathlib import Path
+
+import libcst as cst
 
 from session_guard.runner import Options, Run
 
@@ -27,13 +29,18 @@ async def names_{number}(batch):
 _FEW = 15
 
 
-def calls_of_check(folder: Path, findings: int) -> int:
-    """Return how many functions are called to check one file with so many findings."""
+def lay(folder: Path, findings: int) -> None:
+    """Make a project with one file that has so many findings."""
     (folder / "app").mkdir(parents=True)
     (folder / "pyproject.toml").write_text('[tool.session-guard]\nhandler = "app.db"\n')
     (folder / "app" / "db.py").write_text(HANDLER.read_text())
     text = "".join(FINDING.format(number=number) for number in range(findings))
     (folder / "app" / "names.py").write_text(HEAD + text)
+
+
+def calls_of_check(folder: Path, findings: int) -> int:
+    """Return how many functions are called to check one file with so many findings."""
+    lay(folder, findings)
     gc.disable()  # whose callbacks count
     with cProfile.Profile() as profiler:
         found = [item for items in Run(Options(paths=(str(folder),))).check() for item in items]
@@ -49,3 +56,30 @@ def test_each_finding_costs_the_same(tmp_path: Path) -> None:
     )
     # A search of the file for each finding would make it 2.5 and more.
     assert 1.9 < (fourfold - twice) / (twice - once) < 2.1
+
+
+def trees() -> int:
+    """Return how many trees of LibCST with code in them there are."""
+    return sum(type(held) is cst.Module and len(held.body) > 0 for held in gc.get_objects())
+
+
+def test_no_tree_outlives_its_file(tmp_path: Path) -> None:
+    lay(tmp_path, findings=2)
+    # One for the tasks and one for the SQL, which keep what they know of a file.
+    (tmp_path / "app" / "tasks.py").write_text(
+        "import asyncio\nfrom sqlalchemy import text\n"
+        "from sqlalchemy.ext.asyncio import AsyncSession\n\n\n"
+        "async def run(session: AsyncSession):\n"
+        "    await session.execute(text('SET search_path = a'))\n"
+        "    await asyncio.gather(session.get(1), session.get(2))\n"
+    )
+    gc.collect()
+    gc.disable()
+    before, found = trees(), 0
+    try:
+        for items in Run(Options(paths=(str(tmp_path),))).check():
+            found += len(items)
+            assert trees() == before
+    finally:
+        gc.enable()
+    assert found == 4

@@ -306,10 +306,10 @@ async def run(ids):
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call
 
-        from session_guard.usage.sharing import sharing
+        from session_guard.usage.sharing import Sharing
 
         assert isinstance(node, Call)
-        message = sharing(module).problem(node)
+        message = module.once(Sharing).problem(node)
         if message is not None:
             yield Violation(
                 node,

@@ -449,6 +449,16 @@ class Scope:
     def __post_init__(self) -> None:
         self.end = Place(self, math.inf, ())
 
+    def forget(self) -> None:
+        """Let go of all that was bound and done in it: nobody asks any more."""
+        self.function = self.definition = None
+        for held in (self.bindings, self.attributes, self.annotations, self.defaults):
+            held.clear()
+        for done in (self.classes, self.annotated, self.calls, self.stores):
+            done.clear()
+        self.assigned_attributes.clear()
+        self.state.clear()
+
     @property
     def module(self) -> Scope:
         """The module's scope."""

@@ -173,7 +173,9 @@ def index_tree(tree: cst.Module, node_types: frozenset[str]) -> Index:
     """Walk `tree` once: build its table of names, and collect the nodes of `node_types`."""
     builder = _TreeBuilder(node_types)
     builder.walk_children(tree)
-    return Index(builder.module_scope, builder.parents, builder.places, builder.by_type)
+    index = Index(builder.module_scope, builder.parents, builder.places, builder.by_type)
+    vars(builder).clear()  # it leads back to itself, and would keep the tree
+    return index
 
 
 class _TreeBuilder(TableBuilder):

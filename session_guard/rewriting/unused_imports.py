@@ -171,7 +171,8 @@ def _quoted_names(module: Module) -> frozenset[str]:
     names: set[str] = set()
     waiting = [
         str(node.evaluated_value)
-        for node in walk(module.tree)
+        for kind in ("SimpleString", "ConcatenatedString")
+        for node in module.nodes(kind)
         if isinstance(node, (cst.SimpleString, cst.ConcatenatedString)) and _is_code(module, node)
     ]
     while waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import libcst as cst
 
@@ -32,16 +31,6 @@ if TYPE_CHECKING:
     from session_guard.usage.started import Started
 
 _MANY = 1000
-
-_of_modules: WeakKeyDictionary[Module, Sharing] = WeakKeyDictionary()
-
-
-def sharing(module: Module) -> Sharing:
-    """Return what is known of a module's tasks; worked out once."""
-    found = _of_modules.get(module)
-    if found is None:
-        found = _of_modules[module] = Sharing(module)
-    return found
 
 
 class Sharing:
