@@ -7,7 +7,6 @@ comments: what is made of it is the same wherever it stands.
 from __future__ import annotations
 
 import ast
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from session_guard.names.bindings import mentions_another_database, mentions_postgresql
@@ -158,6 +157,8 @@ def _answer(said: Any) -> Answer:
 
 def shape(data: bytes) -> str:
     """Return a hash of what is made of a file's syntax tree; of a broken file, of its bytes."""
+    from hashlib import blake2b  # most runs hash nothing
+
     try:
         text = decode(data).text
         tree = parse_quietly(text)
