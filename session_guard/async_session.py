@@ -371,7 +371,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
     except BaseException as error:
         try:
             await _to_completion(session.rollback())
-        except Exception as rollback_error:
+        except Exception as rollback_error:  # noqa: BLE001
             # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
         finally:
@@ -702,7 +702,7 @@ class _History:
         if hook is not None:
             try:
                 hook(SessionEvent(self._number, outcome, seconds, error, cause))
-            except Exception as failure:
+            except Exception as failure:  # noqa: BLE001
                 # Neither its message nor `error`, its context, which may quote rows.
                 where = "".join(traceback.format_tb(failure.__traceback__))
                 logger.error("on_session_event failed: %s\n%s", _describe(failure), where)

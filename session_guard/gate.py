@@ -40,5 +40,6 @@ class Subject(enum.Enum):
     HANDLER = "handler"
     """Calls of the handler's functions."""
 
-    FOREIGN_SQL = "foreign SQL"
-    """SQL that is executed, and written in another file."""
+    OPTIONS = "options"
+    """Calls of what makes sessions, factories or engines, and those given execution options which
+    mean the driver or the isolation level."""

@@ -115,13 +115,22 @@ def parse(
 def _concerned(
     path: Path, data: bytes, text: str, project: Project, rules: Sequence[Rule]
 ) -> Sequence[Rule]:
-    """Return the rules that may find something by what `ast` sees; all if one judges others."""
+    """Return the rules that may find something by what `ast` sees; all where it cannot parse.
+
+    All too where one judges what the others find.
+    """
     if any(rule.judges_suppressions for rule in rules):
         return rules
+    names = project.names_in(path, text)
+    if names is None:
+        return rules
     asked = [(rule, rule.subject_in(data)) for rule in rules]
-    subjects = {subject for _, subject in asked if subject is not None}
-    there = project.may_be_about(subjects, path, text) if subjects else set()
-    return [rule for rule, subject in asked if subject is None or subject in there]
+    there = project.may_be_about({subject for _, subject in asked if subject is not None}, names)
+    return [
+        rule
+        for rule, subject in asked
+        if (subject is None or subject in there) and rule.may_find_in(data, names)
+    ]
 
 
 def _syntax_error(text: str, error: cst.ParserSyntaxError) -> tuple[str, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +19,7 @@ from session_guard.positions import Positions
 from session_guard.rewriting.spans import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from libcst.metadata import CodeRange
@@ -185,12 +186,31 @@ class Module:
     def _positions(self) -> Positions:
         return Positions(self.tree, self.text)
 
-    def position(self, node: cst.CSTNode) -> CodeRange:
+    def position(self, node: cst.CSTNode, top: cst.CSTNode | None = None) -> CodeRange:
         """Return a node's lines (from 1) and columns (from 0, in characters).
 
-        Worked out for the whole statement that it is in when one in there is first asked for.
+        Worked out for the whole statement that it is in when one in there is first asked for; of
+        layout, where `top` is not given, for the whole file.
         """
-        return self._positions.of(node, self.top_of(node))
+        return self._positions.of(node, top or self.top_of(node))
+
+    def parts_with(self, lines: Collection[int]) -> Iterator[cst.CSTNode]:
+        """Yield, in order, the parts of the module that may have one of some lines in them.
+
+        They are the statements of its top level, and the lines round them.
+        """
+        known = self._positions.lines
+        firsts = [known[id(top)] for top in self.tree.body] if known is not None else []
+        # A statement has the lines above it, and those of its decorators.
+        behind = {bisect_right(firsts, line) for line in lines}
+        wanted = behind | {number - 1 for number in behind}
+        if 0 in behind or known is None:
+            yield from self.tree.header
+        for number, top in enumerate(self.tree.body):
+            if number in wanted or known is None:
+                yield top
+        if len(firsts) in behind or known is None:
+            yield from self.tree.footer
 
     def extent(self, node: cst.CSTNode) -> tuple[int, int]:
         """Return the offsets of a node with its layout: of a block, from behind the colon on."""

@@ -48,15 +48,16 @@ class Positions:
     def _range(
         self, ranges: dict[int, _Range], node: CSTNode, statement: CSTNode | None
     ) -> CodeRange:
-        if id(node) not in ranges and statement is not None and self._lines is not None:
-            self._lay_statement(statement, self._lines[id(statement)])
+        if id(node) not in ranges and self.lines is not None and id(statement) in self.lines:
+            assert statement is not None
+            self._lay_statement(statement, self.lines[id(statement)])
         if id(node) not in ranges:
             self._lay_all()
         line, column, end_line, end_column = ranges[id(node)]
         return CodeRange(CodePosition(line, column), CodePosition(end_line, end_column))
 
     @cached_property
-    def _lines(self) -> dict[int, int] | None:
+    def lines(self) -> dict[int, int] | None:
         """The first line of each top-level statement, by its `id`.
 
         Of a definition that is the line of its name. None where this interpreter cannot parse the

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.names.values import Namespace
 
 
 class Applicability(enum.Enum):
@@ -215,6 +216,13 @@ class Rule(ABC):
     def subject_in(self, source: bytes) -> Subject | None:
         """Return what every finding in `source` is about, or None where that may be anything."""
         return self.subject
+
+    def may_find_in(self, source: bytes, names: Namespace) -> bool:
+        """Return whether `check` may find something in `source`, by its names as `ast` has them.
+
+        It may say yes too often, never no; it imports no LibCST.
+        """
+        return True
 
     @abstractmethod
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:

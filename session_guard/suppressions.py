@@ -21,6 +21,7 @@ _NOQA = re.compile(
     r"#\s*noqa\b(?P<codes>\s*:\s*(?P<list>[A-Z]+[0-9]+(?:[\s,]+[A-Z]+[0-9]+)*))?(?!\s*:)",
     re.IGNORECASE,
 )
+_WORD = re.compile(r"noqa", re.IGNORECASE)
 _CODE = re.compile(r"[A-Z]+[0-9]+", re.IGNORECASE)
 _DASH = re.compile(r"^\s*(?:[-\N{EN DASH}\N{EM DASH}:,;]+\s+)?")
 """What stands between the codes and the reason that is given for them."""
@@ -54,17 +55,11 @@ class Suppressions:
     def __init__(self, module: Module) -> None:
         self._module = module
         self._by_line: dict[int, _Suppression] = {}
-        if "noqa" in module.text.lower():
-            collector = _Comments()
-            module.tree.visit(collector)
-            for holder in collector.holders:
-                comment = holder.comment
-                if comment is None:
-                    continue
-                matches = tuple(_NOQA.finditer(comment.value))
-                if matches:
-                    line = module.position(comment).start.line
-                    self._by_line[line] = _Suppression(comment, holder, matches)
+        for holder, top in _comments_in(module) if "noqa" in module.text.lower() else ():
+            matches = tuple(_NOQA.finditer(holder.comment.value)) if holder.comment else ()
+            if holder.comment is not None and matches:
+                line = module.position(holder.comment, top).start.line
+                self._by_line[line] = _Suppression(holder.comment, holder, matches)
 
     def silences(self, code: str, node: cst.CSTNode) -> bool:
         """Return whether a comment on the statement of `node`, or on its header, silences `code`.
@@ -158,6 +153,17 @@ def _text_without(text: str, match: re.Match[str], codes: Collection[str]) -> st
     if reason:
         return before + (reason if reason.startswith("#") else f"# {reason}")
     return before.rstrip().rstrip("#").rstrip()
+
+
+def _comments_in(
+    module: Module,
+) -> Iterator[tuple[cst.TrailingWhitespace | cst.EmptyLine, cst.CSTNode]]:
+    """Yield what holds the comments near a `noqa`, each with the part of the module it is in."""
+    lines = {module.lines.line_at(match.start()) for match in _WORD.finditer(module.text)}
+    for part in module.parts_with(lines):
+        collector = _Comments()
+        part.visit(collector)
+        yield from ((holder, part) for holder in collector.holders)
 
 
 class _Comments(cst.CSTVisitor):

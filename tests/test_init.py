@@ -183,7 +183,11 @@ def test_the_written_handler_is_as_ruff_would_have_it() -> None:
             more = "from sqlmodel.ext.asyncio.session import AsyncSession\n"
             lay({"pyproject.toml": PYPROJECT, "app/more.py": more})
         assert run("init").returncode == 0
-        for command in (["check", "--select", "F,I"], ["format", "--check", "--line-length=100"]):
+        for command in (
+            ["check"],
+            ["check", "--select", "F,I"],
+            ["format", "--check", "--line-length=100"],
+        ):
             ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "app/async_session.py"]
             done = subprocess.run(ruff, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stdout
@@ -441,6 +445,25 @@ def test_the_module_is_called_as_the_project_imports_it() -> None:
     assert "app.database.async_session" in run("init", "--diff").stdout
     done = run("init", "--module", "app.database.own")
     assert (done.returncode, table()["handler"]) == (0, "app.database.own")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_told"),
+    [
+        (">=3.10,<3.13", True),
+        ("~=3.9", True),
+        (">=3.11", False),
+        ("==3.12.*", False),
+        (">3", False),
+    ],
+)
+def test_a_project_for_older_pythons_is_told_what_the_handler_needs(
+    wanted: str, is_told: bool
+) -> None:
+    lay(FLAT | {"pyproject.toml": f'[project]\nname = "x"\nrequires-python = "{wanted}"\n'})
+    done = run("init")
+    assert (f"It needs Python 3.11, and the project is for `{wanted}`" in done.stdout) == is_told
+    assert done.returncode == 0
 
 
 def test_an_engine_beside_its_url_is_not_told_to_import_the_handlers() -> None:

@@ -326,7 +326,7 @@ engine = create_async_engine(
     def subject_in(self, source: bytes) -> Subject | None:
         # `session.connection(execution_options=…)`, of whatever gave the session
         given = b"connection" in source and b"execution_options" in source
-        return None if given else self.subject
+        return Subject.OPTIONS if given else self.subject
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -307,7 +307,7 @@ engine = create_async_engine(url)
     )
 
     def subject_in(self, source: bytes) -> Subject | None:
-        return None if _OPTIONS in source else self.subject
+        return Subject.OPTIONS if _OPTIONS in source else self.subject
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.names.values import Namespace
 
 
 class SessionSharedByTasks(Rule):
@@ -296,6 +297,11 @@ async def run(ids):
             because="task group",
         ),
     )
+
+    def may_find_in(self, source: bytes, names: Namespace) -> bool:
+        from session_guard.usage.starters import may_share
+
+        return may_share(names)
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from session_guard.gate import SQL_WORDS
-from session_guard.rule import Invalid, Rule, Subject, Valid, Violation
+from session_guard.rule import Invalid, Rule, Valid, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,17 +15,25 @@ if TYPE_CHECKING:
     import libcst as cst
 
     from session_guard.module import Module
+    from session_guard.names.values import Namespace
     from session_guard.rule import ProjectNames
 
-# Where a text may begin a statement that sets something, and the words that need no beginning.
-# Compiled by `re` when they are first used.
+# Of a file in small letters: what a text may begin with, where a quote or a line's end and blanks
+# stand before it, and the words that no letter stands before. Literals come first, which `re` looks
+# for by themselves; it compiles them when they are first used.
+_BEGINNINGS = (
+    rb"set(?=\s+(session\s+)?([\w.\"]+\s*(=|to\b)|[{%\"']|names\b|schema\b))",
+    rb"listen(?=\s+[\w\"{])",
+    rb"load(?=\s+')",
+    rb"prepare(?=\s+\w+\s*(\(|as\b))",
+)
 _WORDS = (
-    rb"(?i)[\"'\n]\s*set\s+(session\s+)?([\w.\"]+\s*(=|to\b)|[{%\"']|names\b|schema\b)"
-    rb"|\bset\s+(session\s+)?(time\s+zone|role|authorization|characteristics)\b"
-    rb"|[\"'\n]\s*(listen\s+[\w\"{]|load\s+'|prepare\s+\w+\s*(\(|as\b))"
-    rb"|set_config|advisory_lock|\btemp(orary)?\s+(table|view|sequence|recursive)\b"
-    rb"|\binto\s+(local\s+|global\s+)?temp(orary)?\b|\bwith\s+hold\b"
-    rb"|\badd_listener\b|\bprefixes\s*=\s*[\[(][^\])]*temp"
+    rb"set(?<!\wset)\s+(session\s+)?(time\s+zone|role|authorization|characteristics)\b",
+    rb"temp(?<!\wtemp)(orary)?\s+(table|view|sequence|recursive)\b",
+    rb"into(?<!\winto)\s+(local\s+|global\s+)?temp(orary)?\b",
+    rb"with(?<!\wwith)\s+hold\b",
+    rb"add_listener(?<!\wadd_listener)\b",
+    rb"prefixes(?<!\wprefixes)\s*=\s*[\[(][^\])]*temp",
 )
 # Where SQL of another file may be executed.
 _EXECUTED = rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[\s\\]*\("
@@ -34,7 +42,26 @@ _EXECUTED = rb"\.[\s\\]*(execute|scalars?|stream(_scalars)?|exec(_driver_sql)?)[
 @functools.lru_cache(maxsize=1)
 def _has_words(source: bytes) -> bool:
     """Return whether SQL that leaves something may be written in a file."""
-    return re.search(_WORDS, source) is not None
+    lowered = source.lower()
+    return (
+        b"set_config" in lowered
+        or b"advisory_lock" in lowered
+        or any(re.search(word, lowered) is not None for word in _WORDS)
+        or any(
+            _is_begun(lowered, match.start())
+            for beginning in _BEGINNINGS
+            for match in re.finditer(beginning, lowered)
+        )
+    )
+
+
+def _is_begun(source: bytes, at: int) -> bool:
+    """Return whether nothing but blanks stands between a place and a quote or a line's end."""
+    while at > 0 and source[at - 1 : at].isspace():
+        at -= 1
+        if source[at : at + 1] == b"\n":
+            return True
+    return source[at - 1 : at] in (b"'", b'"')
 
 
 class SessionStateBehindPooler(Rule):
@@ -245,9 +272,11 @@ async def slow(session, seconds):
             _has_words(source) or (b"await" in source and re.search(_EXECUTED, source) is not None)
         )
 
-    def subject_in(self, source: bytes) -> Subject | None:
+    def may_find_in(self, source: bytes, names: Namespace) -> bool:
+        from session_guard.usage.sql_left import may_be_given_state, may_write_state
+
         # What is not written here may be written where the file imports from.
-        return None if _has_words(source) else Subject.FOREIGN_SQL
+        return may_be_given_state(names) or (_has_words(source) and may_write_state(names))
 
     def check(self, node: cst.CSTNode, module: Module) -> Iterator[Violation]:
         from libcst import Call

@@ -17,7 +17,13 @@ from session_guard.project.project import Project
 from session_guard.registry import RuleLoadError
 from session_guard.scaffolding import former_engine
 from session_guard.scaffolding.former_engine import DATABASE_URL
-from session_guard.scaffolding.scaffold import ScaffoldError, plan, root_of, write
+from session_guard.scaffolding.scaffold import (
+    OLDEST_PYTHON,
+    ScaffoldError,
+    plan,
+    root_of,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +78,11 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
         yield f"  Its URL is `{scaffold.url.expression}`{where}."
     if scaffold.is_sqlmodel:
         yield "  Its sessions are SQLModel's."
+    if scaffold.older_python is not None:
+        yield (
+            f"  It needs Python {'.'.join(map(str, OLDEST_PYTHON))}, and the project is for "
+            f"`{scaffold.older_python}`: it fails on older ones."
+        )
     yield ('  It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`.')
     made = scaffold.configuration.before is None
     verb = ("Wrote" if made else "Added to") if wrote else f"Would {'write' if made else 'add to'}"

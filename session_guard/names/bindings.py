@@ -498,6 +498,14 @@ def calls_in(definition: Function) -> Iterator[tuple[Call, Place]]:
             yield call, place
 
 
+def method_of(call: Call) -> str:
+    """Return the name of the attribute that is called, or nothing."""
+    match call.function:
+        case Attribute(name=name) | Ref((_, *_, name)):
+            return name
+    return ""
+
+
 def class_of_receiver(name: str, place: Place) -> Scope | None:
     """Return the scope of the class whose `self` a name is, in a method or a function in it."""
     scope: Scope | None = place.scope

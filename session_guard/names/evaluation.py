@@ -426,8 +426,23 @@ class Evaluation:
                     yield store, of
 
     def _ref(self, ref: Ref, place: Place, home: Namespace) -> tuple[Value, ...]:
-        first, *rest = ref.parts
-        bindings = lookup(first, place)
+        bindings = lookup(ref.parts[0], place)
+        if home.scope.star_imports:
+            found = self._resolved(ref.parts, bindings, place, home)
+        else:
+            # Wherever the same bindings reach it, a name stands for the same.
+            key = (ref.parts, None if bindings is None else tuple(bindings))
+            found = self._kept(key, home, self._resolved, ref.parts, bindings, place, home)
+        return _named(found, ref.parts, place, home)
+
+    def _resolved(
+        self,
+        parts: tuple[str, ...],
+        bindings: list[Binding] | None,
+        place: Place,
+        home: Namespace,
+    ) -> tuple[Value, ...]:
+        first, *rest = parts
         values: list[Value] = []
         if bindings is None:
             values.extend(self._starred(first, home))
@@ -449,12 +464,12 @@ class Evaluation:
             values.extend(self._hidden_by_star(first, bindings, place, home))
         for name in rest:
             values = list(self._attribute(tuple(values), name, home))
-        if (len(ref.parts) > 2 and ref.parts[-2] == "state") or ref.parts[:-1] == ("state",):
-            values.extend(self._in_state(ref.parts[-1], home))
+        if (len(parts) > 2 and parts[-2] == "state") or parts[:-1] == ("state",):
+            values.extend(self._in_state(parts[-1], home))
         assigned = home.scope.assigned_attributes
-        if any(ref.parts[:end] in assigned for end in range(2, len(ref.parts) + 1)):
+        if any(parts[:end] in assigned for end in range(2, len(parts) + 1)):
             values.append(UNKNOWN)
-        return _named(_distinct(values), ref.parts, place, home)
+        return _distinct(values)
 
     def _in_state(self, name: str, home: Namespace) -> Iterator[Value]:
         for located in home.elsewhere.in_state(name):

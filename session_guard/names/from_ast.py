@@ -141,7 +141,33 @@ class _AstBuilder(TableBuilder):
             self.statement(statement)
 
     def statement(self, node: ast.stmt) -> None:
+        # The most frequent ones first: each case costs those that come behind it.
         match node:
+            case ast.Expr():
+                self.expressions(node.value)
+            case ast.Assign():
+                self.expressions(node.value)
+                value = self.expr(node.value)
+                self.advance()
+                for target in node.targets:
+                    self.target(target, value)
+            case ast.Return():
+                if node.value is not None:
+                    self.expressions(node.value)
+                    self.returned(self.expr(node.value))
+            case ast.If():
+                self.expressions(node.test)
+                branching = self.new_branching()
+                self.tested(branching, 0, 1, self.source_of(node.test))
+                with (
+                    self.branch(branching, 0),
+                    self.under_type_checking(is_type_checking(self.expr(node.test))),
+                ):
+                    self.statements(node.body)
+                with self.branch(branching, 1):
+                    self.statements(node.orelse)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                self.function(node)
             case ast.Import():
                 for alias in node.names:
                     self.bind_import(alias.name, alias.asname)
@@ -151,12 +177,6 @@ class _AstBuilder(TableBuilder):
                     self.star_import(module)
                 else:
                     self.bind_import_from(module, ((a.name, a.asname) for a in node.names))
-            case ast.Assign():
-                self.expressions(node.value)
-                value = self.expr(node.value)
-                self.advance()
-                for target in node.targets:
-                    self.target(target, value)
             case ast.AnnAssign():
                 self.expressions(node.annotation)
                 self.annotate(self.expr(node.target), self.expr(node.annotation))
@@ -183,8 +203,6 @@ class _AstBuilder(TableBuilder):
                     elif isinstance(target, ast.Attribute):
                         owner = self.expr(target.value)
                         self.bind_attribute(owner, target.attr, None, _spot(target))
-            case ast.FunctionDef() | ast.AsyncFunctionDef():
-                self.function(node)
             case ast.ClassDef():
                 for decorator in node.decorator_list:
                     self.expressions(decorator)
@@ -200,17 +218,6 @@ class _AstBuilder(TableBuilder):
                     self.statements(node.body)
                 self.advance()
                 self.bind(node.name, "class", scope.definition)
-            case ast.If():
-                self.expressions(node.test)
-                branching = self.new_branching()
-                self.tested(branching, 0, 1, self.source_of(node.test))
-                with (
-                    self.branch(branching, 0),
-                    self.under_type_checking(is_type_checking(self.expr(node.test))),
-                ):
-                    self.statements(node.body)
-                with self.branch(branching, 1):
-                    self.statements(node.orelse)
             case ast.For() | ast.AsyncFor():
                 self.expressions(node.iter)
                 taken = AsyncItem if isinstance(node, ast.AsyncFor) else Element
@@ -265,10 +272,6 @@ class _AstBuilder(TableBuilder):
                 self.scope.globals.update(node.names)
             case ast.Nonlocal():
                 self.scope.nonlocals.update(node.names)
-            case ast.Return():
-                if node.value is not None:
-                    self.expressions(node.value)
-                    self.returned(self.expr(node.value))
             case _:
                 if type(node).__name__ == "TypeAlias":
                     named: Any = node  # of 3.12 and later

@@ -1,4 +1,4 @@
-"""Which SQL an expression stands for, as far as its text can be read."""
+"""Which SQL an expression stands for, as far as its text can be read; what is not known is `_`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ from session_guard.names.values import (
     Method,
     Result,
 )
-from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from session_guard.names.bindings import Expr
-    from session_guard.names.values import Namespace, Value
+    from session_guard.names.values import Value
 
 EXECUTING = frozenset("execute scalar scalars stream stream_scalars exec exec_driver_sql".split())
 """The methods of sessions and connections that are given a statement."""
@@ -50,15 +48,6 @@ _UNKNOWN_PART = "_"
 _DEEPEST = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """A text of SQL; what is not known of it is `_`."""
-
-    text: str
-    path: Path | None
-    """The file that it is written in, where that is known."""
-
-
 class Reading:
     """Reads what is executed in one place, each call in it once by whatever way it is reached."""
 
@@ -66,11 +55,11 @@ class Reading:
         self._asked: set[int] = set()
         self._read: set[tuple[int, ...]] = set()
 
-    def executed(self, method: str, statement: Located) -> Iterator[Sql]:
+    def executed(self, method: str, statement: Located) -> Iterator[str]:
         """Yield the SQL that a method of a session or a connection is given."""
         return strings(statement) if method == "exec_driver_sql" else self.statements(statement)
 
-    def statements(self, statement: Located, depth: int = 0) -> Iterator[Sql]:
+    def statements(self, statement: Located, depth: int = 0) -> Iterator[str]:
         """Yield a statement's SQL: what `text()` was given, and a `SELECT` of each `func.…()`."""
         if depth > _DEEPEST:
             return
@@ -81,7 +70,7 @@ class Reading:
         for value in statement.values():
             yield from self._of_value(value, depth)
 
-    def _of_value(self, value: Value, depth: int) -> Iterator[Sql]:
+    def _of_value(self, value: Value, depth: int) -> Iterator[str]:
         if not isinstance(value, Result):
             return
         key = (id(value.call.node), *(id(step.call.node) for step in value.through))
@@ -97,7 +86,7 @@ class Reading:
                 return
             case External(dotted) if (function := _FUNCTION.fullmatch(dotted)) is not None:
                 arguments = ", ".join(map(_argument, call.arguments))
-                yield Sql(f"select {function[1]}({arguments})", home.path)
+                yield f"select {function[1]}({arguments})"
             case Method(owner):
                 yield from self._of_value(owner, depth)
         for argument in call.arguments:  # `select(func.…())`, `.where(func.…())`
@@ -108,19 +97,16 @@ def _argument(expr: Expr) -> str:
     return repr(expr.value) if isinstance(expr, Constant) else _UNKNOWN_PART
 
 
-def strings(text: Located, depth: int = 0) -> Iterator[Sql]:
+def strings(text: Located, depth: int = 0) -> Iterator[str]:
     """Yield the strings that an expression may be."""
     if depth > _DEEPEST:
         return
     expr, place, home = text.expr, text.place, text.home
     match expr:
         case Constant(str(written)):
-            yield Sql(written, home.path)
+            yield written
         case TextBeginning(pieces=pieces) | Opaque(pieces=pieces) if pieces:
-            parts = [_part(piece, text, depth) for piece in pieces]
-            is_from_here = all(part.path == home.path for part in parts)
-            joined = "".join(part.text for part in parts)
-            yield Sql(joined, home.path if is_from_here else None)
+            yield "".join(_part(piece, text, depth) for piece in pieces)
         case Call(function=Attribute(owner, name)) if name in _SHAPING:
             yield from strings(Located(owner, place, home), depth + 1)
         case Call(function=Ref((*owner, name))) if owner and name in _SHAPING:
@@ -136,20 +122,19 @@ def strings(text: Located, depth: int = 0) -> Iterator[Sql]:
                 yield from _of_string(value, depth)
 
 
-def _part(piece: str | Expr, text: Located, depth: int) -> Sql:
-    unknown = Sql(piece if isinstance(piece, str) else _UNKNOWN_PART, text.home.path)
+def _part(piece: str | Expr, text: Located, depth: int) -> str:
     if isinstance(piece, str):
-        return unknown
-    return next(strings(Located(piece, text.place, text.home), depth + 1), unknown)
+        return piece
+    return next(strings(Located(piece, text.place, text.home), depth + 1), _UNKNOWN_PART)
 
 
-def _of_string(value: Value, depth: int) -> Iterator[Sql]:
+def _of_string(value: Value, depth: int) -> Iterator[str]:
     match value:
         case Literal(str(written)):
-            yield Sql(written, None)
+            yield written
         case Beginning(text, pieces):
             known = (p if isinstance(p, str) else _UNKNOWN_PART for p in pieces or (text, None))
-            yield Sql("".join(known), None)
+            yield "".join(known)
         case Result(External(dotted), call, place, home) if dotted in _SHAPERS and call.arguments:
             yield from strings(Located(call.arguments[0], place, home), depth + 1)
 
@@ -164,20 +149,3 @@ def _assigned(ref: Ref, text: Located) -> list[Located]:
         and not isinstance(binding.value, (Function, Class, Element, Item))
     ]
     return found if len(found) == len(bindings) else []
-
-
-def executes_sql_of_others(names: Namespace) -> bool:
-    """Return whether a module executes SQL that is written elsewhere; it may say yes too often."""
-    return any(
-        sql.path != names.path
-        for call, place in names.scope.calls
-        if call.arguments and _method(call) in EXECUTING
-        for sql in Reading().executed(_method(call), Located(call.arguments[0], place, names))
-    )
-
-
-def _method(call: Call) -> str:
-    match call.function:
-        case Attribute(name=name) | Ref((_, *_, name)):
-            return name
-    return ""

@@ -235,6 +235,8 @@ class Namespace:
     """What other modules do with names."""
     known: dict[object, tuple[Value, ...]] = field(default_factory=dict)
     """What was found out of the module's bindings, functions and classes."""
+    _ordinals: dict[int, int] = field(default_factory=dict)
+    """The number of each call, by the `id` of its node."""
 
     def absolute(self, target: str) -> str:
         """Return an import's target without leading dots."""
@@ -247,14 +249,17 @@ class Namespace:
 
     def ordinal(self, call: Call) -> int | None:
         """Return a call's number among those of its module, the same from either front end."""
-        calls = enumerate(self.scope.calls)
-        return next((number for number, (own, _) in calls if own.node is call.node), None)
+        if not self._ordinals:
+            for number, (own, _) in enumerate(self.scope.calls):
+                self._ordinals.setdefault(id(own.node), number)
+        return self._ordinals.get(id(call.node))
 
     def evaluate(self, expr: Expr, place: Place) -> tuple[Value, ...]:
         """Return the values that `expr` may have at `place`; `UNKNOWN` stands for any other."""
         from session_guard.names.evaluation import Evaluation
 
-        return Evaluation().expr(expr, place, self)
+        found = self.known.get((expr, place))
+        return Evaluation().expr(expr, place, self) if found is None else found
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,7 @@ class ProjectElsewhere(Elsewhere):
         self._states: dict[str, tuple[Located, ...]] = {}
         self._set: dict[str, tuple[tuple[Located, Located], ...]] = {}
         self._calls: dict[str, tuple[Located, ...]] = {}
+        self._words: dict[str, dict[Path, bool]] = {}
         self._subclasses: dict[tuple[str, str], tuple[LocalClass, ...]] = {}
 
     def in_state(self, name: str) -> tuple[Located, ...]:
@@ -73,9 +74,9 @@ class ProjectElsewhere(Elsewhere):
 
     def _giving_state(self, name: bytes) -> Iterator[Path]:
         """Yield the files that may give an attribute of `app.state` a value."""
-        word = re.escape(name)
-        pattern = rb"\.state\.%s\b[^\n=]*=|[\"']%s[\"']|\b%s\s*=" % ((word,) * 3)
-        wanted = Every((Has((name,)), Matches(pattern)))
+        # The name comes first in it, since `re` looks for that by itself.
+        pattern = rb"%s(?:(?<=\.state\.%s)\b[^\n=]*=|(?<=[\"']%s)[\"']|(?<!\w%s)\s*=)"
+        wanted = Every((Has((name,)), Matches(pattern % ((re.escape(name),) * 4))))
         return (path for path in self._filling_state if self._ask(wanted, path))
 
     def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
@@ -114,11 +115,10 @@ class ProjectElsewhere(Elsewhere):
         """Return the classes that may derive from one of a name and have an attribute of a name."""
         key = name, attribute
         if key not in self._subclasses:
-            word = Has((attribute.encode(),))
-            paths = {path: None for path in self.below(name) if self._ask(word, path)}
+            paths = dict.fromkeys(self.below(name))
             self._subclasses[key] = tuple(
                 LocalClass(definition, names)
-                for names in self._parsed(paths)
+                for names in self._parsed(p for p in paths if self._has(p, attribute))
                 for definition in names.scope.classes
                 if definition.bases
                 and (
@@ -131,6 +131,13 @@ class ProjectElsewhere(Elsewhere):
     def is_mentioned(self, name: str, besides: Path) -> bool:
         """Return whether a file other than `besides` has a name anywhere in its text."""
         return self._mentions(name, besides)
+
+    def _has(self, path: Path, word: str) -> bool:
+        """Return whether a file has a word in it: it is asked about the same few of each file."""
+        known = self._words.setdefault(word, {})
+        if path not in known:
+            known[path] = bool(self._ask(Has((word.encode(),)), path))
+        return known[path]
 
     def below(self, name: str) -> Iterator[Path]:
         """Yield the files with classes that have a base of a name, and with those below them."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from session_guard import sources
 from session_guard.config import ConfigError
+from session_guard.execution_options import gives_options
 from session_guard.gate import ASYNC_SESSION_WORDS, ProjectNames, Subject
-from session_guard.names import evaluation, events, openings, sql, values
+from session_guard.names import evaluation, events, openings, values
 from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, end_of
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
@@ -540,19 +541,21 @@ class Project:
                 )
             matters = Has(tuple(sorted(name.encode() for name in fresh)))
 
-    def may_be_about(self, subjects: Iterable[Subject], path: Path, text: str) -> set[Subject]:
-        """Return which of some subjects a file's findings may be about.
+    def names_in(self, path: Path, text: str) -> Namespace | None:
+        """Return the names of a file that has `text`; None where this interpreter cannot parse it.
 
-        Where this interpreter cannot parse the text they may be about any.
+        The file may be none of the project's, or have another text by now.
         """
         if self._read_texts.get(path) == hash(text):
-            names = self._namespaces[path]
-        else:
-            try:
-                names = self.namespace(path, build_table(text))
-            except (SyntaxError, ValueError, RecursionError):
-                names = None
-        return {s for s in subjects if names is None or self._may_be_about(s, names)}
+            return self._namespaces[path]
+        try:
+            return self.namespace(path, build_table(text))
+        except (SyntaxError, ValueError, RecursionError):
+            return None
+
+    def may_be_about(self, subjects: Iterable[Subject], names: Namespace) -> set[Subject]:
+        """Return which of some subjects a file's findings may be about."""
+        return {subject for subject in subjects if self._may_be_about(subject, names)}
 
     def _may_be_about(self, subject: Subject, names: Namespace) -> bool:
         match subject:
@@ -564,8 +567,8 @@ class Project:
                 )
             case Subject.SESSIONS:
                 return self._holders.has_any(names)
-            case Subject.FOREIGN_SQL:
-                return sql.executes_sql_of_others(names)
+            case Subject.OPTIONS:
+                return gives_options(names) or self._may_be_about(Subject.MAKERS, names)
             case Subject.HANDLER:
                 return any(
                     handler.function_of(value) is not None

@@ -55,7 +55,7 @@ def import_changes(module: Module, rewrites: Sequence[Rewrite], lines: Lines) ->
                 statement = statements.setdefault(id(holder), _Statement(holder))
                 statement.drop.append(alias)
                 statement.may_go &= unused.always_ran
-    order = Order(module)
+    order = module.once(Order)
     new: list[list[Import]] = []
     every = _distinct((item for rewrite in rewrites for item in rewrite.imports), module)
     for wanted in sorted(every, key=lambda item: (item.module, order.name_key(item.name))):
@@ -184,9 +184,8 @@ def _is_local(module: Module, node: cst.CSTNode) -> bool:
 
 def _is_at_top(module: Module, node: cst.CSTNode) -> bool:
     """Return whether a statement stands at the module's top level, in no branch."""
-    return isinstance(module.parent(node), cst.SimpleStatementLine) and any(
-        module.parent(node) is line for line in module.tree.body
-    )
+    line = module.parent(node)
+    return isinstance(line, cst.SimpleStatementLine) and module.parent(line) is module.tree
 
 
 def _imports_at_start(function: cst.FunctionDef) -> list[cst.SimpleStatementLine]:
@@ -265,13 +264,18 @@ def _run_at_top(module: Module, wanted: Import) -> list[cst.SimpleStatementLine]
     """
     if wanted.beside is not None and _is_at_top(module, wanted.beside):
         return _run_of(module, line_of(module, wanted.beside))
-    runs = [
+    runs = module.once(_runs)
+    related = [run for run in runs if any(is_related(wanted.module, line) for line in run)]
+    return next(iter((*reversed(related), *runs)), [])
+
+
+def _runs(module: Module) -> list[list[cst.SimpleStatementLine]]:
+    """Return the runs of imports at the top of the file."""
+    return [
         [line for line in lines if _is_import(line)]
         for is_run, lines in itertools.groupby(module.tree.body, _is_import)
         if is_run
     ]
-    related = [run for run in runs if any(is_related(wanted.module, line) for line in run)]
-    return next(iter((*reversed(related), *runs)), [])
 
 
 def _run_of(module: Module, line: cst.CSTNode) -> list[cst.SimpleStatementLine]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import io
 import re
 import sys
+import tokenize
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -151,7 +153,7 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
     writer.check_driver(written)
     if url.scheme is not None and _OTHER_DRIVER.match(url.scheme):
         raise NotToldError(f"its driver is not asyncpg: {url.scheme}")
-    return Source(tuple(writer.import_lines()), ast.unparse(written))
+    return Source(tuple(writer.import_lines()), _with_double_quotes(ast.unparse(written)))
 
 
 class _Writer:
@@ -322,6 +324,15 @@ class _Writer:
         if module.split(".")[0].split(" ")[0] in sys.stdlib_module_names:
             return 0
         return 1 if self._project.modules.find(module, self._home.path) is None else 2
+
+
+def _with_double_quotes(code: str) -> str:
+    """Return an expression with its strings in double quotes, as formatters have them."""
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(code).readline))):
+        text, (_, start), (_, end) = token.string, token.start, token.end
+        if token.type == tokenize.STRING and text.startswith("'") and not {'"', "\\"} & {*text}:
+            code = f'{code[:start]}"{text[1:-1]}"{code[end:]}'
+    return code
 
 
 class _Names(ast.NodeTransformer):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from session_guard.names.values import Namespace, Result
     from session_guard.project.project import Project
 
+OLDEST_PYTHON = (3, 11)
+"""What the handler needs: it groups errors."""
+_LOWEST_PYTHON = re.compile(r"(?:>=?|~=|\^|==|~)\s*3\.(\d+)")
 _FILE = "async_session.py"
 _NO_PACKAGES = frozenset("alembic benchmarks docs examples migrations scripts tests test".split())
 _HEADER = re.compile(
@@ -70,6 +73,8 @@ class Scaffold:
     """Why the configuration does not say so."""
     url_is_beside_engine: bool
     """Whether the handler imports its URL from the engine's module, which cannot import it then."""
+    older_python: str | None
+    """The Python versions that the project is for, if some are older than the handler's."""
 
 
 def root_of(folder: str) -> Path:
@@ -133,6 +138,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
         name,
         not_same,
         engine is not None and _imports(url, engine.home.path, path, project),
+        _older_python(project.settings.root / "pyproject.toml"),
     )
 
 
@@ -267,6 +273,22 @@ def _imports(url: Source, module: Path, handler: Path, project: Project) -> bool
         if found is not None and found[0] == module:
             return True
     return False
+
+
+def _older_python(path: Path) -> str | None:
+    """Return what a pyproject.toml says of Python versions, where that takes in older ones."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = table.get("project", {}).get("requires-python")
+    if wanted is None:
+        poetry = table.get("tool", {}).get("poetry", {})
+        wanted = poetry.get("dependencies", {}).get("python")
+    if not isinstance(wanted, str):
+        return None
+    lowest = [int(minor) for minor in _LOWEST_PYTHON.findall(wanted)]
+    return wanted if lowest and max(lowest) < OLDEST_PYTHON[1] else None
 
 
 # -- what -----------------------------------------------------------------------------------------

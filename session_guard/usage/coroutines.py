@@ -8,45 +8,32 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import (
-    Attribute,
-    Call,
-    Function,
-    LambdaExpr,
     Ref,
     calls_in,
-    class_of_receiver,
-    is_inside,
 )
 from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import walk
-from session_guard.names.held import Held, annotated_parameter, held
+from session_guard.names.held import Held, annotated_parameter
 from session_guard.names.values import (
     LocalClass,
     LocalFunction,
     Partial,
     Result,
 )
-from session_guard.records import dataclass
-from session_guard.usage.locks import Mark, mark, under_lock
-from session_guard.usage.objects import given_to_maker, handed_in
-from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, Started, Starting
+from session_guard.usage.bodies import LOCAL_METHODS, Bodies, Used, is_receiver, mark
+from session_guard.usage.locks import under_lock
+from session_guard.usage.objects import given_to_maker
+from session_guard.usage.started import Started, Starting
+from session_guard.usage.starters import CREATE, GATHER, GATHER_ITERABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.bindings import Expr, Place
+    from session_guard.names.bindings import Expr
     from session_guard.names.held import Key
-    from session_guard.names.values import Namespace, Value
+    from session_guard.names.values import Value
 
-CLOSING = frozenset({"close", "aclose", "invalidate", "reset"})
-# What a session does without a query; closing it late is a clean-up.
-_LOCAL_METHODS = CLOSING | frozenset(
-    """
-    add add_all expunge expunge_all expire expire_all is_modified get_bind in_transaction
-    in_nested_transaction get_transaction get_nested_transaction sync_session identity_key
-    """.split()
-)
 # What runs what it is given first.
 _WRAPPERS = CREATE | {
     "asyncio.wait_for",
@@ -60,25 +47,13 @@ _DEEPEST = 5
 Uses = dict["Key", "Held"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Used:
-    """A session that a function uses and was not given."""
-
-    session: Held
-    must_be_given: bool = False
-    """Whether it is one only if the object whose attribute it is was made with a session."""
-    attribute: str = ""
-    """The attribute of the object that holds it; of an object in that, with its own before."""
-
-
 class Coroutines:
     """Follows the coroutines that one module starts."""
 
     def __init__(self, module: Module, starting: Starting | None = None) -> None:
         self._module = module
         self._starting = starting or Starting(module)
-        self._bodies: dict[tuple[int, int], list[_Used]] = {}
-        self._locked: dict[int, frozenset[Mark]] = {}
+        self._bodies = Bodies(under_lock)
 
     # -- what a coroutine uses ----------------------------------------------------------------
 
@@ -144,7 +119,7 @@ class Coroutines:
             case cst.Attribute():
                 owner = self._module.held(function.value)
                 if owner is not None:
-                    return {} if function.attr.value in _LOCAL_METHODS else {owner.key: owner}
+                    return {} if function.attr.value in LOCAL_METHODS else {owner.key: owner}
             case cst.Lambda():
                 for part in walk(function.body):
                     if isinstance(part, cst.Call):
@@ -161,7 +136,7 @@ class Coroutines:
                 if all(self._may_use(callee, number, argument, depth) for callee in callees):
                     found[session.key] = session
         for callee in callees:
-            for inner in self._body(callee, depth + 1):
+            for inner in self._bodies.uses(callee, depth + 1):
                 own = self._as_seen_from_here(inner, function)
                 if own is not None:
                     found[own.key] = own
@@ -171,13 +146,13 @@ class Coroutines:
         """Return whether a call is one of `functools.partial`."""
         return any(isinstance(value, Partial) for value in self._module.evaluate(node))
 
-    def _as_seen_from_here(self, used: _Used, function: cst.BaseExpression) -> Held | None:
+    def _as_seen_from_here(self, used: Used, function: cst.BaseExpression) -> Held | None:
         """Return which session of the caller's a method's `self.session` is; None if none."""
         session = used.session
         if not isinstance(function, cst.Attribute):
             return None if used.must_be_given else session
         expr, place = self._module.expr(function.value), self._module.place(function)
-        if _is_receiver(expr, place):
+        if is_receiver(expr, place):
             return None if used.must_be_given else session
         given = given_to_maker(expr, place, self._module.names).get(session.key)
         if given is not None or used.must_be_given:
@@ -236,12 +211,12 @@ class Coroutines:
         definition = callee.definition
         if depth > _DEEPEST:
             return True
-        locked = self._under_lock(callee)
+        locked = self._bodies.under_lock(callee)
         for call, place in calls_in(definition):
             if mark(call.node) in locked:
                 continue
             if isinstance(call.function, Ref) and call.function.parts[0] == name:
-                if len(call.function.parts) > 2 or call.function.parts[-1] not in _LOCAL_METHODS:
+                if len(call.function.parts) > 2 or call.function.parts[-1] not in LOCAL_METHODS:
                     return True
                 continue
             for position, given in enumerate(call.arguments):
@@ -261,95 +236,6 @@ class Coroutines:
             if any(_is_name(given, name) for _, given in call.keywords):
                 return True
         return False
-
-    def _body(self, callee: LocalFunction, depth: int) -> list[_Used]:
-        """Return the sessions that a known function uses and was not given, as `self.session`."""
-        if depth > _DEEPEST:
-            return []
-        key = (id(callee.definition.scope), depth)
-        if key not in self._bodies:
-            self._bodies[key] = list(dict.fromkeys(self._used_in(callee, depth)))
-        return self._bodies[key]
-
-    def _used_in(self, callee: LocalFunction, depth: int) -> Iterator[_Used]:
-        definition, home = callee.definition, callee.home
-        locked = self._under_lock(callee)
-        for call, place in (*definition.calls, *_of_lambda(definition)):
-            if mark(call.node) in locked:
-                continue
-            used: list[Expr] = [*call.arguments, *(value for _, value in call.keywords)]
-            if (
-                isinstance(call.function, Ref)
-                and len(call.function.parts) > 1
-                and call.function.parts[-1] not in _LOCAL_METHODS
-            ):
-                used.append(Ref(call.function.parts[:-1]))
-            for expr in used:
-                used_one = held(expr, place, home)
-                attribute = _attribute(expr)
-                if used_one and not is_inside(used_one.place.scope, definition.scope):
-                    yield _Used(used_one, attribute=attribute)
-                key = handed_in(expr, place, home) if used_one is None else None
-                if key is not None:
-                    session = Held(key, place, is_parameter=True)
-                    yield _Used(session, must_be_given=True, attribute=attribute)
-            for value in home.evaluate(call.function, place):
-                if isinstance(value, LocalFunction) and value.definition is not definition:
-                    for inner in self._inner(value, call.function, place, home, depth):
-                        if inner.must_be_given or not is_inside(
-                            inner.session.place.scope, definition.scope
-                        ):
-                            yield inner
-
-    def _inner(
-        self, callee: LocalFunction, function: Expr, place: Place, home: Namespace, depth: int
-    ) -> Iterator[_Used]:
-        """Yield what a function called in a followed one uses; of objects, what they were given."""
-        owner: Expr | None = None
-        if isinstance(function, Attribute):
-            owner = function.value
-        elif isinstance(function, Ref) and len(function.parts) > 1:
-            owner = Ref(function.parts[:-1])
-        known = None
-        if owner is not None and callee.definition.scope.receiver is not None:
-            known = None if _is_receiver(owner, place) else given_to_maker(owner, place, home)
-        # An object that was handed in was made by others, who may know what it was given.
-        is_handed_in = owner is not None and handed_in(owner, place, home) is not None
-        for used in self._body(callee, depth + 1):
-            if known is None:
-                yield used
-            elif used.session.key in known:
-                yield _Used(known[used.session.key])
-            elif is_handed_in and owner is not None:
-                attribute = f"{_attribute(owner)}.{used.attribute}"
-                yield replace(used, must_be_given=True, attribute=attribute)
-
-    def _under_lock(self, function: LocalFunction) -> frozenset[Mark]:
-        key = id(function.definition.scope)
-        if key not in self._locked:
-            self._locked[key] = under_lock(function)
-        return self._locked[key]
-
-
-def _of_lambda(function: Function) -> Iterator[tuple[Call, Place]]:
-    """Yield the call that a lambda comes to."""
-    for expr, place in function.returns if isinstance(function.node, LambdaExpr) else ():
-        if isinstance(expr, Call):
-            yield expr, place
-
-
-def _is_receiver(expr: Expr, place: Place) -> bool:
-    """Return whether an expression is the `self` of the method that it stands in."""
-    return (
-        isinstance(expr, Ref)
-        and len(expr.parts) == 1
-        and class_of_receiver(expr.parts[0], place) is not None
-    )
-
-
-def _attribute(expr: Expr) -> str:
-    """Return the name of an attribute of `self`, or nothing."""
-    return expr.parts[1] if isinstance(expr, Ref) and len(expr.parts) == 2 else ""
 
 
 def _is_name(expr: Expr, name: str) -> bool:

@@ -9,13 +9,12 @@ import libcst as cst
 from session_guard.names import databases
 from session_guard.names.bindings import Attribute, Call, Ref
 from session_guard.names.values import External
+from session_guard.usage.sql_left import ASYNCPG
 
 if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.bindings import Expr
 
-# The methods of asyncpg's connection that are given SQL.
-_ASYNCPG = frozenset({"execute", "executemany", "fetch", "fetchval", "fetchrow", "cursor"})
 _EVENTS = frozenset({"connect", "first_connect", "checkout", "engine_connect", "begin"})
 # What leads from an async engine to what its events are listened to on.
 _OF_ENGINES = frozenset({"sync_engine", "pool"})
@@ -46,7 +45,7 @@ def runs_sql_past_sqlalchemy(call: cst.Call, module: Module) -> bool:
     if not isinstance(function, cst.Attribute):
         return False
     if is_driver_connection(function.value, module):
-        return function.attr.value in _ASYNCPG
+        return function.attr.value in ASYNCPG
     if function.attr.value not in ("execute", "exec_driver_sql"):
         return False
     listener = next((a for a in module.ancestors(call) if isinstance(a, cst.FunctionDef)), None)

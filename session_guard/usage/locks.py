@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.names.bindings import Constant, end_of
-from session_guard.names.from_ast import FunctionText, Spot, parse_expression
+from session_guard.names.from_ast import FunctionText, parse_expression
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import External, Result
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.names.values import LocalFunction
+    from session_guard.usage.bodies import Mark
 
 _LOCK = re.compile(r"(?<![a-z])(?:lock|mutex)|(?:Lock|Mutex)\b")
 _LOCKS = frozenset({"asyncio.Lock", "anyio.Lock", "threading.Lock"})
@@ -28,14 +29,6 @@ _COUNTING = {
     "anyio.CapacityLimiter": None,
 }
 _COUNTS = ("value", "initial_value", "total_tokens")
-
-
-Mark = int | tuple[int, int]
-
-
-def mark(node: object) -> Mark:
-    """Return what a node is known by: where it begins, if `ast` read it, or else its id."""
-    return (node.line, node.column) if isinstance(node, Spot) else id(node)
 
 
 def under_lock(function: LocalFunction) -> frozenset[Mark]:

@@ -11,7 +11,7 @@ from session_guard.names import evaluation
 from session_guard.names.bindings import AsyncItem, Await, Call, Ref, calls_in
 from session_guard.names.held import held
 from session_guard.names.values import LocalFunction
-from session_guard.usage.coroutines import CLOSING
+from session_guard.usage.bodies import CLOSING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

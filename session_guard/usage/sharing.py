@@ -10,7 +10,17 @@ import libcst as cst
 from session_guard.names.from_libcst import walk
 from session_guard.usage.coroutines import Coroutines
 from session_guard.usage.ownership import Ownership
-from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE, LOOPS, Starting
+from session_guard.usage.started import Starting
+from session_guard.usage.starters import (
+    BACKGROUND,
+    BACKGROUND_TASK,
+    CREATE,
+    GATHER,
+    GATHER_ITERABLE,
+    GROUPS,
+    LOOPS,
+    SCHEDULERS,
+)
 from session_guard.usage.tasks import Task
 
 if TYPE_CHECKING:
@@ -21,16 +31,6 @@ if TYPE_CHECKING:
     from session_guard.usage.coroutines import Uses
     from session_guard.usage.started import Started
 
-_GROUPS = frozenset({"asyncio.TaskGroup", "anyio.create_task_group", "anyio.abc.TaskGroup"})
-_BACKGROUND = frozenset(
-    {"fastapi.BackgroundTasks", "fastapi.background.BackgroundTasks"}
-    | {"starlette.background.BackgroundTasks"}
-)
-_BACKGROUND_TASK = frozenset(
-    {"starlette.background.BackgroundTask", "fastapi.background.BackgroundTask"}
-    | {"litestar.background_tasks.BackgroundTask"}
-)
-_SCHEDULERS = "apscheduler."
 _MANY = 1000
 
 _of_modules: WeakKeyDictionary[Module, Sharing] = WeakKeyDictionary()
@@ -62,7 +62,7 @@ class Sharing:
             return self._together(self._starting.items(call.args[0].value))
         if names & CREATE:
             return self._task(call)
-        if names & _BACKGROUND_TASK:
+        if names & BACKGROUND_TASK:
             return self._background(call)
         if isinstance(call.func, cst.Attribute):
             return self._method(call, call.func)
@@ -73,13 +73,13 @@ class Sharing:
         if method in ("create_task", "start_soon", "add_task", "run_in_executor"):
             kinds = self._starting.kinds(function.value)
             if method == "add_task":
-                return self._background(call) if kinds & _BACKGROUND else None
-            if kinds & _GROUPS:
+                return self._background(call) if kinds & BACKGROUND else None
+            if kinds & GROUPS:
                 return self._group(call, function)
             return self._task(call) if kinds & LOOPS and method != "start_soon" else None
         if method in ("add_job", "add_schedule"):
             kinds = self._starting.kinds(function.value)
-            if any(kind.startswith(_SCHEDULERS) for kind in kinds):
+            if any(kind.startswith(SCHEDULERS) for kind in kinds):
                 return self._scheduled(call)
         return None
 

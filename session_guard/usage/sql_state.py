@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -13,81 +12,13 @@ from session_guard.names.from_libcst import walk
 from session_guard.names.sql import Reading
 from session_guard.names.values import Located, Method, Result
 from session_guard.usage import driver
+from session_guard.usage.sql_left import LISTENING, TEMPORARY_TABLE, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from session_guard.module import Module
-    from session_guard.names.sql import Sql
 
-# Settings of MySQL, MariaDB and SQL Server, which are set in the same words.
-_OTHER_DIALECTS = re.compile(
-    r"set\s+(session\s+|global\s+)?(@|foreign_key_checks|unique_checks|sql_mode|sql_log_bin|"
-    r"autocommit|innodb_|group_concat|character_set|collation_|identity_insert|nocount|"
-    r"max_execution_time|wait_timeout)",
-    re.IGNORECASE,
-)
-_LISTENING = (
-    "`LISTEN` belongs to the connection",
-    "a connection of its own, straight to PostgreSQL",
-)
-_TEMPORARY_TABLE = (
-    "a temporary table belongs to the connection",
-    "`ON COMMIT DROP`, or a common table expression",
-)
-# What each statement is, and what of it stays; matched at its beginning, literals blanked out.
-_STATES = (
-    (
-        re.compile(
-            r"set\s+(?!local\b|transaction\b|constraints\b)(session\s+)?"
-            r"(time\s+zone\b|role\b|authorization\b|characteristics\b|names\b|schema\b|"
-            r"[\w.\"]+\s*(=|to\b))"
-        ),
-        "`SET` without `LOCAL` holds for the connection",
-        "`SET LOCAL`, which ends with the transaction",
-    ),
-    (
-        re.compile(r".*\bset_config\s*\([^()]*,\s*false\s*\)"),
-        "`set_config(…, false)` holds for the connection",
-        "`set_config(…, true)`, which ends with the transaction",
-    ),
-    (
-        re.compile(r"listen\s+[\w\".]+$"),
-        *_LISTENING,
-    ),
-    (
-        re.compile(r".*\bpg_(try_)?advisory_lock(_shared)?\s*\("),
-        "an advisory lock of the session is held by the connection",
-        "`pg_advisory_xact_lock()`, which ends with the transaction",
-    ),
-    (
-        re.compile(
-            r"create\s+(or\s+replace\s+)?((local|global)\s+)?temp(orary)?\s+"
-            r"(table|view|sequence|recursive)\b(?!.*\bon\s+commit\s+drop\b)"
-            r"|select\b.*\binto\s+(local\s+|global\s+)?temp(orary)?\b"
-        ),
-        *_TEMPORARY_TABLE,
-    ),
-    (
-        re.compile(r"prepare\s+(?!transaction\b)\w+\s*(\(|as\b)"),
-        "`PREPARE` makes a statement of the connection",
-        "bound parameters, which the driver prepares by itself",
-    ),
-    (
-        re.compile(r"declare\b.*\bwith\s+hold\b"),
-        "a cursor `WITH HOLD` belongs to the connection",
-        "a cursor that ends with the transaction (`session.stream()`)",
-    ),
-    (
-        re.compile(r"load\s+''"),
-        "`LOAD` loads a library into the connection",
-        "`session_preload_libraries` of the role or the database",
-    ),
-)
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_LITERALS = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$", re.DOTALL)
-# What `%` and `format()` put something in for.
-_PLACEHOLDERS = re.compile(r"%(\(\w*\))?[sdr]|\{\w*\}")
 _DEEPEST = 8
 
 
@@ -99,14 +30,14 @@ def connection_state(call: cst.Call, module: Module) -> tuple[str, str] | None:
     if _is_for_another_database(call, module):
         return None
     if driver.makes_temporary_table(call, module):
-        return _TEMPORARY_TABLE if _is_on_postgresql(module) else None
+        return TEMPORARY_TABLE if _is_on_postgresql(module) else None
     if not isinstance(call.func, cst.Attribute) or not call.args:
         return None
     receiver, method = call.func.value, call.func.attr.value
     if method == "add_listener" and driver.is_driver_connection(receiver, module):
-        return _LISTENING
+        return LISTENING
     statement = call.args[0].value
-    found: Iterator[Sql] = iter(())
+    found: Iterator[str] = iter(())
     if driver.runs_sql_past_sqlalchemy(call, module):
         found = sql.strings(_located(statement, module))
     elif (
@@ -115,7 +46,7 @@ def connection_state(call: cst.Call, module: Module) -> tuple[str, str] | None:
         and not _is_elsewhere(receiver, module)
     ):
         found = _executed(statement, method, module, Reading())
-    return next(filter(None, (state_of(each.text) for each in found)), None)
+    return next(filter(None, (state_of(each) for each in found)), None)
 
 
 def _is_on_postgresql(module: Module) -> bool:
@@ -123,19 +54,6 @@ def _is_on_postgresql(module: Module) -> bool:
     handler = module.handler
     engines = handler.engines() if handler is not None else ()
     return bool(engines) and all(map(databases.may_be_postgresqls, engines))
-
-
-def state_of(text: str) -> tuple[str, str] | None:
-    """Return what of some SQL outlives the transaction, and what to use instead, or None."""
-    blanked = _LITERALS.sub("''", _COMMENTS.sub(" ", _PLACEHOLDERS.sub("_", text)))
-    for statement in blanked.split(";"):
-        words = " ".join(statement.split()).lower()
-        if _OTHER_DIALECTS.match(words):
-            continue
-        for pattern, what, instead in _STATES:
-            if pattern.match(words):
-                return what, instead
-    return None
 
 
 def _is_awaited(call: cst.Call, module: Module) -> bool:
@@ -199,7 +117,7 @@ def _is_elsewhere(receiver: cst.BaseExpression, module: Module) -> bool:
 
 def _executed(
     node: cst.BaseExpression, method: str, module: Module, reading: Reading, depth: int = 0
-) -> Iterator[Sql]:
+) -> Iterator[str]:
     """Yield the SQL of a statement, and of the calls in parts of it that names say nothing of."""
     if depth > _DEEPEST:
         return

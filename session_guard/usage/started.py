@@ -12,6 +12,7 @@ from session_guard.names.from_libcst import walk
 from session_guard.names.held import annotated_parameter
 from session_guard.names.values import External, LocalFunction, Result
 from session_guard.records import dataclass
+from session_guard.usage.starters import CREATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.held import Held, Key
 
-GATHER = frozenset(
-    {"asyncio.gather", "asyncio.tasks.gather"}
-    | {"tqdm.asyncio.tqdm.gather", "tqdm.asyncio.tqdm_asyncio.gather"}
-)
-GATHER_ITERABLE = frozenset({"asyncio.wait", "asyncio.as_completed"})
-CREATE = frozenset(
-    {"asyncio.create_task", "asyncio.ensure_future", "asyncio.Task"}
-    | {"asyncio.tasks.create_task", "asyncio.tasks.ensure_future", "asyncio.tasks.Task"}
-)
-LOOPS = frozenset(
-    {"asyncio.get_event_loop", "asyncio.get_running_loop", "asyncio.new_event_loop"}
-    | {"asyncio.AbstractEventLoop", "asyncio.events.AbstractEventLoop"}
-)
 _DEEPEST = 5
 
 

@@ -9,7 +9,7 @@ import libcst as cst
 from session_guard.names.bindings import compatible, lookup
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.usage.blocks import within
-from session_guard.usage.started import CREATE, GATHER, GATHER_ITERABLE
+from session_guard.usage.starters import CREATE, GATHER, GATHER_ITERABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
