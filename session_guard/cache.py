@@ -340,7 +340,8 @@ class Entry:
         """
         if self._cache.state_of(self._paths).digest != self._state.digest:
             return
-        known = frozenset(self._paths)
+        # What is checked but is none of the project's own files is no less asked by others.
+        known = frozenset(self._texts.paths)
         witnesses: dict[tuple[str, str], str | None] = {
             (kind, path): said for kind, path, said in self._witnessed
         }

@@ -269,6 +269,25 @@ def test_where_one_file_changed_it_alone_is_checked_again(project: Path) -> None
     assert cached() == answer()
 
 
+def test_a_change_of_what_is_excluded_and_named_is_noticed(project: Path) -> None:
+    lay(project, {"pyproject.toml": TABLE + 'handler = "build/db.py"\n', "build/db.py": DB})
+    lay(project, {"app/jobs.py": JOB.replace("app.db", "build.db")})
+
+    def found(folder: str | None) -> list[Finding]:
+        config._table.cache_clear()
+        options = Options((".", "build/db.py"), force_exclude=False, cache_dir=folder)
+        return [finding for found in Run(options).check() for finding in found]
+
+    said = set()
+    for text in (DB, DB.replace("get_background_session", "open_session"), DB):
+        lay(project, {"build/db.py": text})
+        assert found("../../cache") == found(None)
+        time.sleep(0.05)
+        said.add(repr([one for one in found("../../cache") if one.path == "app/jobs.py"]))
+        assert found("../../cache") == found(None)
+    assert len(said) == 2
+
+
 def test_a_change_of_what_nothing_was_said_for_is_noticed(project: Path) -> None:
     """A project in which nothing had to be looked at has nothing to say, until something has."""
     lay(project, {"pyproject.toml": TABLE + 'select = ["SG1"]\n', "app/jobs.py": "x = 1\n"})
