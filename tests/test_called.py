@@ -52,6 +52,10 @@ async def store(session, user):
     await session.flush()
 
 
+async def put(session, user):
+    await store(session, user)
+
+
 async def delete(session, user):
     await session.delete(user)
 
@@ -139,6 +143,10 @@ from app.models import User
 class Jobs:
     async def load(self, session, key):
         return await session.get(User, key)
+
+    async def keep(self, session, user):
+        session.add(user)
+        await session.flush()
 
     @classmethod
     async def count(cls, session):
@@ -244,6 +252,27 @@ EXPIRED = {
 }
 
 
+TAKEN_IN = {
+    "directly": "await crud.store(s, user)",
+    "by another": "await crud.put(s, user)",
+    "by a method": "await self.keep(s, user)",
+}
+
+
+@pytest.mark.parametrize("call", TAKEN_IN.values(), ids=TAKEN_IN.keys())
+def test_what_a_function_takes_in_is_the_sessions(call: str, tmp_path: Path) -> None:
+    body = f"user = User(name=name)\n{call}\nint(name)\nawait s.commit()"
+    assert verdict(tmp_path, body)[0] == "safe"
+    (tmp_path / "kept").mkdir()
+    kept = f"user = self.user = User(name=name)\n{call}\nint(name)\nawait s.commit()"
+    level, message = verdict(tmp_path / "kept", kept)
+    assert (level, "kept beyond the block" in message) == ("unsafe", True)
+    (tmp_path / "shown").mkdir()
+    shown = f"user = User(name=name)\n{call}\nawait s.commit()\nprint(user)"
+    level, message = verdict(tmp_path / "shown", shown, expires=True)
+    assert (level, "may show that it has expired" in message) == ("unsafe", True)
+
+
 @pytest.mark.parametrize(("body", "reason"), EXPIRED.values(), ids=EXPIRED.keys())
 def test_what_expired_or_waits_is_known_across_calls(
     body: str, reason: str, tmp_path: Path
@@ -264,8 +293,22 @@ def test_a_function_that_others_replace_is_not_followed(other: str, tmp_path: Pa
     assert (level, "code that was not followed" in message) == ("unsafe", True)
 
 
-def test_a_method_that_a_subclass_overrides_is_not_followed(tmp_path: Path) -> None:
-    other = "from app.job import Jobs\n\n\nclass More(Jobs):\n    async def load(self, *_): ...\n"
+@pytest.mark.parametrize(
+    "other",
+    [
+        "class More(Jobs):\n    async def load(self, *_): ...\n",
+        "More = type('More', (Jobs,), {'load': None})\n",
+        "class More(Jobs):\n    def __init__(self, **kw):\n        self.__dict__.update(kw)\n",
+        "class More(Jobs):\n    def __getattribute__(self, name): ...\n",
+        "@traced\nclass More(Jobs): ...\n",
+        "class More(Jobs, metaclass=Meta): ...\n",
+        "class More(Mixin, Jobs): ...\n",
+    ],
+)
+def test_a_method_that_a_subclass_may_have_another_of_is_not_followed(
+    other: str, tmp_path: Path
+) -> None:
+    other = f"from app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n{other}"
     level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
     assert (level, "code that was not followed" in message) == ("unsafe", True)
 

@@ -909,6 +909,21 @@ def test_what_is_like_everyday_code_and_is_not(body: str, tmp_path: Path) -> Non
     assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "unsafe"
 
 
+def test_a_constant_that_others_may_set_is_no_text_that_is_known(tmp_path: Path) -> None:
+    code = with_out("return (await s.execute(text(SQL))).all()")
+    assert verdict(tmp_path, code)[0] == "safe"
+    (tmp_path / "app" / "other.py").write_text("from app import jobs\nsetattr(jobs, 'SQL', 1)\n")
+    assert verdict(tmp_path, code)[0] == "unsafe"
+
+
+def test_what_model_dump_gives_may_hold_objects(tmp_path: Path) -> None:
+    code = in_block("s.add(User(**job.model_dump()))\nint(name)\nawait s.commit()")
+    assert verdict(tmp_path, code, models=MODELS)[0] == "safe"
+    (tmp_path / "any").mkdir()
+    models = f"{MODELS}\nCONFIG = ConfigDict(arbitrary_types_allowed=True)\n"
+    assert verdict(tmp_path / "any", code, models=models)[0] == "unsafe"
+
+
 SEES_OBJECTS = {
     "a validator": "    @model_validator(mode='before')\n    def f(cls, value): return value\n",
     "its own": "    @classmethod\n    def model_validate(cls, value): return cls(id=1)\n",
@@ -1125,6 +1140,7 @@ KEEPS = {
         "global USER\nprint((USER := await s.get(User, 1)) is None)"
     ),
     "by an operator": "job.users += [await s.get(User, 1)]",
+    "by its name": "setattr(job, 'user', await s.get(User, 1))",
     "by a call, where another way commits": (
         "user = await s.get(User, 1)\njobs.append(user)\nif name:\n    await s.commit()"
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
-    from session_guard.names.bindings import Class
     from session_guard.names.values import Result, Value
     from session_guard.sources import Decoded
 
@@ -89,6 +87,10 @@ _MAPS = Matches(
 )
 _METACLASS = Matches(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
 _REFUSES = Matches(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
+_DUMPS_OBJECTS = Matches(
+    rb"arbitrary_types_allowed|\bdef\s+model_dump\b|\w+_serializer\b|(Plain|Wrap)Serializer"
+    rb"|SkipValidation"
+)
 _VALIDATES = Matches(
     rb"(root|model)_validator|(Before|Wrap|Plain)Validator|GetterDict|\bpre\s*=\s*True"
     rb"|\bmode\s*=\s*[\"'](before|wrap|plain)"
@@ -109,7 +111,9 @@ _ROLLBACKS_OF_SESSIONS = (
 )
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 # What sets a name of another module or object by a string has one of these in it.
-_PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
+_PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Generic")))
+# How a class may give its objects, or those that derive from it, other methods.
+_GIVES_METHODS = frozenset({"__getattr__", "__getattribute__", "__init_subclass__"})
 _REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
 _ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
 _SERVES, _SETS_BY_NAME = Matches(SERVES.pattern), Matches(SETS_BY_NAME.pattern)
@@ -648,14 +652,32 @@ class Project:
 
         A decorator or a base may see to that, as of a dataclass, and a base that stands beside it.
         """
-        below = [
-            line
-            for names in self._parsed(dict.fromkeys(self._elsewhere.below(owner.definition.name)))
-            for definition in names.scope.classes
-            for line in [list(openings.lineage(values.LocalClass(definition, names)))]
-            if owner.key in [one.key for one in line]
-        ]
-        return not all(map(_is_plain, itertools.chain(openings.lineage(owner), *below)))
+        return not all(map(_is_plain, self._kin(owner)))
+
+    def _kin(self, owner: values.LocalClass) -> Iterator[values.LocalClass]:
+        """Yield a class, those that it derives from, and those that derive from it with theirs."""
+        yield from openings.lineage(owner)
+        for names in self._parsed(dict.fromkeys(self._elsewhere.below(owner.definition.name))):
+            for definition in names.scope.classes:
+                line = list(openings.lineage(values.LocalClass(definition, names)))
+                if owner.key in [one.key for one in line]:
+                    yield from line
+
+    def may_run_another(self, owner: values.LocalClass, name: str) -> bool:
+        """Return whether calling a method of an object may run another than its class has.
+
+        It may be overridden, set by its name, or wrapped by what makes or decorates the class.
+        """
+        quoted = Matches(rb"[\"']%s[\"']" % re.escape(name.encode()))
+        return (
+            self.is_overridden(owner, name)
+            or any(
+                not _is_plain(one) or not _GIVES_METHODS.isdisjoint(one.definition.scope.bindings)
+                for one in self._kin(owner)
+            )
+            or self._are_set_by_name([owner])
+            or any(self._own_files(quoted))
+        )
 
     def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
         """Return whether a class of the project has, or is given, another for a class's method."""
@@ -688,9 +710,9 @@ class Project:
 
     def _are_set_by_name(self, owners: list[values.LocalClass]) -> bool:
         """Return whether objects of some classes, or of kins of theirs, get any attributes."""
-        lines = [set(_definitions(owner)) for owner in owners]
+        lines = [set(_keys(owner)) for owner in owners]
         return any(
-            setter.definition in line or owner.definition in _definitions(setter)
+            setter.key in line or owner.key in _keys(setter)
             for setter in self._set_by_name
             for owner, line in zip(owners, lines, strict=True)
         )
@@ -749,6 +771,11 @@ class Project:
     def validates_values(self) -> bool:
         """Whether models of the project may refuse a value that an attribute is given."""
         return any(self._own_files(_REFUSES))
+
+    @cached_property
+    def dumps_objects(self) -> bool:
+        """Whether `model_dump()` may give objects of the program, and not data alone."""
+        return any(self._own_files(_DUMPS_OBJECTS))
 
     @cached_property
     def validates_objects(self) -> bool:
@@ -1070,8 +1097,8 @@ def _is_plain(owner: values.LocalClass) -> bool:
     )
 
 
-def _definitions(owner: values.LocalClass) -> Iterator[Class]:
-    return (one.definition for one in openings.lineage(owner))
+def _keys(owner: values.LocalClass) -> Iterator[tuple[Path, str]]:
+    return (one.key for one in openings.lineage(owner))
 
 
 def _is_path(name: str) -> bool:

@@ -15,7 +15,7 @@ import libcst as cst
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
-from session_guard.safety.called import DEEPEST, called_with, classes_of_called
+from session_guard.safety.called import DEEPEST, called_with, classes_of_called, taken_in
 from session_guard.safety.forms import Form, around
 from session_guard.safety.loaded import (
     EMPTIES,
@@ -29,6 +29,7 @@ from session_guard.safety.loaded import (
     is_own_collection,
     is_plain,
     is_result,
+    reachable,
     reads_attributes,
     result_names,
     tracked_names,
@@ -144,6 +145,8 @@ class _Analysis:
     def look_at(self, block: cst.BaseSuite, known: frozenset[str] = frozenset()) -> None:
         """Find out which names of a block hold what; `known` are those that hold its objects."""
         module, session = self.module, self.session
+        for taken in taken_in(module, block, session):
+            known |= {*reachable(module, taken)}
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
         self.objects = tracked_names(module, block, session, self.classes, known)
@@ -828,12 +831,12 @@ class _Analysis:
     def set_by_name(self, call: cst.Call, state: State) -> State:
         """Run `setattr(user, field, value)`: it is an assignment to an attribute."""
         owner, _, value = (argument.value for argument in call.args)
-        if not (state.escaped or self.mentions_tracked(owner)):
-            return state
         if self.hands_on(value):
             if not self.begun and not self.carries(owner):
                 self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
             state = replace(state, escaped=True)
+        if not (state.escaped or self.mentions_tracked(owner)):
+            return state
         return self.given(value, self.changed(state, call))
 
     def is_pure(self, call: cst.Call) -> bool:

@@ -12,7 +12,7 @@ from session_guard.names.bindings import Function
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass, LocalFunction
 from session_guard.records import dataclass
-from session_guard.safety.loaded import classes_named
+from session_guard.safety.loaded import classes_named, reachable, tracked_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,6 +83,23 @@ def classes_of_called(
             yield from classes_of_called(called.module, body, name, depth + 1)
 
 
+def taken_in(
+    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
+) -> Iterator[cst.BaseExpression]:
+    """Yield what the functions that a block hands its session to take into it."""
+    for part in walk(block):
+        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
+        if called is None or depth == DEEPEST:
+            continue
+        body, name = called.function.body, called.session
+        names = set(tracked_names(called.module, body, name))
+        for expression in taken_in(called.module, body, name, depth + 1):
+            names.update(reachable(called.module, expression))
+        for parameter, value in called.given.items():
+            if parameter in names:
+                yield value
+
+
 def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     """Return whether a call runs this very function, and nothing round it."""
     definition, project = function.definition, module.project
@@ -99,7 +116,7 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
         and isinstance(call.func.value, cst.Name)
         and call.func.value.value == module.place(call).scope.receiver
     )
-    return is_own and not project.is_overridden(owner, definition.name)
+    return is_own and not project.may_run_another(owner, definition.name)
 
 
 @functools.lru_cache(maxsize=8)

@@ -172,7 +172,7 @@ def tracked_names(
                 ):
                     for argument in node.args:
                         values = columns_of is None
-                        found.update(_reachable(module, argument.value, values=values))
+                        found.update(reachable(module, argument.value, values=values))
                 case cst.Call(func=cst.Attribute(value=cst.Name() as owner, attr=method)) if (
                     method.value in FILLS
                     and any(carries(argument.value) for argument in node.args)
@@ -195,7 +195,7 @@ def tracked_names(
         tracked = frozenset(found)
 
 
-def _reachable(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[str]:
+def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iterator[str]:
     """Yield the names whose objects the session takes in with `node`, by cascades too.
 
     Without `values`, not those that are given to columns.

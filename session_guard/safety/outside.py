@@ -81,7 +81,7 @@ class Outside:
             case cst.Attribute() | cst.Subscript() | cst.NamedExpr():
                 return any_of(node.value)
             case cst.Call(func=cst.Attribute(attr=cst.Name("model_dump"))):
-                return False  # pydantic's: what it gives is data
+                return self._module.project.dumps_objects  # pydantic's gives data
             case cst.Call(func=cst.Attribute(value=inner, attr=cst.Name("items" | "values"))):
                 return any_of(inner)
             case cst.Call() if is_construction(node):

@@ -381,7 +381,14 @@ def _reads_only(module: Module, call: cst.Call, methods: list[str]) -> bool:
     """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
     if not set(methods) <= {"bindparams", "columns"} or len(call.args) != 1:
         return False
-    found = module.evaluate(call.args[0].value)
+    argument = call.args[0].value
+    if isinstance(argument, cst.Name) and module.project.is_mentioned_elsewhere(
+        argument.value, module.path
+    ):
+        return False  # others may give the constant another text
+    if not isinstance(argument, (cst.Name, cst.SimpleString, cst.ConcatenatedString)):
+        return False
+    found = module.evaluate(argument)
     sql = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
     if not isinstance(sql, str):
         return False
