@@ -21,6 +21,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from session_guard.doctor.server import ask, close
 from session_guard.doctor.target import CONNECT_SECONDS, OF_ENGINE, Target, TargetError, name_of
+from session_guard.doctor.trial import is_in_autocommit
 from session_guard.standard import NOT_OF_THE_SERVER, POOLER_SETTINGS, SERVER_SETTINGS
 
 if TYPE_CHECKING:
@@ -218,7 +219,10 @@ async def read_back(
         async with asyncio.timeout(CONNECT_SECONDS), engine.connect() as connection:
             if opened.opened_by:
                 await _compare_places(connection, target, reference)
-            level = await connection.get_isolation_level()
+            if await is_in_autocommit(connection):
+                level = "AUTOCOMMIT"
+            else:
+                level = await connection.get_isolation_level()
     except DBAPIError:
         pass  # it connects; what its statements are worth is tried next
     except TargetError:

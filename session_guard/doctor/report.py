@@ -110,7 +110,8 @@ class Report:
                     if outcome.left
                     else ""
                 )
-                return f"Safe: {what} was right in every mode.{left}"
+                modes = "every mode" if len(outcome.modes) > 1 else "AUTOCOMMIT, the mode it is in"
+                return f"Safe: {what} was right in {modes}.{left}"
             case Verdict.UNSAFE if self.server.mode == "statement":
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
@@ -290,7 +291,7 @@ def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
 
 def _cell(counts: Counts | None) -> str:
     if counts is None:
-        return "not tried"
+        return "none in AUTOCOMMIT"
     if counts.is_right and not counts.is_cut_short:
         return f"right ({counts.right})"
     parts = [f"{counts.right} right"]

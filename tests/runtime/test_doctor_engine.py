@@ -1,6 +1,7 @@
 """`session-guard doctor --engine`: engines of a project, tried at real servers."""
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from session_guard.doctor.engine import load, opening
 
-from .doctoring import UNKNOWN, doctor, outcomes, report
+from .doctoring import UNKNOWN, UNSAFE, doctor, outcomes, report
 from .servers import PgBouncer, Postgres, made_certificate
 
 ENGINE = """
@@ -137,6 +138,23 @@ by_a_pool = create_async_engine(url, poolclass=OwnPool, connect_args={"ssl": Fal
 class OtherPool(AsyncAdaptedQueuePool):
     pass  # it has nothing to do with how connections are opened
 
+autocommit = create_async_engine(
+    url, isolation_level="AUTOCOMMIT", connect_args={"ssl": False, **anonymous}
+)
+autocommit_in_small_letters = create_async_engine(
+    url, isolation_level="autocommit", connect_args={"ssl": False, **anonymous}
+)
+autocommit_by_option = tls_if_offered.execution_options(isolation_level="AUTOCOMMIT")
+unique_in_autocommit = create_async_engine(
+    url,
+    isolation_level="AUTOCOMMIT",
+    connect_args={
+        "ssl": False,
+        "prepared_statement_name_func": lambda: f"unique {os.urandom(8).hex()}",
+        **caches_off,
+    },
+)
+
 with_a_pool = create_async_engine(
     url, poolclass=OtherPool, connect_args={"ssl": False, **anonymous}
 )
@@ -214,6 +232,27 @@ def test_good_engine_is_safe_and_read_back(app: Path) -> None:
         "isolation_level": "READ COMMITTED",
         "pool": "AsyncAdaptedQueuePool(3 + 10)",
     }
+
+
+@pytest.mark.parametrize(
+    "engine", ["autocommit", "autocommit_in_small_letters", "autocommit_by_option"]
+)
+def test_engine_in_autocommit_is_tried_as_it_is(app: Path, engine: str) -> None:
+    found = report(None, "--engine", f"app.db:{engine}", folder=app)
+    assert found["settings"]["isolation_level"] == "AUTOCOMMIT"
+    assert found["verdict"] == "safe"
+    # It has no transactions, and PostgreSQL refuses it cursors with any settings.
+    assert list(outcomes(found)[f"app.db:{engine}"]["modes"]) == ["AUTOCOMMIT"]
+    assert found["conclusion"].endswith("was right in AUTOCOMMIT, the mode it is in.")
+
+
+def test_engine_in_autocommit_with_wrong_settings_is_unsafe(app: Path) -> None:
+    run = doctor(None, "--engine", "app.db:unique_in_autocommit", folder=app)
+    assert run.returncode == UNSAFE
+    [row] = re.findall("^app.db:unique_in_autocommit  .*", run.stdout, re.MULTILINE)
+    transactions, autocommit, cursors = re.split("  +", row)[1:4]
+    assert (transactions, cursors) == ("none in AUTOCOMMIT", "none in AUTOCOMMIT")
+    assert "InvalidSQLStatementNameError" in autocommit
 
 
 def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
