@@ -329,17 +329,18 @@ async def take_away(target: Target, load: Load) -> list[str] | None:
 
 def driver_error(error: BaseException) -> str:
     """Return the class name of the driver's error under one of SQLAlchemy's."""
-    return type(_of_driver(error)).__name__
+    return type(of_driver(error)).__name__
 
 
-def _of_driver(error: BaseException) -> BaseException:
+def of_driver(error: BaseException) -> BaseException:
+    """Return the driver's error under one of SQLAlchemy's."""
     driver = getattr(error, "orig", None)
     return (driver and driver.__cause__) or driver or error
 
 
 def is_trouble(error: BaseException) -> bool:
     """Return whether an error comes of the network or of a server without room, not of settings."""
-    cause = _of_driver(error)
+    cause = of_driver(error)
     text = str(cause)
     match cause:
         case asyncpg.ProtocolViolationError():

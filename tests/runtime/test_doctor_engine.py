@@ -155,6 +155,25 @@ unique_in_autocommit = create_async_engine(
     },
 )
 
+def with_arguments(**arguments):
+    return create_async_engine(url, connect_args={"ssl": False, **anonymous, **arguments})
+
+refused_parameter = with_arguments(
+    server_settings={"statement_timeout": "5000", "application_name": "app"}
+)
+parameter_of_driver = with_arguments(command_timeout=5, server_settings={"command_timeout": "5"})
+parameter_no_string = with_arguments(server_settings={"application_name": 1})
+parameters_no_dictionary = with_arguments(server_settings=7)
+unknown_argument = with_arguments(raw_sql="s3cret-Pa55word")
+no_time_for_commands = with_arguments(command_timeout=0)
+no_time = with_arguments(timeout=0)
+failing_names = with_arguments(prepared_statement_name_func=lambda: 1 / 0)
+failing_listener = with_arguments()
+
+@event.listens_for(failing_listener.sync_engine, "connect")
+def fail(connection, record):
+    raise LookupError("s3cret-Pa55word")
+
 with_a_pool = create_async_engine(
     url, poolclass=OtherPool, connect_args={"ssl": False, **anonymous}
 )
@@ -400,6 +419,80 @@ def test_nothing_is_invented_of_what_opens_connections_by_itself(
 
 
 @pytest.mark.parametrize(
+    ("engine", "error", "remedy", "kept"),
+    [
+        (
+            "refused_parameter",
+            "ProtocolViolationError",
+            "`statement_timeout` is refused: a setting of the server belongs to the role or the "
+            "database (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`).",
+            '"server_settings": {"application_name": ...},  # as it is now, not tried',
+        ),
+        (
+            "parameter_of_driver",
+            "ProtocolViolationError",
+            "`command_timeout` is no startup parameter: it belongs in the connect_args themselves.",
+            '"command_timeout": 5,  # as it is now, not tried',
+        ),
+        (
+            "parameter_no_string",
+            "ClientConfigurationError",
+            "The startup parameter `application_name` must be a string.",
+            "",
+        ),
+        (
+            "parameters_no_dictionary",
+            "ClientConfigurationError",
+            "Leave `server_settings` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "unknown_argument",
+            "TypeError",
+            "Leave `raw_sql` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "no_time_for_commands",
+            "ValueError",
+            "Leave `command_timeout` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "no_time",
+            "TimeoutError",
+            "Give it a longer `timeout` than 0 s: connecting takes more.",
+            "",
+        ),
+        (
+            "failing_names",
+            "ZeroDivisionError",
+            "Its `prepared_statement_name_func` fails when it is called.",
+            "",
+        ),
+        (
+            "failing_listener",
+            "LookupError",
+            "See its connect_args, the query of its URL and its listeners.",
+            "",
+        ),
+    ],
+)
+def test_engine_that_cannot_connect_by_its_own_fault(
+    app: Path, engine: str, error: str, remedy: str, kept: str
+) -> None:
+    found = report(None, "--engine", f"app.db:{engine}", folder=app)
+    assert found["verdict"] == "unsafe"
+    assert found["conclusion"].startswith(
+        f"Unsafe: the engine app.db:{engine} fails before its first query ({error}). "
+    )
+    assert found["conclusion"].endswith(remedy)
+    # Nothing is advised with which it could not connect.
+    lines = [line.strip() for line in found["connect_args"].splitlines()]
+    assert lines[4:-1] == ['"ssl": False,  # as it is now', *([kept] if kept else [])]
+
+
+@pytest.mark.parametrize(
     ("engine", "said"),
     [("elsewhere", "the host name is not known"), ("cut_later", "there is no such database")],
 )
@@ -441,7 +534,7 @@ connect_args={
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
     "ssl": ...,  # as it is now
-    "timeout": 7,
-    "server_settings": {"application_name": ...},  # as it is now
+    "timeout": 7,  # as it is now, not tried
+    "server_settings": {"application_name": ...},  # as it is now, not tried
 }"""
         )
