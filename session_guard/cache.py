@@ -1,6 +1,11 @@
 """What earlier runs found, kept on disk: an entry for each project, used again while all it was
 drawn from is as it was.
 
+Where a few of a project's files changed, what was asked of them is asked again: of their bytes, and
+whether their syntax trees say the same. If the answers are the same, only the changed files have to
+be checked; if not, all are. All are checked as well where a file is new or gone, where anything
+changed that is no Python file of the project, and where the configuration or the code did.
+
 An entry answers for the settings, the versions of Python and of all that is installed, the code of
 the rules, the project's files, and every other file and folder that was read for it. A file counts
 as unchanged while size, both times and inode are the same: what edits a file can set its time of
@@ -22,23 +27,25 @@ import re
 import stat
 import sys
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from session_guard import registry
+from session_guard.gate import ProjectNames
 from session_guard.rule import Applicability, Edit, Finding, Fix
 from session_guard.texts import read
 from session_guard.witnesses import FILE, FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.config import Settings
+    from session_guard.project.project import Project
     from session_guard.rule import Rule
     from session_guard.sources import Source
     from session_guard.texts import Texts
     from session_guard.witnesses import Witnesses
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_ENTRIES = 1_000
 _MOST_BYTES = 64_000_000
 _TICK = 20_000_000
@@ -46,9 +53,12 @@ _TICK = 20_000_000
 _TOO_FRESH = 2_000_000_000
 """Nanoseconds: the coarsest clock of a file system in use ticks every two seconds."""
 
+_MISSING = "-"
 _IS_WINDOWS = sys.platform == "win32"
 
-_STORED = re.compile(r"[0-9a-f]{32}(\.\d+\.tmp)?\.json")
+_MOST_QUESTIONS = 20_000
+"""Those of a project that are kept; where there are more, every change is a change of all."""
+_STORED = re.compile(r"[0-9a-f]{32}(\.\d+\.tmp)?\.(json|asked)")
 _TAG = "CACHEDIR.TAG"
 _TAGGED = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is session-guard's cache.\n"
 
@@ -66,7 +76,7 @@ class Cache:
         with contextlib.suppress(OSError):
             # Now, since a project that it is in is seen to change by it.
             self._prepare()
-        self._environment = _environment(rules)
+        self.environment = _environment(rules)
         self._started = started
         self._has_stored = False
 
@@ -88,7 +98,7 @@ class Cache:
         key.update("\0".join(named).encode(errors="surrogateescape"))
         key.update(repr((fingerprints, settings)).encode(errors="surrogateescape"))
         paths = tuple(dict.fromkeys((*texts.paths, *(source.path for source in files))))
-        return Entry(self, key.hexdigest(), str(settings.root), paths, witnesses)
+        return Entry(self, key.hexdigest(), settings, files, paths, texts, witnesses)
 
     def load(self, name: str) -> Any:
         """Return what is stored under a name, or None."""
@@ -108,7 +118,8 @@ class Cache:
 
     def store(self, name: str, content: object) -> None:
         """Keep `content` under a name, whole or not at all; a cache that is full stays usable."""
-        temporary = self._path(f"{name}.{os.getpid()}.tmp")
+        stem, _, suffix = name.partition(".")
+        temporary = self._path(f"{stem}.{os.getpid()}.tmp.{suffix}")
         with contextlib.suppress(OSError):
             if not self._is_usable:
                 return
@@ -150,29 +161,28 @@ class Cache:
             return False
         return max(status.st_ctime_ns, status.st_mtime_ns) > self._started - _TICK
 
-    def digest(self, paths: Sequence[str]) -> tuple[str, list[str]]:
-        """Return a hash of which files there are and how they are, and those that are fresh.
-
-        Of a fresh one the times do not tell for sure that its text is the same: it changed lately.
-        """
-        lines, fresh = [], []
+    def state_of(self, paths: Sequence[str]) -> State:
+        """Return which files there are and how they are."""
+        identities, fresh = [], []
         since = self._started - _TOO_FRESH
         for path in paths:
             try:
                 status = os.stat(path)
             except OSError:
-                lines.append("-")
+                identities.append(_MISSING)
                 continue
-            lines.append(identity_of(status))
+            identities.append(identity_of(status))
             # Windows keeps no time of the last change that is not set back with the other one.
             if status.st_ctime_ns > since or status.st_mtime_ns > since or _IS_WINDOWS:
                 fresh.append(path)
-        state = blake2b(self._environment, digest_size=16)
-        state.update("\0".join((*paths, *lines)).encode(errors="surrogateescape"))
-        return state.hexdigest(), fresh
+        where = blake2b(self.environment, digest_size=16)
+        where.update("\0".join(paths).encode(errors="surrogateescape"))
+        digest = where.copy()
+        digest.update("\0".join(identities).encode())
+        return State(digest.hexdigest(), where.hexdigest(), identities, fresh)
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._folder, f"{name}.json")
+        return os.path.join(self._folder, name)
 
     def _prepare(self) -> None:
         """Make the folder where there is none yet. Raises OSError."""
@@ -186,68 +196,175 @@ class Cache:
                     file.write(text)
 
 
+class State(NamedTuple):
+    """How the files of a project are."""
+
+    digest: str
+    where: str
+    """A hash of their names, and of the code that looks at them."""
+    identities: list[str]
+    """What changes whenever a file does, for each."""
+    fresh: list[str]
+    """Those whose times do not tell for sure that the text is the same: they changed lately."""
+
+
 class Entry:
     """What was found in some files of one project."""
 
     def __init__(
-        self, cache: Cache, name: str, root: str, paths: Sequence[str], witnesses: Witnesses
+        self,
+        cache: Cache,
+        name: str,
+        settings: Settings,
+        files: Sequence[Source],
+        paths: Sequence[str],
+        texts: Texts,
+        witnesses: Witnesses,
     ) -> None:
         self._cache = cache
         self._name = name
-        self._root = root
+        self._settings = settings
+        self._files = [source.path for source in files]
         self._paths = paths
-        self._state, self._fresh = cache.digest(paths)
+        self._texts = texts
+        self._state = cache.state_of(paths)
         self._witnesses = witnesses
-        self.findings: dict[str, list[Finding]] = {}
+        self._kept: Any = None
+        self._witnessed: list[tuple[str, str, str | None]] = []
+        self._changed: frozenset[str] = frozenset()
+        self.findings: dict[str, Sequence[Finding]] = {}
+        """What is found in each file, as far as it is known."""
         self.notices: list[str] = []
+        self.exported_names: ProjectNames | None = None
+        """The project's, where only some of its files changed."""
 
-    def load(self) -> bool:
-        """Take over what is stored, if it is still right."""
-        stored = self._cache.load(self._name)
+    @property
+    def is_outdated(self) -> bool:
+        """Whether files changed since what is stored was found."""
+        return self._kept is not None
+
+    def load(self) -> None:
+        """Take over what is stored, as far as it is still right."""
+        stored = self._cache.load(f"{self._name}.json")
         try:
-            if stored["format"] != _FORMAT or stored["state"] != self._state:
+            self._take_over(stored)
+        except (TypeError, ValueError, LookupError, AttributeError, OSError, re.error):
+            # It is none of ours, of another version, or a file went away just now.
+            self.findings, self.notices, self._kept = {}, [], None
+
+    def _take_over(self, stored: Any) -> None:
+        if stored["format"] != _FORMAT:
+            return
+        witnessed = [(kind, path, said) for kind, path, said in stored["witnesses"]]
+        if any(_witnessed(kind, path) != said for kind, path, said in witnessed):
+            return
+        findings = {
+            _text(path): [_finding(item) for item in items]
+            for path, items in stored["findings"].items()
+        }
+        notices = [_text(notice) for notice in stored["notices"]]
+        changed = {path for path, said in stored["fresh"] if _hash(path) != said}
+        if changed or stored["state"] != self._state.digest:
+            kept = self._cache.load(f"{self._name}.asked")
+            if kept["mark"] != stored["mark"] or kept["where"] != self._state.where:
+                return
+            changed.update(self._changed_since(kept["identities"]))
+            if not self._is_answered_alike(kept, changed, said=bool(notices)):
+                return
+            self._kept, self._changed = kept, frozenset(changed)
+            self._witnessed = witnessed
+            self._give(kept)
+        elif stored["fresh"]:
+            still = set(self._state.fresh)
+            fresh = [pair for pair in stored["fresh"] if pair[0] in still]
+            if len(fresh) < len(stored["fresh"]):
+                # From now on their times tell it, and nobody need read them again.
+                self._cache.store(f"{self._name}.json", {**stored, "fresh": fresh})
+        self.notices = notices
+        self.findings = {**dict.fromkeys(self._files, ()), **findings}
+        for path in changed:
+            self.findings.pop(path, None)
+
+    def _changed_since(self, identities: list[str]) -> Iterator[str]:
+        """Yield the files that are not as they were. Raises ValueError where one is missing."""
+        for path, before, now in zip(self._paths, identities, self._state.identities, strict=True):
+            if now == _MISSING:
+                raise ValueError(path)
+            if before != now:
+                yield path
+
+    def _is_answered_alike(self, kept: Any, changed: set[str], *, said: bool) -> bool:
+        """Return whether files that changed answer all as before; `said` if there are notices."""
+        from session_guard.project.asked import is_answered_alike, scopes_of, shape
+
+        # What there is to say of the project is found out by the files that had to be looked at.
+        if said and not changed.isdisjoint(kept["passing"]) and changed.issuperset(kept["passing"]):
+            return False
+        numbers = {path: number for number, path in enumerate(self._texts.paths)}
+        root = os.path.join(self._settings.root, "")
+        for path in changed & numbers.keys():
+            number, data = numbers[path], self._texts.read(path)
+            relative = path.removeprefix(root).replace(os.sep, "/")
+            if (
+                number in kept["used"]
+                or any(word.encode("latin-1") in data for word in kept["absent"])
+                or any(
+                    number == at and word.encode("latin-1") not in data
+                    for word, at in kept["present"].items()
+                )
+                or kept["shapes"].get(path, "") not in ("", shape(data))
+                or not is_answered_alike(
+                    kept["asked"], number, data, scopes_of(relative, self._settings)
+                )
+            ):
                 return False
-            if any(_witnessed(kind, path) != said for kind, path, said in stored["witnesses"]):
-                return False
-            if any(_hash(path) != said for path, said in stored["fresh"]):
-                return False
-            findings = {
-                _text(path): [_finding(item) for item in items]
-                for path, items in stored["findings"].items()
-            }
-            notices = [_text(notice) for notice in stored["notices"]]
-        except (TypeError, ValueError, KeyError, AttributeError):
-            return False  # it is none of ours, or of another version
-        except OSError:
-            return False  # a file went away just now
-        self.findings, self.notices = findings, notices
-        still = set(self._fresh)
-        if any(path not in still for path, _ in stored["fresh"]):
-            # From now on their times tell it, and nobody need read them again.
-            stored["fresh"] = [pair for pair in stored["fresh"] if pair[0] in still]
-            self._cache.store(self._name, stored)
         return True
 
-    def store(self, texts: Texts) -> None:
-        """Keep what was found, unless a file was changed meanwhile."""
-        if self._cache.digest(self._paths)[0] != self._state:
+    def _give(self, kept: Any) -> None:
+        """Take over what was found out of the project's files together."""
+        paths = self._texts.paths
+        absent = [word.encode("latin-1") for word in kept["absent"]]
+        present = {word.encode("latin-1"): paths[at] for word, at in kept["present"].items()}
+        if kept["names"] is not None:
+            makers, managers = (
+                frozenset(name.encode("latin-1") for name in some) for some in kept["names"]
+            )
+            self.exported_names = ProjectNames(makers, managers)
+        self._texts.absent.update(absent)
+        self._texts.present.update(present)
+
+    def store(self, project: Project | None, passing: Iterable[str]) -> None:
+        """Keep what was found, unless a file was changed meanwhile.
+
+        `project` is what the answers were taken from, and `passing` the files that were looked at.
+        """
+        if self._cache.state_of(self._paths).digest != self._state.digest:
             return
-        known = frozenset(self._paths)
-        witnesses = []
+        # What is checked but is none of the project's own files is no less asked by others.
+        known = frozenset(self._texts.paths)
+        witnesses: dict[tuple[str, str], str | None] = {
+            (kind, path): said for kind, path, said in self._witnessed
+        }
         for (kind, path), was_there in sorted(self._witnesses.seen.items()):
-            if path in known or not _may_change(path, self._root):
+            if path in known or not _may_change(path, str(self._settings.root)):
                 continue
             if self._cache.may_have_changed(path) or os.path.lexists(path) != was_there:
                 return
-            witnesses.append([kind, path, _witnessed(kind, path)])
+            witnesses[kind, path] = _witnessed(kind, path)
         try:
-            fresh = [[path, _hash_of(texts.read(path))] for path in self._fresh]
+            fresh = [[path, _hash_of(self._texts.read(path))] for path in self._state.fresh]
+            asked = self._asked(project, passing)
         except OSError:
             return  # one cannot be read, so that nothing tells whether it is the same
+        except (TypeError, ValueError, LookupError, re.error):
+            return  # what was asked before is none of ours
+        # Of runs at once each may write one of the two last.
+        mark = os.urandom(16).hex()
         content = {
             "format": _FORMAT,
-            "state": self._state,
-            "witnesses": witnesses,
+            "mark": mark,
+            "state": self._state.digest,
+            "witnesses": [[kind, path, said] for (kind, path), said in witnesses.items()],
             "fresh": fresh,
             "findings": {
                 path: [_plain(finding) for finding in found]
@@ -256,7 +373,48 @@ class Entry:
             },
             "notices": self.notices,
         }
-        self._cache.store(self._name, content)
+        self._cache.store(f"{self._name}.asked", {"mark": mark, **asked})
+        self._cache.store(f"{self._name}.json", content)
+
+    def _asked(self, project: Project | None, passing: Iterable[str]) -> dict[str, object]:
+        """Return what was asked of the project's files; nothing where it is too much to be kept.
+
+        Raises OSError, and TypeError, ValueError, LookupError or re.error where what an earlier
+        run has kept is none of ours.
+        """
+        from session_guard.project.asked import Asked, shape
+
+        asked = project.asked if project is not None else Asked(self._texts.paths)
+        shapes: dict[str, str] = {}
+        if self._kept is not None:
+            asked.take_over(self._kept["asked"])
+            asked.used.update(self._texts.paths[number] for number in self._kept["used"])
+            shapes.update(self._kept["shapes"])
+            passing = {*passing, *(set(self._kept["passing"]) - self._changed)}
+        if len(asked.answers) > _MOST_QUESTIONS:
+            return {}
+        for path in asked.parsed - shapes.keys():
+            if path in asked.order:
+                shapes[path] = shape(self._texts.read(path))
+        names = None
+        if project is not None and "exported_names" in vars(project):
+            names = [sorted(map(_latin, some)) for some in project.exported_names]
+        elif self.exported_names is not None:
+            names = [sorted(map(_latin, some)) for some in self.exported_names]
+        used = asked.used | self._witnesses.opened
+        return {
+            "where": self._state.where,
+            "identities": self._state.identities,
+            "asked": asked.plain(),
+            "used": [asked.order[path] for path in used if path in asked.order],
+            "shapes": shapes,
+            "absent": sorted(map(_latin, self._texts.absent)),
+            "present": {
+                _latin(word): asked.order[path] for word, path in self._texts.present.items()
+            },
+            "names": names,
+            "passing": sorted(passing),
+        }
 
 
 # -- what an answer is drawn from ---------------------------------------------------------------
@@ -333,6 +491,10 @@ def _code_in(path: str) -> Iterator[str]:
                 yield from _code_in(entry.path)
         elif entry.name.endswith(".py"):
             yield entry.path
+
+
+def _latin(word: bytes) -> str:
+    return word.decode("latin-1")
 
 
 def _hash(path: str) -> str:

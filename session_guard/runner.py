@@ -76,7 +76,11 @@ class _Root:
 
     def __init__(self, settings: Settings, rules: Sequence[Rule], paths: Sequence[str]) -> None:
         self.texts = Texts(paths)
-        self.witnesses = Witnesses(self._paths)
+        self.witnesses = Witnesses(self._paths, self.texts)
+        self.exported_names: ProjectNames | None = None
+        """Those of its files, where they are known from an earlier run."""
+        self.passing: set[str] = set()
+        """The files in which a rule might have found something."""
         self._settings = settings
         self._rules = tuple(rule for rule in rules if settings.is_selected(rule.code))
 
@@ -85,7 +89,7 @@ class _Root:
         """What is known of its files together."""
         from session_guard.project.project import Project
 
-        return Project(self._settings, self.texts)
+        return Project(self._settings, self.texts, self.exported_names)
 
     @property
     def notices(self) -> list[str]:
@@ -127,6 +131,8 @@ class _Root:
 
     @cached_property
     def _names(self) -> ProjectNames:
+        if self.exported_names is not None:
+            return self.exported_names
         return self.project.exported_names if self._has(ASYNC_SESSION_WORDS) else ProjectNames()
 
     def _has(self, words: tuple[bytes, ...]) -> bool:
@@ -152,7 +158,9 @@ class _Part:
         """Whether the findings need theirs."""
         self.entry: Entry | None = None
         self.known: Mapping[str, Sequence[Finding]] | None = None
-        """What is found in each file, where the cache knows it."""
+        """What is found in each file, as far as the cache knows it."""
+        self.is_changed = False
+        """Whether more is known now than the cache knew."""
 
 
 class Run:
@@ -214,8 +222,8 @@ class Run:
             if part is None or file.settings is not part.settings:
                 part = parts[file.settings.root]
             findings: Sequence[Finding] = ()
-            if part.known is not None and part.baseline is None:
-                findings = part.known.get(file.path, ())
+            if part.known is not None and part.baseline is None and file.path in part.known:
+                findings = part.known[file.path]
             else:
                 with self._naming(file.shown):
                     if not part.is_begun:
@@ -260,30 +268,31 @@ class Run:
         part.entry = self._cache.entry(
             settings, part.files, root.texts, root.witnesses, fingerprints=part.fingerprints
         )
-        if part.entry.load():
-            part.known = part.entry.findings
+        part.entry.load()
+        part.known, part.is_changed = part.entry.findings, part.entry.is_outdated
+        root.exported_names = part.entry.exported_names
 
     def _look_up(self, file: Source, given: bytes | None, part: _Part) -> Sequence[Finding]:
         """Return what is found in a file, from the cache if it is there."""
-        if part.known is not None:
-            return part.known.get(file.path, ())
         if part.entry is None:
             return self._check(file, given, fingerprints=part.fingerprints)
-        with self._root(file.settings).witnesses.listening():
-            findings = self._check(file, given, fingerprints=part.fingerprints)
-        part.entry.findings[file.path] = findings
-        return findings
+        known = part.entry.findings.get(file.path)
+        if known is None:
+            part.is_changed = True
+            with self._root(file.settings).witnesses.listening():
+                known = self._check(file, given, fingerprints=part.fingerprints)
+            part.entry.findings[file.path] = known
+        return known
 
     def _end(self, part: _Part) -> None:
         """Note what there is to say of a project, and keep what was found in its files."""
         root = self._roots.pop(part.settings.root)
         notices = root.notices
-        if part.entry is not None and part.known is not None:
-            notices = part.entry.notices
-        elif part.entry is not None and len(part.entry.findings) == len(part.files):
-            # No rule failed.
-            part.entry.notices = notices
-            part.entry.store(root.texts)
+        if part.entry is not None:
+            notices = part.entry.notices = list(dict.fromkeys((*part.entry.notices, *notices)))
+            # Where a rule failed there is a file of which nothing is known.
+            if part.is_changed and len(part.entry.findings) == len(part.files):
+                part.entry.store(vars(root).get("project"), root.passing)
         self._notices.update(dict.fromkeys(notices))
 
     def _check(self, file: Source, given: bytes | None, *, fingerprints: bool) -> list[Finding]:
@@ -294,6 +303,7 @@ class Run:
             return [_unreadable(file.shown, error.strerror or str(error))]
         if not root.may_find(file, data):
             return []
+        root.passing.add(file.path)
         return check_file(file, data, root.project, self._rules, fingerprints=fingerprints)
 
     def fix(self, *, unsafe: bool, write: bool) -> Iterator[Fixed]:

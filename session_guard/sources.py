@@ -198,19 +198,26 @@ class Finder:
             folder = top
             if parent is not None:
                 marks = {entry.name for entry in entries if entry.name in _MARKS}
-                folder = self._enter(parent, path, marks)
+                folder = parent
+                if marks or path in self._given_roots:
+                    folder = self._enter(parent, path, marks)
             passes_by = self._passing_by(folder)
             inner: list[tuple[str, _Folder | None]] = []
             files: list[str] = []
             for entry in entries:
                 # As in git, no symbolic link is followed: what it leads to is found where it is.
                 if entry.is_dir(follow_symlinks=False):
-                    if not passes_by(entry.path + os.sep):
+                    is_left_out = (
+                        entry.name in DEFAULT_EXCLUDE
+                        if passes_by is None
+                        else passes_by(entry.path + os.sep)
+                    )
+                    if not is_left_out:
                         inner.append((entry.path, folder))
                 elif (
                     entry.name.endswith(".py")
                     and entry.is_file(follow_symlinks=False)
-                    and not passes_by(entry.path)
+                    and (passes_by is None or not passes_by(entry.path))
                 ):
                     files.append(entry.path)
             yield folder, path, files
@@ -220,13 +227,15 @@ class Finder:
         """Return whether the entry `path` is left out; a folder's ends in a separator."""
         return self._excludes(folder, path) or folder.ignores(path)
 
-    def _passing_by(self, folder: _Folder) -> Callable[[str], bool]:
-        """Return what tells whether an entry of a folder is left out."""
+    def _passing_by(self, folder: _Folder) -> Callable[[str], bool] | None:
+        """Return what tells whether an entry of a folder is left out.
+
+        None stands for most folders: those of `DEFAULT_EXCLUDE` are, by their plain names.
+        """
         root = folder.root
-        if folder.ignore_files or (root is not None and self._settings_of(root).exclude):
+        if folder.ignore_files or root is None or self._settings_of(root).exclude:
             return functools.partial(self._passes_by, folder)
-        # Most folders: no pattern is about their entries.
-        return _is_passed_by_default if root is not None else _is_never_passed_by
+        return None
 
     def _excludes(self, folder: _Folder, path: str) -> bool:
         root = folder.root
@@ -301,14 +310,6 @@ def _is_passed_by(folder: _Folder) -> bool:
 
 
 _name = operator.attrgetter("name")
-
-
-def _is_passed_by_default(path: str) -> bool:
-    return path.endswith(os.sep) and path[path.rfind(os.sep, 0, -1) + 1 : -1] in DEFAULT_EXCLUDE
-
-
-def _is_never_passed_by(path: str) -> bool:
-    return False
 
 
 def _is_folder(path: str) -> bool:

@@ -17,16 +17,24 @@ class Texts:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
+        self.being_read: str | None = None
+        """The file that is being opened just now."""
         self._kept: dict[str, bytes] = {}
         self._room = _MOST_KEPT
-        self._absent: set[bytes] = set()
-        self._present: set[bytes] = set()
+        self.absent: set[bytes] = set()
+        """Words that were looked for, and are in no file."""
+        self.present: dict[bytes, str] = {}
+        """Words that were looked for, each with a file that it is in."""
 
     def read(self, path: str) -> bytes:
         """Return a file's bytes. Raises OSError."""
         data = self._kept.get(path)
         if data is None:
-            data = read(path)
+            self.being_read = path
+            try:
+                data = read(path)
+            finally:
+                self.being_read = None
             if len(data) <= self._room:
                 self._room -= len(data)
                 self._kept[path] = data
@@ -34,9 +42,9 @@ class Texts:
 
     def have_one(self, words: Iterable[bytes]) -> bool:
         """Return whether any of `words` is in a file; one that cannot be read has none."""
-        if not self._present.isdisjoint(words):
+        if not self.present.keys().isdisjoint(words):
             return True
-        wanted = [word for word in words if word not in self._absent]
+        wanted = [word for word in words if word not in self.absent]
         if not wanted:
             return False
         for path in self.paths:
@@ -46,15 +54,15 @@ class Texts:
                 continue
             for word in wanted:
                 if word in data:
-                    self._present.add(word)
+                    self.present[word] = path
                     return True
-        self._absent.update(wanted)
+        self.absent.update(wanted)
         return False
 
     def replace(self, path: str, data: bytes) -> None:
         """Have a file hold `data` from now on, whether it was written or would be."""
-        self._absent.clear()
-        self._present.clear()
+        self.absent.clear()
+        self.present.clear()
         self._room += len(self._kept.get(path, b"")) - len(data)
         self._kept[path] = data
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
+    from session_guard.texts import Texts
+
 FILE, FOLDER, PLACE = "file", "folder", "place"
 """What was done: a file was read, a folder listed, or it was asked what there is at a place."""
 
@@ -18,14 +20,20 @@ _KINDS = {"open": FILE, "os.listdir": FOLDER, "os.scandir": FOLDER, _ASKED: PLAC
 
 
 class Witnesses:
-    """The files and folders that answers were drawn from, without those that are `known`."""
+    """The files and folders that answers were drawn from, without those that are `known`.
+
+    Of these, what `texts` reads is known too.
+    """
 
     _listeners: list[Witnesses] | None = None
 
-    def __init__(self, known: Container[str]) -> None:
+    def __init__(self, known: Container[str], texts: Texts) -> None:
         self._known = known
+        self._texts = texts
         self.seen: dict[tuple[str, str], bool] = {}
         """What was done with which absolute path, and whether there was anything then."""
+        self.opened: set[str] = set()
+        """The known files that were read by other ways."""
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -42,10 +50,14 @@ class Witnesses:
 
     def hear(self, kind: str, path: str) -> None:
         """Take note of one path."""
-        if path not in self._known:
-            path = os.path.abspath(path)
-            if (kind, path) not in self.seen:
-                self.seen[kind, path] = os.path.lexists(path)
+        if path == self._texts.being_read and path in self._known:
+            return
+        path = os.path.abspath(path)
+        if path in self._known:
+            if kind == FILE:
+                self.opened.add(path)
+        elif (kind, path) not in self.seen:
+            self.seen[kind, path] = os.path.lexists(path)
 
 
 def exists(path: os.PathLike[str]) -> bool:

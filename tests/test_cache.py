@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import session_guard
-from session_guard import config, output, rules
+from session_guard import cache, config, output, rules
 from session_guard.runner import Options, Run
 
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 Answer = tuple[list["Finding"], list[str]]
 
 
-def answer(*overrides: str, paths: tuple[str, ...] = (".",), cache: str | None = None) -> Answer:
+def answer(*overrides: str, paths: tuple[str, ...] = (".",), folder: str | None = None) -> Answer:
     """Return what a run says, which begins as a new process does."""
     config._table.cache_clear()
-    run = Run(Options(paths, overrides, cache_dir=cache))
+    run = Run(Options(paths, overrides, cache_dir=folder))
     findings = [finding for found in run.check() for finding in found]
     return findings, run.notices
 
 
 def cached(*overrides: str, paths: tuple[str, ...] = (".",)) -> Answer:
-    return answer(*overrides, paths=paths, cache="../../cache")
+    return answer(*overrides, paths=paths, folder="../../cache")
 
 
 def entries() -> list[Path]:
@@ -234,15 +234,69 @@ def test_changes_are_noticed_in_files_that_are_old(project: Path) -> None:
     assert len(cached(paths=("main.py",))[0]) < len(before[0])
 
 
-def test_an_edit_in_the_same_tick_of_the_clock_is_noticed(project: Path) -> None:
+def test_an_edit_in_the_same_tick_of_the_clock_is_noticed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However slow this machine is, the files are new.
+    monkeypatch.setattr(cache, "_TOO_FRESH", 10**13)
     before = keep()
     [entry] = entries()
     content = json.loads(entry.read_text())
     assert {path for path, _ in content["fresh"]} == set(map(str, project.rglob("*.py")))
     # As if the file had said something else, and had then been written again at once.
-    content["fresh"][0][1] = "0" * 32
+    for pair in content["fresh"]:
+        pair[1] = "0" * 32
     entry.write_text(json.dumps(content))
-    assert cached() == before
+    assert cached()[0] == before[0]
+
+
+def test_where_one_file_changed_it_alone_is_checked_again(project: Path) -> None:
+    lay(project, {"app/jobs.py": JOB + JOB.replace("job", "jab")})
+    before = keep()
+    with Path("app/jobs.py").open("a") as file:
+        file.write("# A comment, which nothing depends on.\n")
+    findings, _ = cached()
+    assert {finding.path for finding in findings if finding.message == PLANTED} == {"app/db.py"}
+    assert [finding.path for finding in findings] == [finding.path for finding in before[0]]
+    # What is found now is kept, and what was asked then with it.
+    time.sleep(0.05)
+    lay(project, {"app/other.py": "x = 1\ny = 2\n"})
+    findings, _ = cached()
+    assert {finding.path for finding in findings if finding.message == PLANTED} == {"app/db.py"}
+    assert len(findings) == len(before[0])
+    time.sleep(0.05)
+    lay(project, {"app/other.py": "from app import db\ndb.engine = None\n"})
+    assert cached() == answer()
+
+
+def test_a_change_of_what_is_excluded_and_named_is_noticed(project: Path) -> None:
+    lay(project, {"pyproject.toml": TABLE + 'handler = "build/db.py"\n', "build/db.py": DB})
+    lay(project, {"app/jobs.py": JOB.replace("app.db", "build.db")})
+
+    def found(folder: str | None) -> list[Finding]:
+        config._table.cache_clear()
+        options = Options((".", "build/db.py"), force_exclude=False, cache_dir=folder)
+        return [finding for found in Run(options).check() for finding in found]
+
+    said = set()
+    for text in (DB, DB.replace("get_background_session", "open_session"), DB):
+        lay(project, {"build/db.py": text})
+        assert found("../../cache") == found(None)
+        time.sleep(0.05)
+        said.add(repr([one for one in found("../../cache") if one.path == "app/jobs.py"]))
+        assert found("../../cache") == found(None)
+    assert len(said) == 2
+
+
+def test_a_change_of_what_nothing_was_said_for_is_noticed(project: Path) -> None:
+    """A project in which nothing had to be looked at has nothing to say, until something has."""
+    lay(project, {"pyproject.toml": TABLE + 'select = ["SG1"]\n', "app/jobs.py": "x = 1\n"})
+    lay(project, {"app/db.py": DB.replace("get_background_session", "open_session")})
+    for text in (JOB, "x = 1\n", JOB):
+        time.sleep(0.05)
+        assert cached() == cached() == answer()
+        lay(project, {"app/jobs.py": text})
+    assert cached() == answer()
 
 
 def test_what_the_command_line_says_is_noticed(project: Path) -> None:
@@ -254,7 +308,7 @@ def test_what_the_command_line_says_is_noticed(project: Path) -> None:
         assert cached(paths=(path,)) == cached(paths=(path,)) == answer(paths=(path,))
     os.chdir("app")
     try:
-        assert answer(paths=("..",), cache="../../../cache") == answer(paths=("..",))
+        assert answer(paths=("..",), folder="../../../cache") == answer(paths=("..",))
     finally:
         os.chdir("..")
     assert is_planted(cached())
@@ -385,6 +439,36 @@ def test_what_is_no_entry_is_passed_by(text: str, project: Path) -> None:
     assert is_planted(cached())
 
 
+@pytest.mark.parametrize("text", BROKEN)
+def test_questions_that_cannot_be_read_are_passed_by(text: str, project: Path) -> None:
+    time.sleep(0.05)
+    cached()
+    [asked] = Path("../../cache").glob("*.asked")
+    asked.write_text(text)
+    with Path("app/jobs.py").open("a") as file:
+        file.write("# changed\n")
+    assert cached() == answer()
+
+
+def test_something_else_among_the_questions_ends_no_run(project: Path) -> None:
+    time.sleep(0.05)
+    cached()
+    [asked] = Path("../../cache").glob("*.asked")
+    [entry] = entries()
+    text, kept = asked.read_text(), entry.read_text()
+    with Path("app/jobs.py").open("a") as file:
+        file.write("# changed\n")
+    for number in range(0, len(_values(json.loads(text))), 7):
+        content = json.loads(text)
+        holder, key = _values(content)[number]
+        holder[key] = "7" if isinstance(holder[key], int) else 7
+        asked.write_text(json.dumps(content))
+        entry.write_text(kept)
+        findings, notices = cached()
+        assert all("".join(output.render(name, findings)) for name in output.FORMATS)
+        assert all(isinstance(notice, str) for notice in notices)
+
+
 def _values(content: object) -> list[tuple[Any, Any]]:
     """Return all that an entry holds, as containers with keys."""
     found: list[tuple[Any, Any]] = []
@@ -480,7 +564,7 @@ def test_its_size_is_bounded(project: Path) -> None:
         os.utime(folder / f"{number:032x}.json", (number, number))
     (folder / f"{'a' * 32}.7.tmp.json").touch()  # of a run that was killed
     os.utime(folder / f"{'a' * 32}.7.tmp.json", (1, 1))
-    answer(cache=str(folder))
+    answer(folder=str(folder))
     kept = {path.name for path in folder.iterdir()}
     assert len(kept) == 1_000
     assert f"{1_004:032x}.json" in kept
@@ -489,7 +573,7 @@ def test_its_size_is_bounded(project: Path) -> None:
     for number in range(900, 904):
         os.truncate(folder / f"{number:032x}.json", 20_000_000)
     Path("app/other.py").write_text("x = 2\n")
-    answer(cache=str(folder))
+    answer(folder=str(folder))
     kept = {path.name for path in folder.iterdir()}
     assert sum((folder / name).stat().st_size for name in kept) <= 64_000_000
     assert f"{901:032x}.json" in kept
@@ -506,7 +590,7 @@ def test_many_runs_at_once(project: Path) -> None:
     with multiprocessing.get_context("fork").Pool(6) as pool:
         arguments = [(), ('ignore = ["SG1"]',)] * 9
         assert pool.starmap(cached, arguments, chunksize=1) == [said, others] * 9
-    assert len(list(Path("../../cache").iterdir())) == 4  # none is left half written
+    assert len(list(Path("../../cache").iterdir())) == 6  # none is left half written
     plant()
     assert is_planted(cached())
 
@@ -515,7 +599,7 @@ def test_a_folder_that_cannot_be_made_or_written_to_is_no_error(project: Path) -
     said = answer()
     Path("file").touch()
     for folder in ("file", "file/below", "/proc/session-guard"):
-        assert answer(cache=folder) == said
+        assert answer(folder=folder) == said
 
 
 def test_a_disk_that_is_full_is_no_error(project: Path) -> None:

@@ -11,34 +11,48 @@ from typing import TYPE_CHECKING
 
 from session_guard.names.bindings import Ref
 from session_guard.names.values import Elsewhere, LocalClass, Located
+from session_guard.project.asked import OWN
+from session_guard.project.questions import (
+    Among,
+    Every,
+    Extends,
+    Has,
+    Matches,
+    Some,
+    extending,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from session_guard.names.values import Namespace
+    from session_guard.project.asked import Asked
+    from session_guard.project.questions import Answer, Question
 
-_SETS_ATTRIBUTE = re.compile(rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)")
-_STATE = re.compile(rb"\bstate\s*\.")
-_CALLS = re.compile(rb"\b(\w+)\s*\(")
-_EXTENDS = re.compile(rb"^[ \t]*class\s+(\w+)\s*\(([^)]*)\)", re.MULTILINE)
-_WORD = re.compile(rb"\w+")
+_SETS_ATTRIBUTE = rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)"
+_CALLS = rb"\b(\w+)\s*\("
+# What sets attributes of a `state`, or has async functions that yield.
+_MAY_FILL_STATE = Some((Every((Has((b"yield",)), Has((b"async",)))), Matches(rb"\bstate\s*\.")))
 
 
 class ProjectElsewhere(Elsewhere):
     """What the files `paths` do; `read` gives one's bytes, and `names_of` parses it.
 
-    `mentions` says of a name whether a file other than one has it in its text.
+    `asked` hears what is asked of them; `mentions` says of a name whether a file other than one
+    has it in its text.
     """
 
     def __init__(
         self,
         paths: tuple[Path, ...],
+        asked: Asked,
         read: Callable[[Path], bytes],
         names_of: Callable[[Path], Namespace | None],
         mentions: Callable[[str, Path], bool],
     ) -> None:
         self._paths = paths
+        self._asked = asked
         self._read = read
         self._names_of = names_of
         self._mentions = mentions
@@ -61,14 +75,9 @@ class ProjectElsewhere(Elsewhere):
     def _giving_state(self, name: bytes) -> Iterator[Path]:
         """Yield the files that may give an attribute of `app.state` a value."""
         # The name comes first in it, since `re` looks for that by itself.
-        wanted = re.compile(
-            rb"%s(?:(?<=\.state\.%s)\b[^\n=]*=|(?<=[\"']%s)[\"']|(?<!\w%s)\s*=)"
-            % ((re.escape(name),) * 4)
-        )
-        for path in self._filling_state:
-            data = self._read(path)
-            if name in data and wanted.search(data) is not None:
-                yield path
+        pattern = rb"%s(?:(?<=\.state\.%s)\b[^\n=]*=|(?<=[\"']%s)[\"']|(?<!\w%s)\s*=)"
+        wanted = Every((Has((name,)), Matches(pattern % ((re.escape(name),) * 4))))
+        return (path for path in self._filling_state if self._ask(wanted, path))
 
     def set_outside(self, name: str) -> tuple[tuple[Located, Located], ...]:
         """Return the objects that an attribute is set on, and to what.
@@ -81,7 +90,9 @@ class ProjectElsewhere(Elsewhere):
                     Located(Ref(parts[:-1]), assigned.place, names),
                     Located(assigned.value, assigned.place, names),
                 )
-                for names in self._parsed(self._setting.get(name.encode(), ()))
+                for names in self._parsed(
+                    self._having(_SETS_ATTRIBUTE, name.encode(), self._setting)
+                )
                 for parts, every in names.scope.assigned_attributes.items()
                 if parts[-1] == name
                 for assigned in every
@@ -94,7 +105,7 @@ class ProjectElsewhere(Elsewhere):
         if name not in self._calls:
             self._calls[name] = tuple(
                 Located(call, place, names)
-                for names in self._parsed(self._calling.get(name.encode(), ()))
+                for names in self._parsed(self._having(_CALLS, name.encode(), self._calling))
                 for call, place in names.scope.calls
                 if isinstance(call.function, Ref) and call.function.parts[-1] == name
             )
@@ -125,7 +136,7 @@ class ProjectElsewhere(Elsewhere):
         """Return whether a file has a word in it: it is asked about the same few of each file."""
         known = self._words.setdefault(word, {})
         if path not in known:
-            known[path] = word.encode() in self._read(path)
+            known[path] = bool(self._ask(Has((word.encode(),)), path))
         return known[path]
 
     def below(self, name: str) -> Iterator[Path]:
@@ -136,44 +147,59 @@ class ProjectElsewhere(Elsewhere):
             if base in seen:
                 continue
             seen.add(base)
-            for subclass, path in self._extending.get(base, ()):
-                waiting.append(subclass)
+            found = self._extending.get(base, {})
+            self._asked.note(
+                Extends(base),
+                {
+                    path: tuple(name.decode("latin-1") for name in names)
+                    for path, names in found.items()
+                },
+            )
+            for path, names in found.items():
+                waiting.extend(names)
                 yield path
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
         return (names for path in paths if (names := self._names_of(path)) is not None)
 
+    def _ask(self, question: Question, path: Path) -> Answer:
+        return self._asked.one(question, path, self._read(path))
+
     @cached_property
     def _filling_state(self) -> tuple[Path, ...]:
         """The files that may put something into `app.state`, or yield it as a lifespan does."""
-        return tuple(path for path in self._paths if _may_fill_state(self._read(path)))
+        found = self._asked.in_turn(OWN, _MAY_FILL_STATE, self._paths, self._read)
+        return tuple(path for path, _ in found)
 
     @cached_property
     def _setting(self) -> dict[bytes, list[Path]]:
-        return self._files_by_name(_SETS_ATTRIBUTE.findall)
+        return self._files_by_name(_SETS_ATTRIBUTE)
 
     @cached_property
     def _calling(self) -> dict[bytes, list[Path]]:
-        return self._files_by_name(_CALLS.findall)
+        return self._files_by_name(_CALLS)
 
     @cached_property
-    def _extending(self) -> dict[bytes, list[tuple[bytes, Path]]]:
-        """By a word among the bases of classes, the classes and their files."""
-        found: dict[bytes, list[tuple[bytes, Path]]] = {}
+    def _extending(self) -> dict[bytes, dict[Path, list[bytes]]]:
+        """By a word among the bases of classes, the files and the classes in each."""
+        found: dict[bytes, dict[Path, list[bytes]]] = {}
         for path in self._paths:
-            for name, bases in _EXTENDS.findall(self._read(path)):
-                for base in _WORD.findall(bases):
-                    found.setdefault(base, []).append((name, path))
+            for base, names in extending(self._read(path)).items():
+                found.setdefault(base, {})[path] = names
         return found
 
-    def _files_by_name(self, find: Callable[[bytes], list[bytes]]) -> dict[bytes, list[Path]]:
+    def _having(
+        self, pattern: bytes, name: bytes, by_name: Mapping[bytes, list[Path]]
+    ) -> list[Path]:
+        """Return the files in which a pattern matches a name, by an index of all names."""
+        found = by_name.get(name, [])
+        self._asked.note(Among(pattern, name), dict.fromkeys(found, True))
+        return found
+
+    def _files_by_name(self, pattern: bytes) -> dict[bytes, list[Path]]:
         found: dict[bytes, list[Path]] = {}
+        find = re.compile(pattern).findall
         for path in self._paths:
             for name in set(find(self._read(path))):
                 found.setdefault(name, []).append(path)
         return found
-
-
-def _may_fill_state(data: bytes) -> bool:
-    """Return whether a file sets attributes of a `state`, or has async functions that yield."""
-    return (b"yield" in data and b"async" in data) or _STATE.search(data) is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from session_guard.names import databases, evaluation, fixtures, openings, values
@@ -15,27 +14,7 @@ if TYPE_CHECKING:
     from session_guard.names.bindings import Place
     from session_guard.names.values import Namespace, Result
 
-# A module with none of these makes no sessions, factories or engines, unless by names of others.
-_MAKING = (b"sessionmaker", b"async_scoped_session", b"create_async_engine", b"async_engine_from")
-_SESSION_CLASS = b"AsyncSession"
-# Where the class is only imported or annotated with; most files that name it do nothing else.
-_NO_USE = re.compile(
-    rb"^[ \t]*from\b[^\n#]*\bimport\b[^\n#(]*\bAsyncSession\b(?!\s+as\b)"
-    rb"|^[ \t]*from\b[^\n#]*\bimport[ \t]*\([^)#]*\bAsyncSession\b(?!\s+as\b)[^)]*\)"
-    rb"|(?::|->)[ \t]*\"?(?:\w+\[)*(?:\w+\.)*AsyncSession\b(?![ \t]*[(\[])",
-    re.MULTILINE,
-)
-# Behind a colon that is no annotation's.
-_AS_A_VALUE = re.compile(
-    rb"(?:\blambda\b[^\n:]*|\{(?:[^{}]|\{[^{}]*\})*):\s*(?:\w+\.)*AsyncSession\b"
-)
 _HANDLER_NAMES = frozenset({CONTEXT_MANAGER, "get_session"})
-_HANDLER_WORDS = tuple(name.encode() for name in sorted(_HANDLER_NAMES))
-# Where the handler's functions get another name.
-_RENAMES_HANDLER = re.compile(
-    rb"\bget_(background_)?session\s+as\b"
-    rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
-)
 
 
 def built_in(names: Namespace) -> Iterator[Result]:
@@ -145,29 +124,6 @@ def _makes_sessions(value: values.Value) -> bool:
         openings.opening(result) is not None
         for result in evaluation.returned(value, awaited=value.definition.is_async)
     )
-
-
-def may_make(data: bytes) -> bool:
-    """Return whether a module may make sessions, factories or engines, or classes of sessions."""
-    if has_one(_MAKING, data):
-        return True
-    count = data.count(_SESSION_CLASS)
-    if count == 0:
-        return False
-    idle = sum(match.group().count(_SESSION_CLASS) for match in _NO_USE.finditer(data))
-    return idle < count or _AS_A_VALUE.search(data) is not None
-
-
-def may_make_or_rename(data: bytes) -> bool:
-    """Return whether a module may make such things, or give the handler's functions other names."""
-    return may_make(data) or (
-        has_one(_HANDLER_WORDS, data) and _RENAMES_HANDLER.search(data) is not None
-    )
-
-
-def has_one(tokens: tuple[bytes, ...], data: bytes) -> bool:
-    """Return whether one of some tokens occurs in a file."""
-    return any(token in data for token in tokens)
 
 
 def made_or_provided(call: Call, place: Place, names: Namespace) -> Iterator[values.Value]:

@@ -19,6 +19,7 @@ from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
 from session_guard.project import assigning
+from session_guard.project.asked import ALL, OWN, STANDING, Asked, scopes_of
 from session_guard.project.assigning import SETS_BY_NAME
 from session_guard.project.elsewhere import ProjectElsewhere
 from session_guard.project.handing import Use, functions_in, handed_to_routes
@@ -35,13 +36,21 @@ from session_guard.project.import_names import name_after
 from session_guard.project.making import (
     built_in,
     handler_names,
-    has_one,
     made_or_provided,
     making_names,
-    may_make,
-    may_make_or_rename,
 )
 from session_guard.project.modules import ModuleIndex
+from session_guard.project.questions import (
+    Answer,
+    Every,
+    Found,
+    Has,
+    Makes,
+    Matches,
+    Question,
+    Some,
+    Sources,
+)
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
 from session_guard.project.setters import READING_METHODS, Setters
@@ -60,38 +69,31 @@ if TYPE_CHECKING:
 _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
 """The reference handler, as it is installed."""
-# Folders that may hold a copy of a handler which is not the project's own.
-_NOT_THE_PROJECT = frozenset(
-    {"tests", "test", "testing", "examples", "example", "vendor", "vendored", "_vendor"}
-    | {"third_party", "fixtures", "docs", "site-packages"}
-)
-_USES_REFERENCE = re.compile(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
-_FROM_IMPORT = re.compile(rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)")
-_RECONFIGURES = re.compile(rb"\.configure\s*\(|\.kw\b")
-_RELATES = re.compile(
-    rb"^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
+_USES_REFERENCE = Matches(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
+_RECONFIGURES = Matches(rb"\.configure\s*\(|\.kw\b")
+_RELATES = Found(
+    rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
-    rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)",
-    re.MULTILINE,
+    rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)"
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
-_MUTABLE = re.compile(rb"(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)", re.IGNORECASE)
-_LOOPS = re.compile(rb"\bfor\b.+\bin\b")
-_READ_BY_METHODS = re.compile(
+_MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
+_LOOPS = Matches(rb"\bfor\b.+\bin\b")
+_READ_BY_METHODS = Matches(
     rb"\b(?:def\s+)?(%s)\s*[(=]" % b"|".join(name.encode() for name in sorted(READING_METHODS))
 )
 # What is in a file that maps classes, in whatever style.
-_MAPS = re.compile(
+_MAPS = Matches(
     rb"__table(name)?__|\bMapped\b|[Cc]olumn\b|declarative|Declarative|SQLModel|map_imperatively"
     rb"|\btable\s*=\s*True"
 )
-_METACLASS = re.compile(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
-_REFUSES = re.compile(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
-_VALIDATES = re.compile(
+_METACLASS = Matches(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
+_REFUSES = Matches(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
+_VALIDATES = Matches(
     rb"(root|model)_validator|(Before|Wrap|Plain)Validator|GetterDict|\bpre\s*=\s*True"
     rb"|\bmode\s*=\s*[\"'](before|wrap|plain)"
 )
-_INJECTS = re.compile(rb"Depends|Security|Provide")
+_INJECTS = Matches(rb"Depends|Security|Provide")
 _MAKING_CODES = ("SG101", "SG102", "SG103", "SG201")
 _TRANSACTIONS = frozenset({"after_transaction_create", "after_transaction_end"})
 _COMMITS_OF_SESSIONS = frozenset({"before_commit", "after_commit", *_TRANSACTIONS})
@@ -108,7 +110,9 @@ _ROLLBACKS_OF_SESSIONS = (
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 # What sets a name of another module or object by a string has one of these in it.
 _PLAIN_BASES = frozenset({values.External("object"), values.External("abc.ABC")})
-_REPLACING = (b"patch", b"setattr", b"__dict__", b"__globals__", b"vars(")
+_REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
+_ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
+_SERVES, _SETS_BY_NAME = Matches(SERVES.pattern), Matches(SETS_BY_NAME.pattern)
 
 # A function, or the name of a method of an object that is not known, and the packages told of it.
 _Injected = tuple[values.LocalFunction | str, set[str]]
@@ -125,8 +129,18 @@ class Calling(NamedTuple):
 class Project:
     """One project root: its settings, its handler, and the names that its files share."""
 
-    def __init__(self, settings: Settings, texts: Texts | None = None) -> None:
-        """Take what is known of the project's files; where nothing is, they are looked for."""
+    def __init__(
+        self,
+        settings: Settings,
+        texts: Texts | None = None,
+        exported_names: ProjectNames | None = None,
+    ) -> None:
+        """Take what is known of the project's files; where nothing is, they are looked for.
+
+        `exported_names` are known where an earlier run found them, and nothing changed in them.
+        """
+        if exported_names is not None:
+            self.exported_names = exported_names
         self.settings = settings
         self._given_texts = texts
         self.notices: list[str] = []
@@ -155,9 +169,7 @@ class Project:
         if self.settings.handler:
             return tuple(self._configured())
         found = list(self._discovered())
-        if not found and any(
-            self._own_files(lambda data: _USES_REFERENCE.search(data) is not None)
-        ):
+        if not found and any(self._own_files(_USES_REFERENCE)):
             found = [handler for handler in [self._read(REFERENCE_FILE, _REFERENCE)] if handler]
         if len(found) > 1:
             names = ", ".join(self.shown(handler.path) for handler in found)
@@ -230,7 +242,7 @@ class Project:
 
         Tests, migrations and files that may build what they like are left out.
         """
-        for path in self._own_files(may_make):
+        for path in self._own_files(Makes()):
             names = self.names_of(path)
             if (
                 names is not None
@@ -241,10 +253,10 @@ class Project:
 
     def imports(self, name: str) -> bool:
         """Return whether one of the project's own modules imports what has the dotted `name`."""
-        last = name.rpartition(".")[2].encode()
+        last = Has((name.rpartition(".")[2].encode(),))
         return any(
             binding.kind == "import" and binding.target == name
-            for path in self._own_files(lambda data: last in data)
+            for path in self._own_files(last)
             if (names := self.names_of(path)) is not None
             for bindings in names.scope.bindings.values()
             for binding in bindings
@@ -255,25 +267,35 @@ class Project:
         shown = self.shown(path)
         return all(self.settings.is_ignored(code, shown) for code in _MAKING_CODES)
 
-    def _own_files(self, matter: Callable[[bytes], bool]) -> Iterator[Path]:
-        """Yield the project's own files whose bytes matter."""
-        return (path for path in self._every_own_file if matter(self._data(path)))
+    def _own_files(self, question: Question) -> Iterator[Path]:
+        """Yield the project's own files whose answer to a question is not false."""
+        return (path for path, _ in self._own_answers(question))
+
+    def _own_answers(self, question: Question) -> Iterator[tuple[Path, Answer]]:
+        return self.asked.in_turn(OWN, question, self._every_own_file, self._data)
+
+    def _ask(self, question: Question, path: Path) -> Answer:
+        """Return what one file answers."""
+        return self.asked.one(question, path, self._data(path))
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What was asked of the project's files so far, and what they answered."""
+        return Asked(self._texts.paths)
 
     @cached_property
     def _every_own_file(self) -> dict[Path, None]:
         """The project's own files, in order: no tests, examples or copies."""
-        root = self.settings.root
-        return {
-            path: None
-            for path in self._standing
-            if _NOT_THE_PROJECT.isdisjoint(path.relative_to(root).parts[:-1])
-        }
+        return dict.fromkeys(self._of(OWN))
 
     @cached_property
     def _standing(self) -> tuple[Path, ...]:
         """The files that the standard is meant for: no tests and no migrations."""
-        outside = self.settings.is_outside_the_standard
-        return tuple(path for path in self.modules.files if not outside(self.shown(path)))
+        return tuple(self._of(STANDING))
+
+    def _of(self, scope: str) -> Iterator[Path]:
+        files = self.modules.files
+        return (path for path in files if scope in scopes_of(self.shown(path), self.settings))
 
     def _configured(self) -> Iterator[Handler]:
         for name in self.settings.handler:
@@ -305,8 +327,8 @@ class Project:
         return path
 
     def _discovered(self) -> Iterator[Handler]:
-        name = CONTEXT_MANAGER.encode()
-        for path in self._own_files(lambda data: name in data and b"contextmanager" in data):
+        words = (CONTEXT_MANAGER.encode(), b"contextmanager")
+        for path in self._own_files(Every(tuple(Has((word,)) for word in words))):
             handler = self._read(path, None)
             if handler is not None and is_context_manager(handler.namespace):
                 yield handler
@@ -341,7 +363,10 @@ class Project:
         return ModuleIndex(self.settings.root, map(Path, self._texts.paths))
 
     def _data(self, path: Path) -> bytes:
-        """Return a file's bytes; nothing where it cannot be read, which is reported elsewhere."""
+        """Return a file's bytes, for questions alone; of one that cannot be read, nothing.
+
+        That is reported elsewhere.
+        """
         try:
             return self._texts.read(str(path))
         except OSError:
@@ -349,19 +374,30 @@ class Project:
 
     def decoded(self, path: Path) -> Decoded | None:
         """Return what a file holds as text, or None where it cannot be read or is no text."""
+        self.asked.used.add(str(path))
+        return self._decoded(path)
+
+    def _decoded(self, path: Path) -> Decoded | None:
         try:
             return sources.decode(self._texts.read(str(path)))
         except (OSError, sources.SourceError):
             return None
 
-    def _text(self, path: Path) -> str | None:
-        decoded = self.decoded(path)
+    def _text_to_parse(self, path: Path) -> str | None:
+        """Return a file's text, of which nothing is to be known but the syntax tree."""
+        self.asked.parsed.add(str(path))
+        decoded = self._decoded(path)
         return decoded.text if decoded is not None else None
+
+    def tree(self, path: Path) -> ast.Module | None:
+        """Return a file's syntax tree, of which positions must not count; None without one."""
+        text = self._text_to_parse(path)
+        return parsed(text) if text is not None else None
 
     def names_of(self, path: Path) -> Namespace | None:
         """Return the names of one of the project's modules, or None where it cannot be parsed."""
         if path not in self._namespaces:
-            text = self._text(path)
+            text = self._text_to_parse(path)
             scope = None if text is None else _table(text)
             self._namespaces[path] = None if scope is None else self.namespace(path, scope)
             self._read_texts[path] = hash(text)
@@ -378,6 +414,7 @@ class Project:
     def _elsewhere(self) -> ProjectElsewhere:
         return ProjectElsewhere(
             tuple(self._every_own_file),
+            self.asked,
             self._data,
             self.names_of,
             self.is_mentioned_elsewhere,
@@ -392,7 +429,7 @@ class Project:
         found = name_after([importer], path, self.modules)
         if found is None:
             stems = {one.stem.encode() for one in self.modules.files if one.parent == path.parent}
-            naming = self._own_files(lambda data: any(stem in data for stem in stems))
+            naming = self._own_files(Has(tuple(sorted(stems))))
             found = name_after(self._parsed(naming), path, self.modules, beside=True)
         return found or self.modules.likeliest_name(path)
 
@@ -485,14 +522,14 @@ class Project:
         makers: set[str] = set()
         managers: set[str] = set()
         # What tests and migrations make is nobody else's.
-        texts = [(path, self._data(path)) for path in self._standing]
+        paths = self._standing
         if self.handler is not None and self.handler.path == REFERENCE_FILE:
-            texts.append((REFERENCE_FILE, self._data(REFERENCE_FILE)))
-        matters = may_make_or_rename
+            paths = (*paths, REFERENCE_FILE)
+        matters: Question = Makes(renames=True)
         while True:
             known = makers | managers
-            for path, data in texts:
-                exporting = self.names_of(path) if matters(data) else None
+            for path, _ in self.asked.in_turn(STANDING, matters, paths, self._data):
+                exporting = self.names_of(path)
                 if exporting is not None:
                     makers.update(making_names(exporting, frozenset(makers)))
                     managers.update(handler_names(exporting, frozenset(managers)))
@@ -502,7 +539,7 @@ class Project:
                     frozenset(name.encode() for name in makers),
                     frozenset(name.encode() for name in managers),
                 )
-            matters = functools.partial(has_one, tuple(name.encode() for name in fresh))
+            matters = Has(tuple(sorted(name.encode() for name in fresh)))
 
     def names_in(self, path: Path, text: str) -> Namespace | None:
         """Return the names of a file that has `text`; None where this interpreter cannot parse it.
@@ -546,7 +583,7 @@ class Project:
 
         `factory.configure(...)` and `factory.kw` change all that is opened from it later.
         """
-        for path in self._own_files(lambda data: _RECONFIGURES.search(data) is not None):
+        for path in self._own_files(_RECONFIGURES):
             names = self.names_of(path)
             if names is None or openings.reconfigures_factories(names):
                 return self.shown(path)
@@ -555,7 +592,7 @@ class Project:
     @cached_property
     def listening(self) -> tuple[Namespace, ...]:
         """The modules that may listen to what engines connect with."""
-        return tuple(self._parsed(self._own_files(lambda data: b"do_connect" in data)))
+        return tuple(self._parsed(self._own_files(Has((b"do_connect",)))))
 
     def assigned_elsewhere(self, name: str) -> str | None:
         """Return the file that assigns to `name` of an imported module, or None."""
@@ -566,15 +603,13 @@ class Project:
     def _assigning(self, name: str) -> str | None:
         wanted = re.escape(name.encode())
         # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
-        pattern = re.compile(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
-        by_name = re.compile(
+        pattern = Matches(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
+        by_name = Matches(
             rb"(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]" % wanted
         )
-        for path in self._own_files(lambda data: by_name.search(data) is not None):
+        for path in self._own_files(by_name):
             return self.shown(path)
-        for path in self._own_files(
-            lambda data: pattern.search(data) is not None or SETS_BY_NAME.search(data) is not None
-        ):
+        for path in self._own_files(Some((pattern, _SETS_BY_NAME))):
             names = self.names_of(path)
             if names is None or assigning.sets_in_modules(names, name):
                 return self.shown(path)
@@ -587,12 +622,12 @@ class Project:
         return self._set_anew[attribute]
 
     def _may_be_set_anew(self, attribute: str) -> bool:
-        quoted = re.compile(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
+        quoted = Matches(rb"[\"']%s[\"']" % re.escape(attribute.encode()))
         count = 0
         owners: list[values.LocalClass] = []
-        for path in self._own_files(lambda data: attribute.encode() in data):
+        for path in self._own_files(Has((attribute.encode(),))):
             names = self.names_of(path)
-            if names is None or quoted.search(self._data(path)):
+            if names is None or self._ask(quoted, path):
                 return True
             count += sum(parts[-1] == attribute for parts in names.scope.assigned_attributes)
             for definition in names.scope.classes:
@@ -630,7 +665,7 @@ class Project:
         if found is None or not isinstance(found[-1].value, Function):
             return False
         own = {one.key for one in line}
-        naming = self._own_files(lambda data: name.encode() in data)
+        naming = self._own_files(Has((name.encode(),)))
         below = self._elsewhere.below(owner.definition.name)
         for names in self._parsed(dict.fromkeys((*naming, *below))):
             if any(parts[-1] == name for parts in names.scope.assigned_attributes):
@@ -647,7 +682,7 @@ class Project:
     def has_metaclass(self, owner: values.LocalClass) -> bool:
         """Return whether a class of the project may make a class, and what that has, otherwise."""
         return any(
-            one.definition.is_made_over and _METACLASS.search(self._data(one.home.path)) is not None
+            one.definition.is_made_over and bool(self._ask(_METACLASS, one.home.path))
             for one in openings.lineage(owner)
         )
 
@@ -663,7 +698,7 @@ class Project:
     @cached_property
     def _set_by_name(self) -> tuple[values.LocalClass, ...]:
         """The classes whose methods set attributes of their object by names not written out."""
-        paths = self._own_files(lambda data: SETS_BY_NAME.search(data) is not None)
+        paths = self._own_files(_SETS_BY_NAME)
         return tuple(
             c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
         )
@@ -685,10 +720,10 @@ class Project:
         parsed, and an event whose name could not be followed, may be one.
         """
         own = self.handler.path if self.handler is not None else None
-        for path in self._own_files(lambda data: b"listen" in data):
+        for path in self._own_files(Has((b"listen",))):
             names, wanted = self.names_of(path), of_sessions if path == own else all_of
             if (
-                any(event.encode() in self._data(path) for event in wanted)
+                bool(self._ask(Has(tuple(event.encode() for event in sorted(wanted))), path))
                 if names is None
                 else any({None, *wanted} & heard for _, _, heard in events.listening(names))
             ):
@@ -699,38 +734,35 @@ class Project:
     def relationships(self) -> frozenset[str]:
         """The names of attributes that lead from a class of the project to other objects."""
         return frozenset(
-            name.decode()
-            for path in self._every_own_file
-            for match in _RELATES.finditer(self._data(path))
-            for name in match.groups()
-            if name
+            name
+            for _, names in self._own_answers(_RELATES)
+            if isinstance(names, tuple)
+            for name in names
         )
 
     @cached_property
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
-        return any(self._own_files(lambda data: _MUTABLE.search(data) is not None))
+        return any(self._own_files(_MUTABLE))
 
     @cached_property
     def validates_values(self) -> bool:
         """Whether models of the project may refuse a value that an attribute is given."""
-        return any(self._own_files(lambda data: _REFUSES.search(data) is not None))
+        return any(self._own_files(_REFUSES))
 
     @cached_property
     def validates_objects(self) -> bool:
         """Whether pydantic may hand objects to functions of the project, before it reads them."""
-        return any(self._own_files(lambda data: _VALIDATES.search(data) is not None))
+        return any(self._own_files(_VALIDATES))
 
     @cached_property
     def setting_properties(self) -> frozenset[str]:
         """The names of the project's properties that change something when they are read."""
         # A class's own way to be read may be another file's.
-        describes = any(self._own_files(lambda data: b"__get__" in data))
-        spaces = self._parsed(
-            self._own_files(
-                lambda data: b"property" in data or (describes and _MAPS.search(data) is not None)
-            )
-        )
+        having: Question = Has((b"property",))
+        if any(self._own_files(Has((b"__get__",)))):
+            having = Some((having, _MAPS))
+        spaces = self._parsed(self._own_files(having))
         return frozenset(name for names in spaces for name in self._setters.properties(names))
 
     @cached_property
@@ -739,12 +771,10 @@ class Project:
 
         Those of the project's models alone: `__str__`, `__len__` and the like.
         """
-        having = self._parsed(
-            self._own_files(lambda data: _READ_BY_METHODS.search(data) is not None)
-        )
+        having = self._parsed(self._own_files(_READ_BY_METHODS))
         if not any(map(self._setters.may_set_when_read, having)):
             return frozenset()  # before all models are parsed
-        spaces = self._parsed(self._own_files(lambda data: _MAPS.search(data) is not None))
+        spaces = self._parsed(self._own_files(_MAPS))
         return frozenset(name for names in spaces for name in self._setters.reading_methods(names))
 
     def frameworks_calling(self, function: tuple[str, ...], home: Namespace) -> Calling:
@@ -776,7 +806,7 @@ class Project:
     @cached_property
     def _injecting(self) -> tuple[Path, ...]:
         """The files that may tell a framework what to call for parameters."""
-        return tuple(self._own_files(lambda data: _INJECTS.search(data) is not None))
+        return tuple(self._own_files(_INJECTS))
 
     def handed_to_routes(self, function: tuple[str, ...], home: Namespace) -> Use:
         """Return whether the project hands a function of a module to what adds routes.
@@ -796,7 +826,7 @@ class Project:
     @cached_property
     def _handing_over(self) -> dict[Path, None]:
         """The files that may hand functions to what adds routes, in order."""
-        return dict.fromkeys(self._own_files(lambda data: HANDS_OVER.search(data) is not None))
+        return dict.fromkeys(self._own_files(_HANDS_OVER))
 
     def _that_may_add(self, function: tuple[str, ...]) -> Iterator[Namespace]:
         """Yield the modules that may add a route for a function in another way.
@@ -806,11 +836,9 @@ class Project:
         if not self._serves:
             return
         wanted = function[-1].encode()
-        given = re.compile(rb"[(,=.\s]%s\s*[,)]" % re.escape(wanted))
+        given = Matches(rb"[(,=.\s]%s\s*[,)]" % re.escape(wanted))
         yield from self._parsed(self._adding_many)
-        yield from self._parsed(
-            self._own_files(lambda data: wanted in data and given.search(data) is not None)
-        )
+        yield from self._parsed(self._own_files(Every((Has((wanted,)), given))))
 
     @cached_property
     def _adding_many(self) -> tuple[Path, ...]:
@@ -818,13 +846,13 @@ class Project:
         return tuple(
             path
             for path in self._handing_over
-            if _LOOPS.search(self._data(path)) and ADDS_ROUTES.search(self._data(path))
+            if self._ask(_LOOPS, path) and self._ask(_ADDS_ROUTES, path)
         )
 
     @cached_property
     def _serves(self) -> bool:
         """Whether the project has anything to do with a web framework."""
-        return any(self._own_files(lambda data: SERVES.search(data) is not None))
+        return any(self._own_files(_SERVES))
 
     def _naming(
         self, function: tuple[str, ...], home: Namespace, paths: Iterable[Path]
@@ -834,11 +862,11 @@ class Project:
         An object's methods that are run by their names go by the name of the object, which may
         have any.
         """
-        wanted = function[-1].encode()
+        wanted = Has((function[-1].encode(),))
         by_object = len(function) > 1 and is_run_of_object(function[-1])
         yield home
         yield from self._parsed(
-            p for p in paths if p != home.path and (by_object or wanted in self._data(p))
+            p for p in paths if p != home.path and (by_object or self._ask(wanted, p))
         )
 
     def _parsed(self, paths: Iterable[Path]) -> Iterator[Namespace]:
@@ -855,10 +883,8 @@ class Project:
 
     def is_mentioned_elsewhere(self, name: str, path: Path) -> bool:
         """Return whether another file of the project has the word `name` anywhere in its text."""
-        word = re.compile(rb"\b%s\b" % re.escape(name.encode()))
-        return any(
-            other != path and word.search(self._data(other)) for other in self._mentioning(name)
-        )
+        word = Matches(rb"\b%s\b" % re.escape(name.encode()))
+        return any(other != path and self._ask(word, other) for other in self._mentioning(name))
 
     def user_of(self, name: str, path: Path) -> str | None:
         """Return a file, a test too, that may use what another binds to a name, or None.
@@ -866,19 +892,18 @@ class Project:
         It imports the name, has it as an attribute of something, or in a string for `getattr`.
         """
         wanted = re.escape(name.encode())
-        attribute = re.compile(rb"\.\s*%s\b" % wanted)
-        in_string = re.compile(
+        attribute = Matches(rb"\.\s*%s\b" % wanted)
+        in_string = Matches(
             rb"[\"'][\w.:]*[.:]%s[\"']|(?:attr|globals|vars|__dict__)\b[^\n]*[\"']%s[\"']"
             % (wanted, wanted)
         )
         for other in self._mentioning(name):
-            data = self._data(other)
             if other != path and (
-                attribute.search(data) is not None
-                or in_string.search(data) is not None
+                self._ask(attribute, other)
+                or self._ask(in_string, other)
                 or any(
                     self.modules.find(source, other) == (path, ())
-                    for source in self._sources_of(name.encode(), other, data)
+                    for source in self._sources_of(name.encode(), other)
                 )
             ):
                 return self.shown(other)
@@ -887,9 +912,9 @@ class Project:
     def _mentioning(self, name: str) -> tuple[Path, ...]:
         """The files that have a name anywhere in their text, what is excluded among them."""
         if name not in self._mentions:
-            wanted = name.encode()
-            paths = tuple(path for path in self._every_file if wanted in self._data(path))
-            self._mentions[name] = paths
+            wanted = Has((name.encode(),))
+            mentioning = self.asked.in_turn(ALL, wanted, self._every_file, self._data)
+            self._mentions[name] = tuple(path for path, _ in mentioning)
         return self._mentions[name]
 
     @cached_property
@@ -899,15 +924,15 @@ class Project:
             return self.modules.files
         return tuple(sources.walk(self.settings.root, self.settings._replace(exclude=())))
 
-    def _sources_of(self, name: bytes, path: Path, data: bytes) -> Iterator[str]:
+    def _sources_of(self, name: bytes, path: Path) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""
-        wanted, parts = re.compile(rb"\b%s\b" % re.escape(name)), self.modules.parts(path)
+        parts = self.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
-        for source, brought in _FROM_IMPORT.findall(data):
-            if brought.strip() == b"*" or wanted.search(brought):
-                level = len(source) - len(source.lstrip(b"."))
-                base = package[: len(package) - level + 1] if level else ()
-                yield ".".join((*base, source.lstrip(b".").decode())).rstrip(".")
+        sources = self._ask(Sources(name), path)
+        for source in sources if isinstance(sources, tuple) else ():
+            level = len(source) - len(source.lstrip("."))
+            base = package[: len(package) - level + 1] if level else ()
+            yield ".".join((*base, source.lstrip("."))).rstrip(".")
 
     def is_taken_from(self, path: Path, name: str) -> bool:
         """Return whether another file, a test too, has `name` from the module at `path`.
@@ -958,23 +983,22 @@ class Project:
 
         It is not of a file that cannot be parsed, which counts where it names the module as well.
         """
-        wanted = name.encode()
-        module = re.compile(rb"\b%s\b" % re.escape(self.modules.parts(path)[-1].encode()))
-        for other in self.modules.files:
-            data = self._data(other) if other != path else b""
-            if wanted not in data and b"*" not in data:
+        wanted = Has((name.encode(),))
+        module = Matches(rb"\b%s\b" % re.escape(self.modules.parts(path)[-1].encode()))
+        naming = Has((*wanted.words, b"*"))
+        for other, _ in self.asked.in_turn(ALL, naming, self.modules.files, self._data):
+            if other == path:
                 continue
             taken, names = self._taken_by(other), self.names_of(other)
             if taken is not None and names is not None:
                 yield other, taken, functools.partial(self._leads_to, path, names)
-            elif wanted in data and module.search(data) is not None:
+            elif self._ask(Every((wanted, module)), other):
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:
         """Return what a file takes, or None where it cannot be parsed; keep what it replaces."""
         if path not in self._taken:
-            text = self._text(path)
-            tree = parsed(text) if text is not None else None
+            tree = self.tree(path)
             taken = self._taken[path] = taken_in(tree) if tree is not None else None
             if tree is not None and taken is not None:
                 self._replaced[path] = self._replaced_in(path, tree, taken)
@@ -982,8 +1006,7 @@ class Project:
 
     def _replaced_in(self, path: Path, tree: ast.Module, taken: Taken) -> dict[str, set[Replaced]]:
         """Return by its name what a file may replace: of no test, what it names in strings."""
-        data = self._data(path)
-        by_string = any(word in data for word in _REPLACING)
+        by_string = bool(self._ask(_REPLACING, path))
         is_test = self._is_test(path, taken)
         found = replaced_in(tree, taken.modules) if by_string or is_test else {}
         return {

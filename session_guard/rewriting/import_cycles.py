@@ -6,7 +6,6 @@ import ast
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from session_guard import sources
 from session_guard.witnesses import exists
 
 if TYPE_CHECKING:
@@ -39,9 +38,8 @@ def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
     waiting = [module]
     while waiting:
         path = waiting.pop()
-        try:
-            tree = ast.parse(sources.decode(path.read_bytes()).text)
-        except (OSError, sources.SourceError, SyntaxError, ValueError, RecursionError):
+        tree = project.tree(path)
+        if tree is None:
             return None
         parts = project.modules.parts(path)
         package = parts if path.name == "__init__.py" else parts[:-1]
