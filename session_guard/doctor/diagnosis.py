@@ -50,7 +50,9 @@ async def diagnose(
     server = await identify(target, progress)
     load = _fitting(load, server)
     outcomes = []
-    if engine:
+    if settings and settings.faults.error:
+        outcomes.append(trial.Outcome(engine or "", {}, refusal=settings.faults.error))
+    elif engine:
         outcomes.append(await _attempt_own(engine, target, _of_programs(load), progress))
     names = trial.SETTINGS if not engine or url else [RECOMMENDED]
     outcomes += [await trial.attempt(target, name, load, progress) for name in names]

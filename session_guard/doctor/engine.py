@@ -6,8 +6,10 @@ import asyncio
 import importlib
 import json
 import os
+import re
 import ssl
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,10 +23,11 @@ from sqlalchemy.util import greenlet_spawn
 
 from session_guard.doctor.server import ask, close
 from session_guard.doctor.target import CONNECT_SECONDS, OF_ENGINE, Target, TargetError, name_of
-from session_guard.standard import NOT_OF_THE_SERVER, POOLER_SETTINGS, SERVER_SETTINGS
+from session_guard.doctor.trial import driver_error, is_in_autocommit, is_trouble, of_driver
+from session_guard.standard import NAME_FUNC, NOT_OF_THE_SERVER, POOLER_SETTINGS, SERVER_SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
     import asyncpg
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -87,6 +90,16 @@ def _kind(error: BaseException) -> str:
 
 
 @dataclass(frozen=True)
+class Faults:
+    """Why an engine cannot connect where the doctor's own settings do."""
+
+    error: str = ""
+    """The class of its error; empty where the server gave it, which trying the engine tells too."""
+    remedies: dict[str, str] = field(default_factory=dict)
+    """What to do, a sentence for each argument or startup parameter that is to blame."""
+
+
+@dataclass(frozen=True)
 class EngineSettings:
     """What an engine connects with, in words that hold no secret; None is what is not known."""
 
@@ -103,11 +116,15 @@ class EngineSettings:
     isolation_level: str
     pool: str
     kept: dict[str, str]
-    """What of its `connect_args` is right with any names, as code; `...` for what may be secret."""
+    """What else is in its `connect_args`, as code with a comment; `...` for what may be secret."""
+    faults: Faults
 
     def shown(self) -> dict[str, Any]:
         """Return what there is to be told."""
-        return {key: value for key, value in asdict(self).items() if key != "kept"}
+        return {key: value for key, value in asdict(self).items() if key not in _UNTOLD}
+
+
+_UNTOLD = ("kept", "faults")
 
 
 _PLACE = (
@@ -211,23 +228,100 @@ async def read_back(
 ) -> EngineSettings:
     """Connect once and return what the engine connects with.
 
-    Raises TargetError where it cannot connect, or connects to another place than `target`.
+    Raises TargetError where nothing connects there, or where it connects to another place than
+    `target`.
     """
-    level = "not told: its first statement fails"
+    level = "not told: it cannot connect, or its first statement fails"
+    faults = Faults()
     try:
         async with asyncio.timeout(CONNECT_SECONDS), engine.connect() as connection:
             if opened.opened_by:
                 await _compare_places(connection, target, reference)
-            level = await connection.get_isolation_level()
-    except DBAPIError:
-        pass  # it connects; what its statements are worth is tried next
+            if await is_in_autocommit(connection):
+                level = "AUTOCOMMIT"
+            else:
+                level = await connection.get_isolation_level()
+    except DBAPIError as error:  # of the server; what its statements are worth is tried next
+        faults = Faults(remedies=await _remedies(error, opened, target))
     except TargetError:
         raise
     except Exception as error:
-        raise TargetError(target.explain(error)) from error
+        faults = await _faults(error, opened, target, reference)
     finally:
         await engine.dispose()
-    return _settings(engine, opened, level)
+    return _settings(engine, opened, level, faults)
+
+
+async def _faults(error: Exception, opened: Opening, target: Target, reference: str) -> Faults:
+    """Return why an engine cannot connect.
+
+    Raises TargetError where the doctor cannot either, or where no setting is known to be to blame.
+    """
+    begun = time.monotonic()
+    try:
+        connection = await target.connect()
+    except Exception as same:
+        raise TargetError(target.explain(same)) from error
+    seconds = time.monotonic() - begun
+    await close(connection)
+    if isinstance(error, TimeoutError):
+        limit = opened.arguments.get("timeout")
+        if isinstance(limit, (int, float)) and limit < seconds:
+            remedy = f"Give it a longer `timeout` than {limit} s: connecting takes more."
+            return Faults(driver_error(error), {"timeout": remedy})
+        raise TargetError(
+            f"--engine {reference}: it did not connect in time, and the doctor's own settings did, "
+            f"to {target}; see its `timeout` and its listeners, or try again"
+        ) from error
+    if is_trouble(error):
+        raise TargetError(target.explain(error)) from error
+    remedies = await _remedies(error, opened, target)
+    unknown = "See its connect_args, the query of its URL and its listeners."
+    if opened.opened_by:
+        unknown = f"See what your own {opened.opened_by} does."
+    return Faults(driver_error(error), remedies or {"": unknown})
+
+
+async def _remedies(error: Exception, opened: Opening, target: Target) -> dict[str, str]:
+    """Return what to do about each of an engine's arguments that keep it from connecting."""
+    given = opened.arguments
+    remedies = {}
+    for name, value in _startup_parameters(given).items():
+        try:
+            await close(await target.connect({name: value}))
+        except Exception as refusal:
+            if not is_trouble(refusal):
+                remedies[_of_startup(name)] = _belongs(name, value)
+    if _names(given.get(NAME_FUNC)).startswith(_FAILS):
+        remedies[NAME_FUNC] = f"Its `{NAME_FUNC}` fails when it is called."
+    if not remedies and isinstance(of_driver(error), (TypeError, ValueError)):
+        for name in given:
+            # Where to connect is what the doctor connects with too.
+            if name not in _PLACE and re.search(rf"\b{re.escape(name)}\b", str(error)):
+                remedies[name] = f"Leave `{name}` out of its connect_args, or correct it."
+    return remedies
+
+
+def _startup_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
+    value = given.get(SERVER_SETTINGS)
+    return dict(value) if isinstance(value, dict) else {}  # asyncpg takes nothing else
+
+
+def _of_startup(name: str) -> str:
+    """Tell a startup parameter from an argument of the same name."""
+    return f"{SERVER_SETTINGS}.{name}"
+
+
+def _belongs(name: str, value: object) -> str:
+    """Say where a setting belongs with which, as a startup parameter, nothing can connect."""
+    if name in NOT_OF_THE_SERVER:
+        return f"`{name}` is no startup parameter: it belongs in the connect_args themselves."
+    if not isinstance(value, str):
+        return f"The startup parameter `{name}` must be a string."
+    return (
+        f"The startup parameter `{name}` is refused: a setting of the server belongs to the role "
+        "or the database (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`)."
+    )
 
 
 async def _compare_places(connection: AsyncConnection, target: Target, reference: str) -> None:
@@ -254,48 +348,65 @@ async def _place(connection: asyncpg.Connection[Any]) -> tuple[list[str], bool]:
 _PLACE_QUERY = "SELECT pg_backend_pid(), pg_postmaster_start_time(), current_database()"
 
 
-def _settings(engine: AsyncEngine, opened: Opening, level: str) -> EngineSettings:
+def _settings(engine: AsyncEngine, opened: Opening, level: str, faults: Faults) -> EngineSettings:
     pool: Any = engine.pool
     size = f"({pool.size()} + {pool._max_overflow})" if hasattr(pool, "_max_overflow") else ""
     shown = f"{type(pool).__name__}{size}"
     if opened.opened_by:
         unknown = (None,) * 6
-        return EngineSettings(opened.opened_by, *unknown, level, shown, {})
+        return EngineSettings(opened.opened_by, *unknown, level, shown, {}, faults)
     given = opened.arguments
     return EngineSettings(
         opened_by="",
-        names=_names(given.get("prepared_statement_name_func")),
+        names=_names(given.get(NAME_FUNC)),
         statement_cache_size=str(given.get("statement_cache_size", "asyncpg's default, 100")),
         prepared_statement_cache_size=str(
             given.get("prepared_statement_cache_size", "SQLAlchemy's default, 100")
         ),
-        server_settings=tuple(given.get("server_settings") or ()),
+        server_settings=tuple(_startup_parameters(given)),
         tls=_tls(given.get("ssl")),
         timeout=str(given.get("timeout", "asyncpg's default, 60")),
         isolation_level=level,
         pool=shown,
-        kept=dict(_kept(given)),
+        kept=dict(_kept(given, faults.remedies)),
+        faults=faults,
     )
 
 
-def _kept(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _kept(given: Mapping[str, Any], left_out: Container[str]) -> Iterator[tuple[str, str]]:
+    own = [
+        json.dumps(key)
+        for key in _startup_parameters(given)
+        if key not in NOT_OF_THE_SERVER and _of_startup(key) not in left_out
+    ]
     for name, value in given.items():
+        if name in left_out:
+            continue
         if name == SERVER_SETTINGS:
-            own = [json.dumps(key) for key in value or () if key not in NOT_OF_THE_SERVER]
             if own:
-                yield name, "{" + ", ".join(f"{key}: ..." for key in own) + "}"
+                yield name, "{" + ", ".join(f"{key}: ..." for key in own) + f"}},{_NOT_TRIED}"
         elif name not in _OF_URL and name not in POOLER_SETTINGS:
             is_plain = value is None or isinstance(value, (bool, int, float))
-            yield name, f"{value}" if is_plain else "..."
+            comment = "  # as it is now" if name in _PLACE else _NOT_TRIED
+            yield name, f"{value if is_plain else '...'},{comment}"
+
+
+_NOT_TRIED = "  # as it is now, not tried"
 
 
 def _names(function: Any) -> str:
     if function is None:
         return "asyncpg's own"
-    first, second = function(), function()
+    try:
+        first, second = function(), function()
+    except Exception as error:
+        return f"{_FAILS} ({type(error).__name__})"
     if first != second:
         return "unique"
     return "anonymous" if first == "" else "constant"
+
+
+_FAILS = "its function fails"
 
 
 def _tls(given: Any) -> str:

@@ -110,12 +110,15 @@ class Report:
                     if outcome.left
                     else ""
                 )
-                return f"Safe: {what} was right in every mode.{left}"
+                modes = "every mode" if len(outcome.modes) > 1 else "AUTOCOMMIT, the mode it is in"
+                return f"Safe: {what} was right in {modes}.{left}"
             case Verdict.UNSAFE if self.server.mode == "statement":
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
                 where = " in some of its programs" if outcome.modes else ""
-                return f"Unsafe: {what} fails before its first query{where} ({outcome.refusal})."
+                remedies = self.settings.faults.remedies.values() if self.settings else ()
+                fails = f"{what} fails before its first query{where} ({outcome.refusal})."
+                return " ".join((f"Unsafe: {fails}", *remedies))
             case Verdict.UNSAFE:
                 bad = [mode for mode, counts in outcome.modes.items() if counts.is_wrong]
                 return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
@@ -187,7 +190,9 @@ class Report:
             return ""
         opener = self.settings.opened_by
         if not opener:
-            return f"Use instead, which was right here:\n{self._connect_args}"
+            return (
+                f"Use instead; all but what says `not tried` was right here:\n{self._connect_args}"
+            )
         is_used = "would be" if opener == "async_creator" else "may be"
         return (
             f"connect_args {is_used} ignored: your own {opener} opens the connections. Leave it "
@@ -203,10 +208,7 @@ class Report:
             return CONNECT_ARGS.format(
                 kept=f"    # and what else your {self.settings.opened_by} gives\n"
             )
-        kept = (
-            f"    {json.dumps(name)}: {value},{'  # as it is now' if '...' in value else ''}\n"
-            for name, value in self.settings.kept.items()
-        )
+        kept = (f"    {json.dumps(name)}: {code}\n" for name, code in self.settings.kept.items())
         return CONNECT_ARGS.format(kept="".join(kept))
 
 
@@ -290,7 +292,7 @@ def _table(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
 
 def _cell(counts: Counts | None) -> str:
     if counts is None:
-        return "not tried"
+        return "none in AUTOCOMMIT"
     if counts.is_right and not counts.is_cut_short:
         return f"right ({counts.right})"
     parts = [f"{counts.right} right"]

@@ -286,15 +286,15 @@ async def attempt_engine(
     outcome = Outcome(name, {})
     try:
         try:
-            async with asyncio.timeout(load.seconds), engine.connect():
-                pass
+            async with asyncio.timeout(load.seconds), engine.connect() as connection:
+                is_autocommit = await is_in_autocommit(connection)
         except Exception as error:
             if is_trouble(error):
                 outcome.trouble = driver_error(error)
             else:
                 outcome.refusal = driver_error(error)
             return outcome
-        for mode, work in (modes or MODES).items():
+        for mode, work in (modes or (IN_AUTOCOMMIT if is_autocommit else MODES)).items():
             progress(f"trying {name}: {mode}")
             outcome.modes[mode] = await _run(engine, work, load, notes_servers=modes is None)
     finally:
@@ -302,6 +302,12 @@ async def attempt_engine(
             async with asyncio.timeout(CONNECT_SECONDS):
                 await engine.dispose()
     return outcome
+
+
+async def is_in_autocommit(connection: AsyncConnection) -> bool:
+    """Return whether a connection opens no transactions; PostgreSQL itself cannot tell that."""
+    raw: Any = (await connection.get_raw_connection()).dbapi_connection
+    return bool(raw.autocommit)
 
 
 async def take_away(target: Target, load: Load) -> list[str] | None:
@@ -323,17 +329,18 @@ async def take_away(target: Target, load: Load) -> list[str] | None:
 
 def driver_error(error: BaseException) -> str:
     """Return the class name of the driver's error under one of SQLAlchemy's."""
-    return type(_of_driver(error)).__name__
+    return type(of_driver(error)).__name__
 
 
-def _of_driver(error: BaseException) -> BaseException:
+def of_driver(error: BaseException) -> BaseException:
+    """Return the driver's error under one of SQLAlchemy's."""
     driver = getattr(error, "orig", None)
     return (driver and driver.__cause__) or driver or error
 
 
 def is_trouble(error: BaseException) -> bool:
     """Return whether an error comes of the network or of a server without room, not of settings."""
-    cause = _of_driver(error)
+    cause = of_driver(error)
     text = str(cause)
     match cause:
         case asyncpg.ProtocolViolationError():
@@ -404,6 +411,11 @@ async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Count
         await _queries(connection, number, turn, counts)
 
 
+async def _as_it_is(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
+    async with engine.connect() as connection:
+        await _queries(connection, number, turn, counts)
+
+
 async def _note_server(engine: AsyncEngine, counts: Counts) -> None:
     """Note which server process serves a client."""
     async with engine.connect() as connection:
@@ -446,3 +458,6 @@ MODES: dict[str, Mode] = {
     "cursors": _cursors,
 }
 """What an engine is tried with: the name of each mode, and one turn of a client."""
+
+IN_AUTOCOMMIT: dict[str, Mode] = {"AUTOCOMMIT": _as_it_is}
+"""The same for one that is in AUTOCOMMIT itself, where PostgreSQL refuses server-side cursors."""

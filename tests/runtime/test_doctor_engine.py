@@ -1,6 +1,7 @@
 """`session-guard doctor --engine`: engines of a project, tried at real servers."""
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 
 from session_guard.doctor.engine import load, opening
 
-from .doctoring import UNKNOWN, doctor, outcomes, report
+from .doctoring import UNKNOWN, UNSAFE, doctor, outcomes, report
 from .servers import PgBouncer, Postgres, made_certificate
 
 ENGINE = """
@@ -137,6 +138,42 @@ by_a_pool = create_async_engine(url, poolclass=OwnPool, connect_args={"ssl": Fal
 class OtherPool(AsyncAdaptedQueuePool):
     pass  # it has nothing to do with how connections are opened
 
+autocommit = create_async_engine(
+    url, isolation_level="AUTOCOMMIT", connect_args={"ssl": False, **anonymous}
+)
+autocommit_in_small_letters = create_async_engine(
+    url, isolation_level="autocommit", connect_args={"ssl": False, **anonymous}
+)
+autocommit_by_option = tls_if_offered.execution_options(isolation_level="AUTOCOMMIT")
+unique_in_autocommit = create_async_engine(
+    url,
+    isolation_level="AUTOCOMMIT",
+    connect_args={
+        "ssl": False,
+        "prepared_statement_name_func": lambda: f"unique {os.urandom(8).hex()}",
+        **caches_off,
+    },
+)
+
+def with_arguments(**arguments):
+    return create_async_engine(url, connect_args={"ssl": False, **anonymous, **arguments})
+
+refused_parameter = with_arguments(
+    server_settings={"statement_timeout": "5000", "application_name": "app"}
+)
+parameter_of_driver = with_arguments(command_timeout=5, server_settings={"command_timeout": "5"})
+parameter_no_string = with_arguments(server_settings={"application_name": 1})
+parameters_no_dictionary = with_arguments(server_settings=7)
+unknown_argument = with_arguments(raw_sql="s3cret-Pa55word")
+no_time_for_commands = with_arguments(command_timeout=0)
+no_time = with_arguments(timeout=0)
+failing_names = with_arguments(prepared_statement_name_func=lambda: 1 / 0)
+failing_listener = with_arguments()
+
+@event.listens_for(failing_listener.sync_engine, "connect")
+def fail(connection, record):
+    raise LookupError("s3cret-Pa55word")
+
 with_a_pool = create_async_engine(
     url, poolclass=OtherPool, connect_args={"ssl": False, **anonymous}
 )
@@ -214,6 +251,27 @@ def test_good_engine_is_safe_and_read_back(app: Path) -> None:
         "isolation_level": "READ COMMITTED",
         "pool": "AsyncAdaptedQueuePool(3 + 10)",
     }
+
+
+@pytest.mark.parametrize(
+    "engine", ["autocommit", "autocommit_in_small_letters", "autocommit_by_option"]
+)
+def test_engine_in_autocommit_is_tried_as_it_is(app: Path, engine: str) -> None:
+    found = report(None, "--engine", f"app.db:{engine}", folder=app)
+    assert found["settings"]["isolation_level"] == "AUTOCOMMIT"
+    assert found["verdict"] == "safe"
+    # It has no transactions, and PostgreSQL refuses it cursors with any settings.
+    assert list(outcomes(found)[f"app.db:{engine}"]["modes"]) == ["AUTOCOMMIT"]
+    assert found["conclusion"].endswith("was right in AUTOCOMMIT, the mode it is in.")
+
+
+def test_engine_in_autocommit_with_wrong_settings_is_unsafe(app: Path) -> None:
+    run = doctor(None, "--engine", "app.db:unique_in_autocommit", folder=app)
+    assert run.returncode == UNSAFE
+    [row] = re.findall("^app.db:unique_in_autocommit  .*", run.stdout, re.MULTILINE)
+    transactions, autocommit, cursors = re.split("  +", row)[1:4]
+    assert (transactions, cursors) == ("none in AUTOCOMMIT", "none in AUTOCOMMIT")
+    assert "InvalidSQLStatementNameError" in autocommit
 
 
 def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
@@ -361,6 +419,80 @@ def test_nothing_is_invented_of_what_opens_connections_by_itself(
 
 
 @pytest.mark.parametrize(
+    ("engine", "error", "remedy", "kept"),
+    [
+        (
+            "refused_parameter",
+            "ProtocolViolationError",
+            "`statement_timeout` is refused: a setting of the server belongs to the role or the "
+            "database (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`).",
+            '"server_settings": {"application_name": ...},  # as it is now, not tried',
+        ),
+        (
+            "parameter_of_driver",
+            "ProtocolViolationError",
+            "`command_timeout` is no startup parameter: it belongs in the connect_args themselves.",
+            '"command_timeout": 5,  # as it is now, not tried',
+        ),
+        (
+            "parameter_no_string",
+            "ClientConfigurationError",
+            "The startup parameter `application_name` must be a string.",
+            "",
+        ),
+        (
+            "parameters_no_dictionary",
+            "ClientConfigurationError",
+            "Leave `server_settings` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "unknown_argument",
+            "TypeError",
+            "Leave `raw_sql` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "no_time_for_commands",
+            "ValueError",
+            "Leave `command_timeout` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "no_time",
+            "TimeoutError",
+            "Give it a longer `timeout` than 0 s: connecting takes more.",
+            "",
+        ),
+        (
+            "failing_names",
+            "ZeroDivisionError",
+            "Its `prepared_statement_name_func` fails when it is called.",
+            "",
+        ),
+        (
+            "failing_listener",
+            "LookupError",
+            "See its connect_args, the query of its URL and its listeners.",
+            "",
+        ),
+    ],
+)
+def test_engine_that_cannot_connect_by_its_own_fault(
+    app: Path, engine: str, error: str, remedy: str, kept: str
+) -> None:
+    found = report(None, "--engine", f"app.db:{engine}", folder=app)
+    assert found["verdict"] == "unsafe"
+    assert found["conclusion"].startswith(
+        f"Unsafe: the engine app.db:{engine} fails before its first query ({error}). "
+    )
+    assert found["conclusion"].endswith(remedy)
+    # Nothing is advised with which it could not connect.
+    lines = [line.strip() for line in found["connect_args"].splitlines()]
+    assert lines[4:-1] == ['"ssl": False,  # as it is now', *([kept] if kept else [])]
+
+
+@pytest.mark.parametrize(
     ("engine", "said"),
     [("elsewhere", "the host name is not known"), ("cut_later", "there is no such database")],
 )
@@ -402,7 +534,7 @@ connect_args={
     "statement_cache_size": 0,
     "prepared_statement_cache_size": 0,
     "ssl": ...,  # as it is now
-    "timeout": 7,
-    "server_settings": {"application_name": ...},  # as it is now
+    "timeout": 7,  # as it is now, not tried
+    "server_settings": {"application_name": ...},  # as it is now, not tried
 }"""
         )
