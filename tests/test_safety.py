@@ -1140,6 +1140,10 @@ KEEPS = {
         "global USER\nprint((USER := await s.get(User, 1)) is None)"
     ),
     "by an operator": "job.users += [await s.get(User, 1)]",
+    "with a name": (
+        "user = job.user = User(name='x')\ns.add(user)\nawait s.flush()\nint(name)\n"
+        "await s.commit()"
+    ),
     "by its name": "setattr(job, 'user', await s.get(User, 1))",
     "by a call, where another way commits": (
         "user = await s.get(User, 1)\njobs.append(user)\nif name:\n    await s.commit()"
@@ -1237,6 +1241,26 @@ MADE = """\
             await s.commit()
     {behind}
 """
+
+
+@pytest.mark.parametrize(
+    ("committed", "level"),
+    [
+        ("await s.commit()\n            await s.refresh(user)", "unsafe"),
+        ("await s.commit()\n            await send(1)", "unsafe"),
+        ("await send(1)\n            await s.commit()", "safe"),
+    ],
+)
+def test_what_was_made_before_the_block_and_stored_in_it_has_expired_after_an_error(
+    committed: str, level: str, tmp_path: Path
+) -> None:
+    code = (
+        f"{HEADER}async def job(send):\n    user = User(name='x')\n    try:\n"
+        "        async with AsyncSession(engine, expire_on_commit=False) as s:\n"
+        f"            s.add(user)\n            {committed}\n"
+        "    except LookupError:\n        pass\n    return user.name\n"
+    )
+    assert verdict(tmp_path, code, models=MODELS)[0] == level
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,14 @@ class _Behind:
         self._also_called: set[str] = set()
         """What the objects are called that are bound to other names behind the block."""
         self._first, self._last = extent(form.block, module)
+        self._taken_in = frozenset(
+            argument.value.value
+            for call in walk(form.block)
+            if isinstance(call, cst.Call) and method_of(call, form.name) in TAKES
+            for argument in call.args
+            if isinstance(argument.value, cst.Name)
+        )
+        """The names by which the block gives objects to its session; they may be older than it."""
 
     def line(self, node: cst.CSTNode) -> int:
         return self._module.position(node).start.line
@@ -228,7 +236,10 @@ class _Behind:
         again = comes_again(self._around[self._around.index(holder) + 1 :])
         for name in _names(self._around[-1], self._tracked):
             is_behind = again or id(name) not in inside or self._order(name) < self._first
-            if is_behind and self._is_use(name) and self._is_from_block(name, again=again):
+            is_its_own = self._is_from_block(name, again=again) or (
+                name.value in self._taken_in and (again or self._order(name) > self._last)
+            )
+            if is_behind and self._is_use(name) and is_its_own:
                 yield name
 
     def _is_quiet(self, item: cst.WithItem) -> bool:

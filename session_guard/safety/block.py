@@ -206,9 +206,12 @@ class _Analysis:
                 return self.value(node.value, state)
             case cst.Assign():
                 state = self.value(node.value, state)
+                named = (t.target for t in node.targets if isinstance(t.target, cst.Name))
+                # Of `user = self.user = User()` the name tells whether the session gets it.
+                value = next((one for one in named if one.value in self.objects), node.value)
                 for target in node.targets:
                     state = self.target(target.target, state)
-                    state = self.stored(target.target, node.value, state)
+                    state = self.stored(target.target, value, state)
                     state = self.related(target.target, node.value, state)
                 return self.bound(node, state)
             case cst.AnnAssign():
