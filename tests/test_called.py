@@ -273,6 +273,29 @@ def test_what_a_function_takes_in_is_the_sessions(call: str, tmp_path: Path) -> 
     assert (level, "may show that it has expired" in message) == ("unsafe", True)
 
 
+def test_what_a_function_stored_has_expired_after_an_error(tmp_path: Path) -> None:
+    code = (
+        "from app import crud\nfrom app.db import engine\nfrom app.models import User\n"
+        "from sqlalchemy.ext.asyncio import AsyncSession\n\n\nasync def job(send):\n"
+        "    user = User(name='x')\n    try:\n"
+        "        async with AsyncSession(engine, expire_on_commit=False, autoflush=False) as s:\n"
+        "            await crud.store(s, user)\n            await s.commit()\n"
+        "            await send(1)\n    except LookupError:\n        pass\n    return user.name\n"
+    )
+    level, message = verdict(tmp_path, "pass", more={"job.py": code})
+    assert (level, "`user` is used where an error" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize("store", ["s.add(user)", "await crud.store(s, user)"])
+def test_what_a_list_has_is_the_sessions_too(store: str, tmp_path: Path) -> None:
+    body = (
+        f"users = [User(name=name)]\nfor user in users:\n    {store}\nawait s.commit()\n"
+        "for one in users:\n    print(one)"
+    )
+    level, message = verdict(tmp_path, body, expires=True)
+    assert (level, "may show that it has expired" in message) == ("unsafe", True)
+
+
 @pytest.mark.parametrize(("body", "reason"), EXPIRED.values(), ids=EXPIRED.keys())
 def test_what_expired_or_waits_is_known_across_calls(
     body: str, reason: str, tmp_path: Path

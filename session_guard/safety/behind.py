@@ -39,6 +39,7 @@ def reasons_behind(
     module: Module,
     form: Form,
     tracked: frozenset[str],
+    taken: frozenset[str],
     *,
     expires: bool,
     expired: frozenset[str],
@@ -47,10 +48,11 @@ def reasons_behind(
 ) -> list[str]:
     """Return why the objects of a form's block, by their names `tracked`, may be others behind it.
 
-    `expires` says whether its own commits expire them, `expired` which they may have, `read` which
-    attributes of such are read in the block, and `kept` whether an error that left it expired none.
+    The session was given those of the names `taken`. `expires` says whether its own commits expire
+    them, `expired` which they may have, `read` which attributes of such are read in the block, and
+    `kept` whether an error that left it expired none.
     """
-    behind = _Behind(module, form, tracked, expires=expires)
+    behind = _Behind(module, form, tracked, taken, expires=expires)
     reasons = []
     used = next(behind.after_an_error(), None) if kept else None
     if used is not None:
@@ -58,14 +60,14 @@ def reasons_behind(
             f"`{used.value}` is used where an error may have left the block "
             f"(line {behind.line(used)}), and the handler's rollback expires it"
         )
-    taken = next(behind.taken_again(expired), None)
-    if taken is not None:
+    handed = next(behind.taken_again(expired), None)
+    if handed is not None:
         reasons.append(
-            f"`{taken.value}` goes on to another session (line {behind.line(taken)}) with values "
+            f"`{handed.value}` goes on to another session (line {behind.line(handed)}) with values "
             "that would have expired"
         )
     shown = next(behind.shown(expired), None)
-    if shown is not None and shown is not taken:
+    if shown is not None and shown is not handed:
         reasons.append(
             f"what is done with `{shown.value}` (line {behind.line(shown)}) may show that it has "
             "expired, and it would no longer"
@@ -81,7 +83,13 @@ def reasons_behind(
 
 class _Behind:
     def __init__(
-        self, module: Module, form: Form, tracked: frozenset[str], *, expires: bool
+        self,
+        module: Module,
+        form: Form,
+        tracked: frozenset[str],
+        taken: frozenset[str],
+        *,
+        expires: bool,
     ) -> None:
         self._module = module
         self._expires = expires
@@ -92,13 +100,7 @@ class _Behind:
         self._also_called: set[str] = set()
         """What the objects are called that are bound to other names behind the block."""
         self._first, self._last = extent(form.block, module)
-        self._taken_in = frozenset(
-            argument.value.value
-            for call in walk(form.block)
-            if isinstance(call, cst.Call) and method_of(call, form.name) in TAKES
-            for argument in call.args
-            if isinstance(argument.value, cst.Name)
-        )
+        self._taken_in = taken
         """The names by which the block gives objects to its session; they may be older than it."""
 
     def line(self, node: cst.CSTNode) -> int:

@@ -21,6 +21,7 @@ from session_guard.safety.loaded import (
     EMPTIES,
     FILLS,
     READS,
+    TAKES,
     bound_names,
     carries_objects,
     classes_named,
@@ -108,6 +109,7 @@ def reasons_against(
         module,
         form,
         analysis.tracked,
+        analysis.taken,
         expires=terms.expiry_ends,
         expired=frozenset(analysis.expired),
         read=analysis.read,
@@ -122,6 +124,8 @@ class _Analysis:
         self.session = session
         self.terms = terms
         self.tracked: frozenset[str] = frozenset()
+        self.taken: frozenset[str] = frozenset()
+        """The names by which the session is given objects."""
         self.results: frozenset[str] = frozenset()
         self.reasons: list[str] = []
         self.committing = 1 if terms.commits_itself else 0
@@ -145,8 +149,17 @@ class _Analysis:
     def look_at(self, block: cst.BaseSuite, known: frozenset[str] = frozenset()) -> None:
         """Find out which names of a block hold what; `known` are those that hold its objects."""
         module, session = self.module, self.session
-        for taken in taken_in(module, block, session):
-            known |= {*reachable(module, taken)}
+        given = [
+            argument.value
+            for call in walk(block)
+            if isinstance(call, cst.Call) and method_of(call, session) in TAKES
+            for argument in call.args
+        ]
+        by_others = list(taken_in(module, block, session))
+        known |= {name for value in by_others for name in reachable(module, value)}
+        self.taken = frozenset(
+            name for value in (*given, *by_others) for name in reachable(module, value)
+        )
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
         self.objects = tracked_names(module, block, session, self.classes, known)

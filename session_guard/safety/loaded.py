@@ -11,6 +11,7 @@ from session_guard.names.bindings import (
     Call,
     Constant,
     Display,
+    Element,
     Ref,
     Sequence,
     Subscript,
@@ -198,8 +199,14 @@ def tracked_names(
 def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iterator[str]:
     """Yield the names whose objects the session takes in with `node`, by cascades too.
 
-    Without `values`, not those that are given to columns.
+    Without `values`, not those that are given to columns. Of a loop's variable, the name of the
+    list too.
     """
+    if isinstance(node, cst.Name):
+        for binding in module.bindings(module.expr(node), module.place(node)):
+            match binding.value:
+                case Element(Ref((of,))):
+                    yield of
     waiting, seen = [node], set()
     while waiting:
         for part in walk(waiting.pop()):

@@ -269,9 +269,11 @@ def test_engine_in_autocommit_with_wrong_settings_is_unsafe(app: Path) -> None:
     run = doctor(None, "--engine", "app.db:unique_in_autocommit", folder=app)
     assert run.returncode == UNSAFE
     [row] = re.findall("^app.db:unique_in_autocommit  .*", run.stdout, re.MULTILINE)
-    transactions, autocommit, cursors = re.split("  +", row)[1:4]
-    assert (transactions, cursors) == ("none in AUTOCOMMIT", "none in AUTOCOMMIT")
-    assert "InvalidSQLStatementNameError" in autocommit
+    assert "InvalidSQLStatementNameError" in row
+    # By chance a process fails while it connects, or all do.
+    transactions, *_, cursors = re.split("  +", row)[1:4]
+    assert transactions.startswith(("none in AUTOCOMMIT", "cannot connect"))
+    assert transactions.startswith("cannot connect") or cursors == "none in AUTOCOMMIT"
 
 
 def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
