@@ -683,7 +683,7 @@ def test_an_import_that_another_file_has_from_here_stays(tmp_path: Path) -> None
     engine = before[before.index("engine") :]
     (tmp_path / "other.py").write_text("from jobs import uuid4\n\nprint(uuid4())\n")
     text, _ = fixed(tmp_path, before, "SG208")
-    assert text == f"from uuid import uuid4\nARGS = {{{ALL}}}\n{engine}"
+    assert text == f"from uuid import uuid4  # noqa: F401\nARGS = {{{ALL}}}\n{engine}"
     (tmp_path / "other.py").write_text("from uuid import uuid4\n\nprint(uuid4())\n")
     text, _ = fixed(tmp_path, before, "SG208")
     assert text == f"ARGS = {{{ALL}}}\n{engine}"

@@ -388,11 +388,13 @@ def test_engine_that_connects_by_a_function_is_examined_where_url_says(
 def test_what_opens_connections_by_itself_is_told(
     app: Path, monkeypatch: pytest.MonkeyPatch, engine: str, opener: str
 ) -> None:
-    for module in ("app", "app.db"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.syspath_prepend(app)
     monkeypatch.chdir(app)
-    opened = asyncio.run(opening(load(f"app.db:{engine}")))
+    try:
+        opened = asyncio.run(opening(load(f"app.db:{engine}")))
+    finally:
+        for module in ("app", "app.db"):
+            sys.modules.pop(module, None)
     assert opened.opened_by == opener
     assert opened.arguments.get("ssl", "not known") == ("not known" if opener else False)
 
