@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _TELLING = frozenset({"exec", "eval", "input", "open", "print"})
-_LOGGERS = ("log", "logger", "logging")
+LOGGERS = frozenset({"log", "logger", "logging"})
+"""What loggers are called."""
 
 
 def does_more(function: LocalFunction, seen: frozenset[int] = frozenset()) -> bool:
@@ -109,4 +110,4 @@ def _tells(value: ast.expr) -> bool:
 
 def _is_logger(owner: ast.expr) -> bool:
     last = ast.unparse(owner).rpartition(".")[2]
-    return last.lower().strip("_") in _LOGGERS
+    return last.lower().strip("_") in LOGGERS

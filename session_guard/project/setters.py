@@ -24,7 +24,7 @@ from session_guard.names.values import UNKNOWN, External, LocalClass, LocalFunct
 from session_guard.project.assigning import set_by_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from session_guard.names.bindings import Binding, Expr, Place, Scope
     from session_guard.names.values import Namespace
@@ -67,6 +67,7 @@ class Setters:
 
     def __init__(self) -> None:
         self._known: dict[Namespace, set[int]] = {}
+        self._methods: dict[Namespace, set[str]] = {}
 
     def properties(self, names: Namespace) -> Iterator[str]:
         """Yield the names of what a module's classes have that changes something when it is read.
@@ -119,7 +120,7 @@ class Setters:
         self,
         function: Function,
         home: Namespace,
-        members: Mapping[str, list[tuple[Function, Namespace]]],
+        members: _Members,
         seen: set[int],
     ) -> bool:
         """Return whether a function changes something, or calls what does."""
@@ -193,13 +194,16 @@ class Setters:
         return self._known[names]
 
     def _changing_methods(self, names: Namespace) -> set[str]:
-        changing = self._changing(names)
-        return {
-            name
-            for definition in names.scope.classes
-            for name, bindings in definition.scope.bindings.items()
-            if any(id(binding.value) in changing for binding in bindings)
-        }
+        """Return the names of the methods of a module's classes that change something."""
+        if names not in self._methods:
+            changing = self._changing(names)
+            self._methods[names] = {
+                name
+                for definition in names.scope.classes
+                for name, bindings in definition.scope.bindings.items()
+                if any(id(binding.value) in changing for binding in bindings)
+            }
+        return self._methods[names]
 
 
 def _functions(

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from session_guard.project.project import Project
+    from session_guard.sources import Decoded
 
 DEEPEST = 4
 """Functions that a session is followed through, one called by the next."""
-_NODES = frozenset({"Name", "ImportFrom", "Import"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,18 @@ def called_with(module: Module, call: cst.Call, session: str | None) -> Called |
     """
     if session is None or not isinstance(module.parent(call), cst.Await):
         return None
+    known, key = module.once(_answers), (id(call), session)
+    if key not in known:
+        known[key] = _called_with(module, call, session)
+    return known[key]
+
+
+def _answers(module: Module) -> dict[tuple[int, str], Called | None]:
+    """Return where answers are kept, by the `id` of nodes of the module's tree."""
+    return {}
+
+
+def _called_with(module: Module, call: cst.Call, session: str) -> Called | None:
     if any(argument.star for argument in call.args):
         return None
     found = module.evaluate(call.func)
@@ -75,22 +87,17 @@ def classes_of_called(
     module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
 ) -> Iterator[LocalClass]:
     """Yield the project's classes that the functions name which a block hands its session to."""
-    for part in walk(block):
-        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
-        if called is not None and depth < DEEPEST:
-            yield from classes_named(called.module, called.function)
-            body, name = called.function.body, called.session
-            yield from classes_of_called(called.module, body, name, depth + 1)
+    for called in _all_called(module, block, session, depth):
+        yield from classes_named(called.module, called.function)
+        body, name = called.function.body, called.session
+        yield from classes_of_called(called.module, body, name, depth + 1)
 
 
 def taken_in(
     module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
 ) -> Iterator[cst.BaseExpression]:
     """Yield what the functions that a block hands its session to take into it."""
-    for part in walk(block):
-        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
-        if called is None or depth == DEEPEST:
-            continue
+    for called in _all_called(module, block, session, depth):
         body, name = called.function.body, called.session
         names = set(tracked_names(called.module, body, name))
         for expression in taken_in(called.module, body, name, depth + 1):
@@ -98,6 +105,16 @@ def taken_in(
         for parameter, value in called.given.items():
             if parameter in names:
                 yield value
+
+
+def _all_called(
+    module: Module, block: cst.BaseSuite, session: str | None, depth: int
+) -> Iterator[Called]:
+    """Yield the functions that a block hands its session to, unless that is too deep."""
+    for part in walk(block) if depth < DEEPEST else ():
+        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
+        if called is not None:
+            yield called
 
 
 def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
@@ -119,19 +136,18 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     return is_own and not project.may_run_another(owner, definition.name)
 
 
-@functools.lru_cache(maxsize=8)
-def _parsed(project: Project, path: Path, text_hash: int) -> Module | None:
-    decoded = project.decoded(path)
-    try:
-        return Module(path, decoded, project, _NODES) if decoded is not None else None
-    except (cst.ParserSyntaxError, RecursionError):
-        return None
-
-
 def _module_of(project: Project, path: Path) -> Module | None:
     """Return another file of the project, parsed; None where it cannot be."""
     decoded = project.decoded(path)
-    return _parsed(project, path, hash(decoded.text)) if decoded is not None else None
+    return _parsed(project, path, decoded) if decoded is not None else None
+
+
+@functools.lru_cache(maxsize=8)  # one file's functions are handed sessions by many others
+def _parsed(project: Project, path: Path, decoded: Decoded) -> Module | None:
+    try:
+        return Module(path, decoded, project, frozenset())
+    except (cst.ParserSyntaxError, RecursionError):
+        return None
 
 
 def _node_of(function: LocalFunction, home: Module) -> cst.FunctionDef | None:

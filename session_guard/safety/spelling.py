@@ -5,9 +5,9 @@ from __future__ import annotations
 import libcst as cst
 
 from session_guard.names.from_libcst import dotted_parts
+from session_guard.project.besides import LOGGERS
 from session_guard.safety.statements import PURE_BUILTINS, SHOWING
 
-_LOGGERS = frozenset({"log", "logger", "logging"})
 _LEVELS = frozenset({"debug", "info", "warning", "error", "exception", "critical", "log"})
 
 
@@ -38,7 +38,7 @@ def is_of_logger(call: cst.Call) -> bool:
     return (
         parts is not None
         and len(parts) > 1
-        and parts[-2].lower().strip("_") in _LOGGERS
+        and parts[-2].lower().strip("_") in LOGGERS
         and parts[-1] in _LEVELS
     )
 
