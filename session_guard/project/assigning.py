@@ -18,7 +18,7 @@ from session_guard.names.bindings import (
 from session_guard.names.values import LocalClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from session_guard.names.bindings import Expr, Place
     from session_guard.names.values import Namespace
@@ -96,12 +96,19 @@ def _text(key: Expr) -> str:
     return key.value if isinstance(key, Constant) and isinstance(key.value, str) else ANY
 
 
-def sets_in_modules(names: Namespace, name: str) -> bool:
-    """Return whether a file sets `name` of another module, or may."""
-    for parts, every in names.scope.assigned_attributes.items():
-        if parts[-1] == name and any(_is_imported(Ref(parts[:-1]), a.place) for a in every):
-            return True
-    for owner, attribute, place in set_by_name(names):
+def assigns_in_modules(names: Namespace, name: str) -> bool:
+    """Return whether a file assigns to `name` of another module."""
+    return any(
+        parts[-1] == name and any(_is_imported(Ref(parts[:-1]), a.place) for a in every)
+        for parts, every in names.scope.assigned_attributes.items()
+    )
+
+
+def sets_in_modules(
+    names: Namespace, name: str, by_name: Iterable[tuple[Expr, str, Place]]
+) -> bool:
+    """Return whether a file sets `name` of another module, or may, by what `set_by_name` yields."""
+    for owner, attribute, place in by_name:
         if attribute == name or (attribute == ANY and _is_module_with(owner, name, place, names)):
             return True
     return False

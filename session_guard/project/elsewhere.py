@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from session_guard.project.questions import Answer, Question
 
 _SETS_ATTRIBUTE = rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)"
+# It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
+_MAY_SET_ATTRIBUTE = rb"\.\s*(\w+)\b(?!\s*[.(\[])"
 _CALLS = rb"\b(\w+)\s*\("
 # What sets attributes of a `state`, or has async functions that yield.
 _MAY_FILL_STATE = Some((Every((Has((b"yield",)), Has((b"async",)))), Matches(rb"\bstate\s*\.")))
@@ -99,6 +101,10 @@ class ProjectElsewhere(Elsewhere):
                 if assigned.value is not None
             )
         return self._set[name]
+
+    def may_set(self, name: str) -> list[Path]:
+        """Return the files that may assign to an attribute of a name, of whatever object."""
+        return self._having(_MAY_SET_ATTRIBUTE, name.encode(), self._may_be_setting)
 
     def calls(self, name: str) -> tuple[Located, ...]:
         """Return the calls of what has a name, as an attribute of a module or without one."""
@@ -174,6 +180,10 @@ class ProjectElsewhere(Elsewhere):
     @cached_property
     def _setting(self) -> dict[bytes, list[Path]]:
         return self._files_by_name(_SETS_ATTRIBUTE)
+
+    @cached_property
+    def _may_be_setting(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_MAY_SET_ATTRIBUTE)
 
     @cached_property
     def _calling(self) -> dict[bytes, list[Path]]:

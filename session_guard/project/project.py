@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from session_guard.config import Settings
+    from session_guard.names.bindings import Expr, Place
     from session_guard.names.values import Result, Value
     from session_guard.sources import Decoded
 
@@ -116,6 +117,7 @@ _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Gene
 _GIVES_METHODS = frozenset({"__getattr__", "__getattribute__", "__init_subclass__"})
 _REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
 _ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
+_HAS_MODULES = rb"(?:\bmodules\s*\[|\b(?:import_module|__import__)\s*\()"
 _SERVES, _SETS_BY_NAME = Matches(SERVES.pattern), Matches(SETS_BY_NAME.pattern)
 
 # A function, or the name of a method of an object that is not known, and the packages told of it.
@@ -155,6 +157,7 @@ class Project:
         self._handed: dict[Path, tuple[Namespace, tuple[values.LocalFunction | str, ...]]] = {}
         self._injected: dict[Path, tuple[Namespace, dict[str, list[_Injected]]]] = {}
         self._taken: dict[Path, Taken | None] = {}
+        self._set_by_names: dict[Path, tuple[Namespace, tuple[tuple[Expr, str, Place], ...]]] = {}
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
@@ -605,19 +608,37 @@ class Project:
         return self._assigned[name]
 
     def _assigning(self, name: str) -> str | None:
-        wanted = re.escape(name.encode())
-        # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
-        pattern = Matches(rb"\.\s*%s\b(?!\s*[.(\[])" % wanted)
-        by_name = Matches(
-            rb"(\bmodules\s*\[|\b(import_module|__import__)\s*\()[^\n]*[\])]\.%s\s*=[^=]" % wanted
-        )
-        for path in self._own_files(by_name):
-            return self.shown(path)
-        for path in self._own_files(Some((pattern, _SETS_BY_NAME))):
+        had = Matches(rb"%s[^\n]*[\])]\.%s\s*=[^=]" % (_HAS_MODULES, re.escape(name.encode())))
+        for path in self._having_modules:
+            if self._ask(had, path):
+                return self.shown(path)
+        for path in self._elsewhere.may_set(name):
             names = self.names_of(path)
-            if names is None or assigning.sets_in_modules(names, name):
+            if names is None or assigning.assigns_in_modules(names, name):
+                return self.shown(path)
+        for path in self._setting_by_name:
+            names = self.names_of(path)
+            if names is None or assigning.sets_in_modules(names, name, self._set_in(names)):
                 return self.shown(path)
         return None
+
+    @cached_property
+    def _having_modules(self) -> tuple[Path, ...]:
+        """The files that may have modules by their names."""
+        return tuple(self._own_files(Matches(_HAS_MODULES)))
+
+    @cached_property
+    def _setting_by_name(self) -> tuple[Path, ...]:
+        """The files that may set attributes by names that are no part of the source."""
+        return tuple(self._own_files(_SETS_BY_NAME))
+
+    def _set_in(self, names: Namespace) -> tuple[tuple[Expr, str, Place], ...]:
+        """Return what a file sets by names that are no part of the source."""
+        known = self._set_by_names.get(names.path)
+        if known is None or known[0] is not names:
+            found = tuple(assigning.set_by_name(names))
+            known = self._set_by_names[names.path] = names, found
+        return known[1]
 
     def may_be_set_anew(self, attribute: str) -> bool:
         """Return whether the project's files give objects more than one value for an attribute."""
@@ -720,9 +741,10 @@ class Project:
     @cached_property
     def _set_by_name(self) -> tuple[values.LocalClass, ...]:
         """The classes whose methods set attributes of their object by names not written out."""
-        paths = self._own_files(_SETS_BY_NAME)
         return tuple(
-            c for names in self._parsed(paths) for c in assigning.classes_set_by_name(names)
+            c
+            for names in self._parsed(self._setting_by_name)
+            for c in assigning.classes_set_by_name(names)
         )
 
     @cached_property

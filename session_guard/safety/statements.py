@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
@@ -122,6 +122,9 @@ _TYPES = frozenset(
 # value it is compared with something.
 _OPERAND, _OWNER, _VALUE = "operand", "owner", "value"
 
+_Seen = set[tuple[int, str]]
+"""The assigned expressions that were looked into, as what: if one fails, all do."""
+
 
 def statement_kind(module: Module, node: cst.CSTNode) -> str:
     """Return what executing an expression does.
@@ -129,31 +132,51 @@ def statement_kind(module: Module, node: cst.CSTNode) -> str:
     "plain read" gives rows of columns alone, which no session keeps; "read" loads objects, or may;
     "write" writes and loads nothing; "other" may do anything.
     """
-    kinds = set(_statement_kinds(module, node, [], (node,)))
-    return next((kind for kind in _KINDS if kind in kinds), "other")
+    known = module.once(_kinds_of)
+    if id(node) not in known:
+        kinds = set(
+            _statement_kinds(module, node, _Way(is_understood=_is_sql(module, node)), set())
+        )
+        known[id(node)] = next((kind for kind in _KINDS if kind in kinds), "other")
+    return known[id(node)]
+
+
+def _kinds_of(module: Module) -> dict[int, str]:
+    """Return where kinds are kept, by the `id` of nodes of the module's tree."""
+    return {}
+
+
+class _Way(NamedTuple):
+    """How a statement goes on from an expression that it may be put together from."""
+
+    methods: frozenset[str] = frozenset()
+    """What is called on the expression."""
+    is_understood: bool = True
+    """Whether nothing in what was assigned on the way can write."""
+
+    def through(self, method: str) -> _Way:
+        """Return the way of what one more method is called on."""
+        return self._replace(methods=self.methods | {method})
 
 
 def _statement_kinds(
-    module: Module, node: cst.CSTNode, methods: list[str], pieces: tuple[cst.CSTNode, ...]
+    module: Module, node: cst.CSTNode, way: _Way, seen: set[tuple[int, _Way]]
 ) -> Iterator[str]:
-    """Yield the kind of each statement that `node` may be.
-
-    `methods` are called on it; `pieces` are the expressions, assigned one to the next, that the
-    whole statement was put together in.
-    """
+    """Yield the kind of each statement that `node` may be; `seen` are the assigned ones so far."""
     if isinstance(node, cst.Name):
-        bindings = module.bindings(module.expr(node), module.place(node))
-        for binding in bindings:
+        for binding in module.bindings(module.expr(node), module.place(node)):
             source = getattr(binding.value, "node", None)
             if (
-                binding.kind == "assign"
-                and isinstance(source, cst.Call)
-                and all(source is not piece for piece in pieces)
-                and module.parent(source) is not None
+                binding.kind != "assign"
+                or not isinstance(source, cst.Call)
+                or module.parent(source) is None
             ):
-                yield from _statement_kinds(module, source, methods, (*pieces, source))
-            else:
                 yield "other"
+                continue
+            further = way._replace(is_understood=way.is_understood and _is_sql(module, source))
+            if (id(source), further) not in seen:
+                seen.add((id(source), further))
+                yield from _statement_kinds(module, source, further, seen)
         return
     if not isinstance(node, cst.Call):
         yield "other"
@@ -164,27 +187,37 @@ def _statement_kinds(
     if isinstance(node.func, cst.Attribute) and (
         name is None or isinstance(node.func.value, cst.Call)
     ):
-        method = node.func.attr.value
-        yield from _statement_kinds(module, node.func.value, [*methods, method], pieces)
+        yield from _statement_kinds(
+            module, node.func.value, way.through(node.func.attr.value), seen
+        )
     elif name in _TEXTS:
-        yield "plain read" if _reads_only(module, node, methods) else "other"
-    elif name in _WRITES and set(methods) <= _WRITE_METHODS:
+        yield "plain read" if _reads_only(module, node, way.methods) else "other"
+    elif name in _WRITES and way.methods <= _WRITE_METHODS:
         yield "write"
-    elif (
-        name in _SELECTS
-        and set(methods) <= _SELECT_METHODS
-        and all(_understood(module, piece, _OPERAND, pieces) for piece in pieces)
-    ):
+    elif name in _SELECTS and way.methods <= _SELECT_METHODS and way.is_understood:
         plain = bool(node.args) and all(_is_column(module, a.value) for a in node.args)
-        adds = {"with_only_columns", "add_columns", "options"} & set(methods)
+        adds = {"with_only_columns", "add_columns", "options"} & way.methods
         yield "plain read" if plain and not adds else "read"
     else:
         yield "other"
 
 
+def _is_sql(module: Module, node: cst.CSTNode) -> bool:
+    """Return whether nothing in a statement, or a part of one, can write."""
+    known = module.once(_understood_so_far)
+    if id(node) not in known:
+        known[id(node)] = _understood(module, node, _OPERAND, set())
+    return known[id(node)]
+
+
+def _understood_so_far(module: Module) -> dict[int, bool]:
+    """Return where answers are kept, by the `id` of nodes of the module's tree."""
+    return {}
+
+
 def builds_sql(module: Module, node: cst.CSTNode) -> bool:
     """Return whether an expression surely builds a part of a SELECT that writes nothing."""
-    if not isinstance(node, cst.Call) or not _understood(module, node, _OPERAND, ()):
+    if not isinstance(node, cst.Call) or not _is_sql(module, node):
         return False
     root = node
     while isinstance(root.func, cst.Attribute) and isinstance(root.func.value, cst.Call):
@@ -199,31 +232,29 @@ def builds_sql(module: Module, node: cst.CSTNode) -> bool:
     )
 
 
-def _understood(
-    module: Module, node: cst.CSTNode, role: str, pieces: tuple[cst.CSTNode, ...]
-) -> bool:
+def _understood(module: Module, node: cst.CSTNode, role: str, seen: _Seen) -> bool:
     """Return whether nothing in an expression can write; names are followed to what they hold."""
     match node:
         case cst.Name():
             return all(
-                _name_understood(module, node, binding, role, pieces)
+                _name_understood(module, node, binding, role, seen)
                 for binding in module.bindings(module.expr(node), module.place(node))
             )
         case cst.Attribute():
-            return _understood(module, node.value, _OWNER, pieces)
+            return _understood(module, node.value, _OWNER, seen)
         case cst.Call():
-            return _call_understood(module, node, role, pieces)
+            return _call_understood(module, node, role, seen)
         case cst.Lambda() | cst.Yield() | cst.NamedExpr():
             return False
         case cst.Await():
             return role == _VALUE
         case cst.Tuple() | cst.List() | cst.Set():
-            return all(_understood(module, e.value, role, pieces) for e in node.elements)
+            return all(_understood(module, e.value, role, seen) for e in node.elements)
         case cst.IfExp():
             parts = (node.body, node.orelse)
-            return all(_understood(module, part, role, pieces) for part in parts)
+            return all(_understood(module, part, role, seen) for part in parts)
         case _:
-            return all(_understood(module, part, _VALUE, pieces) for part in children(node))
+            return all(_understood(module, part, _VALUE, seen) for part in children(node))
 
 
 def _name_understood(
@@ -231,7 +262,7 @@ def _name_understood(
     node: cst.Name,
     binding: Binding,
     role: str,
-    pieces: tuple[cst.CSTNode, ...],
+    seen: _Seen,
 ) -> bool:
     if binding.kind == "class":
         return True
@@ -244,11 +275,10 @@ def _name_understood(
         return all(isinstance(value, (External, LocalClass, Literal)) for value in values)
     source = getattr(binding.value, "node", None)
     if isinstance(source, cst.Call):
-        if any(source is piece for piece in pieces):
+        if (id(source), role) in seen:
             return True
-        return module.parent(source) is not None and _understood(
-            module, source, role, (*pieces, source)
-        )
+        seen.add((id(source), role))
+        return module.parent(source) is not None and _understood(module, source, role, seen)
     if isinstance(binding.value, Constant):
         return True
     if isinstance(binding.value, Ref):
@@ -264,9 +294,7 @@ def _is_awaited(node: cst.CSTNode) -> bool:
     return isinstance(node, cst.Await)
 
 
-def _call_understood(
-    module: Module, call: cst.Call, role: str, pieces: tuple[cst.CSTNode, ...]
-) -> bool:
+def _call_understood(module: Module, call: cst.Call, role: str, seen: _Seen) -> bool:
     found = module.evaluate(call.func)
     names = {value.dotted for value in found if isinstance(value, External)}
     name = names.pop() if len(names) == 1 and len(found) == 1 else ""
@@ -282,38 +310,34 @@ def _call_understood(
         if role != _OPERAND and _is_awaited(call):
             return True  # what a query gave is no part of another, but values
         known = (is_operator or method in VALUE_METHODS) and _understood(
-            module, call.func.value, _OWNER, pieces
+            module, call.func.value, _OWNER, seen
         )
         inner = _OPERAND if method in ("where", "filter", "having", "select_from") else _VALUE
         if method == "filter_by" and known:  # `**filters` are values that columns are compared with
-            return all(_understood(module, a.value, _VALUE, pieces) for a in call.args)
+            return all(_understood(module, a.value, _VALUE, seen) for a in call.args)
     else:
         # What a function of the project gives back may be a part of SQL.
         is_foreign = bool(found) and all(isinstance(value, External) for value in found)
         known = name.startswith(VALUE_MODULES) or (role == _VALUE and is_foreign)
     return known and all(
-        _argument_understood(module, argument, inner, pieces) for argument in call.args
+        _argument_understood(module, argument, inner, seen) for argument in call.args
     )
 
 
-def _argument_understood(
-    module: Module, argument: cst.Arg, role: str, pieces: tuple[cst.CSTNode, ...]
-) -> bool:
+def _argument_understood(module: Module, argument: cst.Arg, role: str, seen: _Seen) -> bool:
     if argument.star == "*" and isinstance(argument.value, cst.Name):
-        return _list_understood(module, argument.value, role, pieces)
-    return argument.star == "" and _understood(module, argument.value, role, pieces)
+        return _list_understood(module, argument.value, role, seen)
+    return argument.star == "" and _understood(module, argument.value, role, seen)
 
 
-def _list_understood(
-    module: Module, name: cst.Name, role: str, pieces: tuple[cst.CSTNode, ...]
-) -> bool:
+def _list_understood(module: Module, name: cst.Name, role: str, seen: _Seen) -> bool:
     """Return whether a name is a list of the function's own, and all that is put into it is known.
 
     `conditions = []`, then `conditions.append(User.name == name)`.
     """
 
     def understood(items: Iterable[cst.CSTNode]) -> bool:
-        return all(_understood(module, item, role, pieces) for item in items)
+        return all(_understood(module, item, role, seen) for item in items)
 
     scope = module.place(name).scope
     for use in module.named(name.value):
@@ -377,9 +401,9 @@ _TEXT_WRITES = re.compile(
 )
 
 
-def _reads_only(module: Module, call: cst.Call, methods: list[str]) -> bool:
+def _reads_only(module: Module, call: cst.Call, methods: frozenset[str]) -> bool:
     """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
-    if not set(methods) <= {"bindparams", "columns"} or len(call.args) != 1:
+    if not methods <= {"bindparams", "columns"} or len(call.args) != 1:
         return False
     argument = call.args[0].value
     if isinstance(argument, cst.Name) and module.project.is_mentioned_elsewhere(
