@@ -144,6 +144,9 @@ class Jobs:
     async def load(self, session, key):
         return await session.get(User, key)
 
+    async def every(self, session):
+        return (await session.scalars(select(User))).all()
+
     async def keep(self, session, user):
         session.add(user)
         await session.flush()
@@ -152,7 +155,7 @@ class Jobs:
     async def count(cls, session):
         return await session.scalar(select(User))
 
-    async def run(self, key, name, send, job):
+    async def run(self, key, name, send, job, jobs):
         async with AsyncSession(engine{}) as s:
 """
 
@@ -180,6 +183,10 @@ SAFE = {
     "reads by a keyword": "return await crud.get(key=key, session=s)",
     "commits itself": "user = await crud.create(s, name)\nprint(user.name)",
     "of its own class": "return await self.load(s, key)",
+    "of its own class in a comprehension": (
+        "return [u.name for u in await self.every(s)], {u.id for u in await self.every(s)}, "
+        "{u.id: u.name for u in await self.every(s)}, max(u.id for u in await self.every(s))"
+    ),
     "several": "user = await crud.get(s, key)\nif user is None:\n    await crud.create(s, name)",
     "in a loop": "for one in range(key):\n    await crud.create(s, f'{one}')",
     "through another": "user = await crud.rename(s, key, name)\nawait send(user.name)",
@@ -211,6 +218,15 @@ UNSAFE = {
     "is a generator": ("async for one in crud.late(s):\n    print(1)", "the session goes to code"),
     "is decorated": ("await crud.decorated(s, key)", "the session goes to code that was not"),
     "of a class's decorator": ("await self.count(s)", "the session goes to code that was not"),
+    "of another object in a comprehension": (
+        "return [user.name for self in jobs for user in await self.every(s)]",
+        "the session goes to code that was not followed",
+    ),
+    "of another object": ("self = job\nreturn await self.load(s, key)", "the session goes to code"),
+    "writes, where what it does is told": (
+        "await crud.add(s, name)",
+        "in `add()`, it adds rows (app/",
+    ),
     "is not awaited": (
         "await asyncio.gather(crud.get(s, 1), crud.get(s, 2))",
         "the session goes to code that was not followed",

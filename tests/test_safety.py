@@ -916,6 +916,18 @@ def test_a_constant_that_others_may_set_is_no_text_that_is_known(tmp_path: Path)
     assert verdict(tmp_path, code)[0] == "unsafe"
 
 
+def test_a_with_that_binds_the_name_anew_uses_no_other_session(tmp_path: Path) -> None:
+    opened = "    async with AsyncSession(engine, expire_on_commit=False) as s"
+    first = f"async def job(name):\n{opened}:\n        await s.get(User, 1)\n"
+    code = f"{HEADER}{first}{opened}, s.begin():\n        s.add(User(name=name))\n"
+    fixes = [finding.fix for finding in found(tmp_path, code)]
+    assert [fix and fix.applicability for fix in fixes] == [Applicability.SAFE] * 2
+    behind = f"{HEADER}{first}    async with s.begin(), AsyncSession(engine) as s:\n        pass\n"
+    fix, _ = (finding.fix for finding in found(tmp_path, behind))
+    assert fix is not None
+    assert "`s` is used outside the block too" in fix.message
+
+
 def test_what_model_dump_gives_may_hold_objects(tmp_path: Path) -> None:
     code = in_block("s.add(User(**job.model_dump()))\nint(name)\nawait s.commit()")
     assert verdict(tmp_path, code, models=MODELS)[0] == "safe"

@@ -835,7 +835,8 @@ class _Analysis:
             text = f"in `{called.function.name.value}()`, {reason}"
             if text not in self.reasons:
                 self.reasons.append(text)
-        self.last_write = callee.last_write or self.last_write
+        if callee.last_write:
+            self.last_write = f"in `{called.function.name.value}()`, {callee.last_write}"
         awaited = self.module.parent(call)
         use = self.module.parent(awaited) if awaited is not None else None
         is_named = isinstance(use, (cst.Assign, cst.AnnAssign, cst.Expr, cst.Return))

@@ -128,10 +128,14 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     if around.definition is None:
         return around.kind == "module"
     owner = LocalClass(around.definition, function.home)
+    # A comprehension has a scope of its own, and the method's names round it.
     is_own = (
         isinstance(call.func, cst.Attribute)
-        and isinstance(call.func.value, cst.Name)
-        and call.func.value.value == module.place(call).scope.receiver
+        and isinstance(name := call.func.value, cst.Name)
+        and all(
+            binding.kind == "parameter" and binding.place.scope.receiver == name.value
+            for binding in module.bindings(module.expr(name), module.place(call))
+        )
     )
     return is_own and not project.may_run_another(owner, definition.name)
 
