@@ -928,6 +928,71 @@ def test_a_with_that_binds_the_name_anew_uses_no_other_session(tmp_path: Path) -
     assert "`s` is used outside the block too" in fix.message
 
 
+QUERIES = """
+import sqlalchemy
+from sqlalchemy import text
+SQL = "SELECT id FROM users"
+STATEMENT = text("SELECT id "
+    "FROM users")
+QUALIFIED = sqlalchemy.text("SHOW timezone")
+WRITES = "DELETE FROM users"
+WRITING = text(WRITES)
+AGAIN = "SELECT 1"
+AGAIN = "SELECT nextval('a')"
+if SQL:
+    IN_ARM = "SELECT 1"
+class Queries:
+    SQL = "SELECT 1"
+QUERY = Queries.SQL
+TEMPLATE = "SELECT id FROM {}".format(SQL)
+"""
+IMPORTED = {
+    "a text": ("text(SQL)", "safe"),
+    "a module's text": ("text(queries.SQL)", "safe"),
+    "a package's text": ("text(app.queries.SQL)", "safe"),
+    "one that another module passes on": ("text(PASSED_ON)", "safe"),
+    "a statement": ("STATEMENT", "safe"),
+    "a module's statement": ("queries.STATEMENT.bindparams(a=name)", "safe"),
+    "a statement by another name": ("queries.QUALIFIED", "safe"),
+    "in one arm": ("text(queries.IN_ARM)", "safe"),
+    "an attribute of a class": ("text(queries.Queries.SQL)", "unsafe"),
+    "one that writes": ("text(queries.WRITES)", "unsafe"),
+    "a statement that writes": ("queries.WRITING", "unsafe"),
+    "one of two": ("text(queries.AGAIN)", "unsafe"),
+    "put together": ("text(queries.TEMPLATE)", "unsafe"),
+    "one that is not there": ("text(queries.NONE)", "unsafe"),
+    "a method that may write": ("queries.STATEMENT.execution_options(a=1)", "unsafe"),
+}
+
+
+def executing(statement: str, tmp_path: Path) -> str:
+    """Return a job that executes what another module of the project has."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "queries.py").write_text(QUERIES)
+    (tmp_path / "app" / "passing.py").write_text("from .queries import SQL as PASSED_ON\n")
+    return in_block(f"return (await s.execute({statement})).all()").replace(
+        "import Order, User\n",
+        "import Order, User\nimport app.queries\nfrom app import queries\n"
+        "from app.queries import SQL, STATEMENT\nfrom app.passing import PASSED_ON\n",
+    )
+
+
+@pytest.mark.parametrize(("statement", "level"), IMPORTED.values(), ids=IMPORTED.keys())
+def test_a_text_of_another_module_is_known(statement: str, level: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, executing(statement, tmp_path))[0] == level
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [("text(PASSED_ON)", "SQL"), ("text(queries.SQL)", "SQL"), ("STATEMENT", "STATEMENT")],
+)
+def test_a_text_that_others_may_set_is_not_known(statement: str, name: str, tmp_path: Path) -> None:
+    code = executing(statement, tmp_path)
+    setting = f"from app import queries\nqueries.{name} = 'DELETE FROM users'\n"
+    (tmp_path / "app" / "other.py").write_text(setting)
+    assert verdict(tmp_path, code)[0] == "unsafe"
+
+
 def test_what_model_dump_gives_may_hold_objects(tmp_path: Path) -> None:
     code = in_block("s.add(User(**job.model_dump()))\nint(name)\nawait s.commit()")
     assert verdict(tmp_path, code, models=MODELS)[0] == "safe"
