@@ -864,8 +864,39 @@ EVERYDAY = {
     "told after it was changed": (
         "user = await s.get(User, 1)\nuser.name += '!'\nawait s.commit()\nawait send(user.name)"
     ),
+    "sorted by what a parameter of the same name has": (
+        "users = (await s.scalars(select(User))).all()\nfor u in users:\n    print(u.name)\n"
+        "return max(users, key=lambda u: u.name).id, min(users, key=lambda u: (-u.id, u.name)).id"
+    ),
+    "a list that is sorted": (
+        "result = await s.scalars(select(User))\nusers = result.all()\n"
+        "users.sort(key=lambda user: user.name, reverse=True)\nlater = list(users)\n"
+        "later.sort(key=lambda user: user.id)\nreturn later[0].name"
+    ),
 }
 NOT_EVERYDAY = {
+    "a key that changes": (
+        "users = (await s.scalars(select(User))).all()\n"
+        "return sorted(users, key=lambda u: send(u).name)"
+    ),
+    "a key by its default": (
+        "u = await s.get(User, 1)\nreturn max(job, key=lambda n, u=u: u.name)"
+    ),
+    "a key that uses an object": (
+        "u = await s.get(User, 1)\nreturn max(job, key=lambda n: send(u, n))"
+    ),
+    "a function of another name": (
+        "u = await s.get(User, 1)\nsend(lambda n: u.rename(n))\nreturn u.name"
+    ),
+    "a list that is sorted by a function": (
+        "users = (await s.scalars(select(User))).all()\nusers.sort(key=send)\nreturn users"
+    ),
+    "a list that is sorted as its class has it": (
+        "users = (await s.scalars(select(User))).all()\nusers.sort()\nreturn users"
+    ),
+    "an object's own `sort()`": (
+        "user = await s.get(User, 1)\nuser.sort(key=lambda one: one.name)\nreturn user"
+    ),
     "an unknown function": "found = [send()]\nreturn await s.scalars(select(User).where(*found))",
     "a list of others": "return await s.scalars(select(User).where(*jobs))",
     "a list that others fill": (
@@ -1506,15 +1537,21 @@ def test_what_does_not_show_that_an_object_has_expired_is_safe(
     assert verdict(tmp_path, around_block(inside, behind), models=MODELS) == ("safe", ANY)
 
 
+@pytest.mark.parametrize(
+    ("use", "read"),
+    [("print(user.name)", "user.name"), ("max([user], key=lambda u: u.name)", "u.name")],
+)
 @pytest.mark.parametrize("handler", ["print('gone')", "raise"])
-def test_an_attribute_read_in_a_block_whose_errors_are_caught(handler: str, tmp_path: Path) -> None:
-    block = in_block(f"{ADDS}print(user.name)\n")
+def test_an_attribute_read_in_a_block_whose_errors_are_caught(
+    handler: str, use: str, read: str, tmp_path: Path
+) -> None:
+    block = in_block(f"{ADDS}{use}\n")
     head, _, block = block.partition("    async with")
     block = textwrap.indent(f"    async with{block}", "    ")
     code = f"{head}    try:\n{block}    except Exception:\n        {handler}\n"
     level, message = verdict(tmp_path, code, models=MODELS)
     assert level == ("safe" if handler == "raise" else "unsafe")
-    assert ("`user.name` fails where errors are caught" in message) == (level == "unsafe")
+    assert (f"`{read}` fails where errors are caught" in message) == (level == "unsafe")
 
 
 FORMS = {

@@ -335,6 +335,28 @@ def is_result(node: cst.CSTNode, session: str | None, results: frozenset[str]) -
     return False
 
 
+def is_list_of_result(
+    module: Module, node: cst.CSTNode, session: str | None, results: frozenset[str]
+) -> bool:
+    """Return whether a name only ever holds lists that were made of results of queries."""
+    if not isinstance(node, cst.Name):
+        return False
+
+    def is_list(call: object) -> bool:
+        match call:
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name("all" | "fetchall"))):
+                return is_result(owner, session, results)
+            case cst.Call(func=cst.Name() as function):
+                return module.evaluate(function) in ((External("list"),), (External("sorted"),))
+        return False
+
+    bindings = module.place(node).scope.bindings.get(node.value, ())
+    return bool(bindings) and all(
+        binding.kind == "assign" and isinstance(binding.value, Call) and is_list(binding.value.node)
+        for binding in bindings
+    )
+
+
 def _bound(target: cst.CSTNode) -> Iterator[str]:
     if isinstance(target, cst.Name):
         yield target.value

@@ -170,7 +170,7 @@ def _statement_kinds(
     if constant is not None:
         yield (
             "plain read"
-            if _is_text_that_reads(constant) and not way.methods - _TEXT_METHODS
+            if way.methods <= _TEXT_METHODS and _is_text_that_reads(constant)
             else "other"
         )
         return
