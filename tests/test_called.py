@@ -111,6 +111,45 @@ async def many(session, *keys):
     return [await session.get(User, key) for key in keys]
 
 
+async def get_or_create(session, name):
+    user = await session.scalar(select(User).where(User.name == name))
+    if user is not None:
+        return user, False
+    user = User(name=name)
+    session.add(user)
+    await session.commit()
+    return user, True
+
+
+async def page(session):
+    users = (await session.scalars(select(User))).all()
+    user = users[0]
+    name = user.name
+    await session.commit()
+    return users, len(users), name
+
+
+async def either(session, key):
+    user = await session.get(User, 1)
+    await session.commit()
+    if key:
+        return key, user
+    return user, key
+
+
+async def some(session, key):
+    user = await session.get(User, 1)
+    await session.commit()
+    if key:
+        return None
+    return key, user, 1
+
+
+async def rest(session, users):
+    await session.commit()
+    return 1, *users
+
+
 async def late(session):
     yield await session.get(User, 1)
 
@@ -266,6 +305,34 @@ EXPIRED = {
         "the text of `user` may show that it has expired",
     ),
 }
+
+
+ITEMS = {
+    "a flag": "user, created = await crud.get_or_create(s, name)\nprint(created)",
+    "a number": "users, total, first = await crud.page(s)\nprint(total, first)",
+    "of its own": "user, key = await s.get(User, 1), 2\nawait s.commit()\nprint(key)",
+}
+ITEMS_UNSAFE = {
+    "the object": "user, created = await crud.get_or_create(s, name)\nprint(user)",
+    "a list of them": "users, total, first = await crud.page(s)\nprint(users)",
+    "in one arm": "one, user = await crud.either(s, key)\nprint(one)",
+    "not always": "one, user, two = await crud.some(s, key)\nprint(two)",
+    "what is left": "one, *user = await crud.get_or_create(s, name)\nprint(one, user)",
+    "of what it was given": "one, user = await crud.rest(s, [await s.get(User, 1)])\nprint(user)",
+    "of its own": "user, key = await s.get(User, 1), 2\nawait s.commit()\nprint(user)",
+    "all of it": "user = await crud.get_or_create(s, name)\nprint(user)",
+}
+
+
+@pytest.mark.parametrize("body", ITEMS.values(), ids=ITEMS.keys())
+def test_what_holds_no_object_is_known_by_its_position(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, body, expires=True) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", ITEMS_UNSAFE.values(), ids=ITEMS_UNSAFE.keys())
+def test_what_may_hold_an_object_is_known_by_its_position(body: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, body, expires=True)
+    assert (level, "may show that it has expired" in message) == ("unsafe", True), message
 
 
 TAKEN_IN = {

@@ -15,7 +15,8 @@ import libcst as cst
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
-from session_guard.safety.called import DEEPEST, called_with, classes_of_called, taken_in
+from session_guard.safety.called import DEEPEST, called_with
+from session_guard.safety.callees import classes_of_called, taken_in
 from session_guard.safety.forms import Form, around
 from session_guard.safety.loaded import (
     EMPTIES,

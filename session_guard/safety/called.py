@@ -9,10 +9,8 @@ import libcst as cst
 
 from session_guard.module import Module
 from session_guard.names.bindings import Function
-from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass, LocalFunction
 from session_guard.records import dataclass
-from session_guard.safety.loaded import classes_named, reachable, tracked_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,40 +79,6 @@ def _called_with(module: Module, call: cst.Call, session: str) -> Called | None:
     ]
     others = {name: value for name, value in given.items() if name not in names}
     return Called(home, node, names[0], others) if len(names) == 1 else None
-
-
-def classes_of_called(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
-) -> Iterator[LocalClass]:
-    """Yield the project's classes that the functions name which a block hands its session to."""
-    for called in _all_called(module, block, session, depth):
-        yield from classes_named(called.module, called.function)
-        body, name = called.function.body, called.session
-        yield from classes_of_called(called.module, body, name, depth + 1)
-
-
-def taken_in(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
-) -> Iterator[cst.BaseExpression]:
-    """Yield what the functions that a block hands its session to take into it."""
-    for called in _all_called(module, block, session, depth):
-        body, name = called.function.body, called.session
-        names = set(tracked_names(called.module, body, name))
-        for expression in taken_in(called.module, body, name, depth + 1):
-            names.update(reachable(called.module, expression))
-        for parameter, value in called.given.items():
-            if parameter in names:
-                yield value
-
-
-def _all_called(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int
-) -> Iterator[Called]:
-    """Yield the functions that a block hands its session to, unless that is too deep."""
-    for part in walk(block) if depth < DEEPEST else ():
-        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
-        if called is not None:
-            yield called
 
 
 def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
