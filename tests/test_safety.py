@@ -968,6 +968,72 @@ def test_what_pydantic_reads_may_have_expired(tmp_path: Path) -> None:
     assert (level, "may show that it has expired" in message) == ("unsafe", True)
 
 
+CLASSES = """
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import aliased
+from vendor import Mixin
+
+class Person(Mixin, User):
+    nick: Mapped[str] = made_elsewhere()
+
+    @hybrid_property
+    def both(self): ...
+
+    @vendor.property
+    def model(self): ...
+
+class Repo:
+    model = User
+    boss = aliased(User)
+    given: type[User]
+    users = Order
+
+    class Meta:
+        model = User
+
+    def __init_subclass__(cls):
+        cls.made = User
+"""
+SELECTED = {
+    "a column": ("User.name", "safe"),
+    "a label": ("User.name.label('x')", "safe"),
+    "a base's column": ("Person.name", "safe"),
+    "one that its base from elsewhere has": ("Person.mail", "safe"),
+    "one that is annotated": ("Person.nick", "safe"),
+    "a hybrid": ("Person.both", "safe"),
+    "a class's column, in a class": ("Repo.model.name", "safe"),
+    "what another decorates": ("Person.model", "unsafe"),
+    "a class in a class": ("Repo.model", "unsafe"),
+    "a label of one": ("Repo.model.label('x')", "unsafe"),
+    "an alias in a class": ("Repo.boss", "unsafe"),
+    "one that is given later": ("Repo.given", "unsafe"),
+    "one that a subclass is given": ("Repo.made", "unsafe"),
+    "one of which nothing is known": ("Repo.other", "unsafe"),
+    "one in a class in a class": ("Repo.Meta.model", "unsafe"),
+}
+
+
+@pytest.mark.parametrize(("selected", "level"), SELECTED.values(), ids=SELECTED.keys())
+def test_a_class_in_an_attribute_is_no_column(selected: str, level: str, tmp_path: Path) -> None:
+    code = in_block(f"for one in (await s.execute(select({selected}))).all():\n    await send(one)")
+    code = code.replace("import Order, User", "import Order, Person, Repo, User")
+    assert verdict(tmp_path, code, models=MODELS + CLASSES)[0] == level
+
+
+def test_a_class_that_its_own_class_has_is_no_column(tmp_path: Path) -> None:
+    code = HEADER + (
+        "class Repo:\n    model = User\n\n    @classmethod\n    async def job(cls, key):\n"
+        "        async with AsyncSession(engine) as s:\n"
+        "            query = select(cls.model).where(cls.model.id == key)\n"
+        "            user = (await s.execute(query)).scalar_one()\n"
+        "            user.name = key\n"
+    )
+    assert verdict(tmp_path, code, models=MODELS)[0] == "unsafe"
+    columns = code.replace("select(cls.model)", "select(cls.model.id)")
+    columns = columns.replace("user.name = key", "print(user)")
+    assert verdict(tmp_path, columns, models=MODELS)[0] == "safe"
+
+
 @pytest.mark.parametrize("body", GIVES_COLUMNS.values(), ids=GIVES_COLUMNS.keys())
 def test_who_gets_values_of_columns_changes_no_object(body: str, tmp_path: Path) -> None:
     assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "safe"

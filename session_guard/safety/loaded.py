@@ -14,13 +14,11 @@ from session_guard.names.bindings import (
     Element,
     Ref,
     Sequence,
-    Subscript,
     TextBeginning,
 )
-from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
-from session_guard.names.values import UNKNOWN, External, Literal, LocalClass, Result
-from session_guard.project.setters import may_be_mapped
+from session_guard.names.values import LocalClass
+from session_guard.safety.columns import is_column
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
@@ -33,13 +31,6 @@ READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "
 TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
-_COLUMNS = frozenset(
-    {
-        "sqlalchemy.Column",
-        "sqlalchemy.orm.mapped_column",
-        "sqlmodel.Field",
-    }
-)
 _PYDANTIC = frozenset({"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"})
 _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
@@ -464,42 +455,8 @@ def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[Local
 
 
 def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> bool:
-    """Return whether a name is a column of all those classes that have it, and of one.
+    """Return whether a name is a column's, and leads to no other object.
 
     No class of the project must have a relationship of that name: whose object it is is not known.
     """
-    if name in module.project.relationships:
-        return False
-    # What is no mapped class keeps values of columns in attributes of their names.
-    mapped = [owner for owner in owners if may_be_mapped(owner)]
-    members = [
-        member
-        for owner in mapped
-        for member in class_member(owner, name)
-        if member != UNKNOWN and not (isinstance(member, Literal) and _is_sqlmodel(owner))
-    ]
-    return (bool(members) or any(_is_mapped(owner, name) for owner in mapped)) and all(
-        isinstance(member, Result)
-        and isinstance(member.function, External)
-        and member.function.dotted in _COLUMNS
-        for member in members
-    )
-
-
-def _is_sqlmodel(owner: LocalClass) -> bool:
-    return "sqlmodel.SQLModel" in openings.ancestry(owner)
-
-
-def _is_mapped(owner: LocalClass, name: str) -> bool:
-    """Return whether a class has `name: Mapped[str]` with nothing assigned, which is a column.
-
-    SQLModel's classes have `name: str`, and may give it a default.
-    """
-    scope = owner.definition.scope
-    if _is_sqlmodel(owner):
-        return name in scope.annotations
-    return any(
-        isinstance(annotation, Subscript)
-        and owner.home.evaluate(annotation.value, place) == (External("sqlalchemy.orm.Mapped"),)
-        for annotation, place in scope.annotations.get(name, ())
-    )
+    return name not in module.project.relationships and is_column(owners, name)
