@@ -215,6 +215,10 @@ UNSAFE = {
         "await asyncio.gather(crud.get(s, 1), crud.get(s, 2))",
         "the session goes to code that was not followed",
     ),
+    "sets what it loads by name": (
+        "setattr(await crud.get(s, key), 'name', name)",
+        "it changes what it loaded",
+    ),
     "is a parameter": ("await send(s)", "the session goes to code that was not followed"),
     "gets it in a list": ("await crud.get([s], key)", "the session goes to code that was not"),
 }
@@ -334,6 +338,18 @@ def test_a_method_that_a_subclass_may_have_another_of_is_not_followed(
     other = f"from app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n{other}"
     level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize("names", ["locals()", "vars()"])
+def test_who_gets_a_functions_names_may_change_what_it_loaded(names: str, tmp_path: Path) -> None:
+    code = f"""
+async def touch(session, key):
+    user = await session.get(User, key)
+    return look({names})
+"""
+    more = {"crud.py": CRUD + code}
+    level, message = verdict(tmp_path, "return await crud.touch(s, key)", more=more)
+    assert (level, "may change what it loaded" in message) == ("unsafe", True), message
 
 
 def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Path) -> None:

@@ -881,6 +881,17 @@ NOT_EVERYDAY = {
     "set to an object of others": (
         "user = await s.get(User, 1)\nsetattr(user, send(), job)\nint(name)\nawait s.commit()"
     ),
+    "set by name to what is loaded there": "setattr(await s.get(User, 1), 'name', name)",
+    "set by name to one of what is loaded": (
+        "setattr((await s.scalars(select(User))).first(), 'name', name)"
+    ),
+    "entered where it is loaded": "with await s.get(User, 1):\n    pass",
+    "set to what is loaded there": "(await s.get(User, 1)).name = name",
+    "added to what is loaded there": "(await s.get(User, 1)).number += 1",
+    "deleted of what is loaded there": "del (await s.get(User, 1)).name",
+    "an item set of what is loaded there": "(await s.get(User, 1))['name'] = name",
+    "a method of what is loaded there": "(await s.get(User, 1)).touch()",
+    "raised from what is loaded there": "raise (await s.get(User, 1)).error",
     "others' items": (
         "user = await s.get(User, 1)\nuser.orders[0] = job\nint(name)\nawait s.commit()"
     ),

@@ -366,7 +366,8 @@ class _Analysis:
         if item.asname is not None:
             state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
-        if isinstance(item.item, (cst.Name, cst.Attribute)) and self.hands_on(item.item):
+        is_call = isinstance(item.item, cst.Call)  # which was minded as such
+        if not is_call and self.hands_on(item.item) and not self.is_result(item.item):
             return self.written(state, "what it loaded is entered and may change", item)
         if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
@@ -851,7 +852,7 @@ class _Analysis:
             if not self.begun and not self.carries(owner):
                 self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
             state = replace(state, escaped=True)
-        if not (state.escaped or self.mentions_tracked(owner)):
+        if not (state.escaped or self.mentions_tracked(owner) or self.carries(owner)):
             return state
         return self.given(value, self.changed(state, call))
 
@@ -942,9 +943,9 @@ class _Analysis:
 
     def hands_out(self, error: cst.BaseExpression) -> bool:
         """Return whether an exception that is raised holds an object of the session."""
-        if isinstance(error, cst.Name):
-            return error.value in self.objects
-        return isinstance(error, cst.Call) and any(
+        if not isinstance(error, cst.Call):
+            return self.hands_on(error)
+        return any(
             self.carries(argument.value)
             and not is_column_value(self.module, argument.value, self.classes)
             for argument in error.args
@@ -972,7 +973,7 @@ class _Callee(_Analysis):
         form = Form(function, called.session, function.body, function.body, [function])
         outside = Outside(module, form, frozenset(own))
         super().__init__(module, called.session, caller.terms, outside)
-        self.function = function
+        self.function, self.form = function, form
         self.following = (*caller.following, function)
         self.committing, self.raising, self.begun = caller.committing, caller.raising, caller.begun
         self.left: list[State] = []
@@ -981,6 +982,8 @@ class _Callee(_Analysis):
 
     def run(self, state: State) -> State:
         """Return what is true behind the call."""
+        if any(self.captured_outside(self.form)):
+            state = replace(state, escaped=True)
         self.left.append(self.suite(self.function.body, state))
         for node in self.read:
             self.object_to("it reads what a commit expired", node)
