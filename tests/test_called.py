@@ -290,6 +290,24 @@ def test_what_a_function_stored_has_expired_after_an_error(tmp_path: Path) -> No
     assert (level, "`user` is used where an error" in message) == ("unsafe", True)
 
 
+def test_what_a_function_gives_to_an_object_that_it_stores_has_expired(tmp_path: Path) -> None:
+    code = CRUD + (
+        "\n\nasync def open_account(session, account):\n    user = User(name='x')\n"
+        "    user.accounts.append(account)\n    session.add(user)\n    await session.commit()\n"
+    )
+    models = MODELS + (
+        "    accounts: Mapped[list['Account']] = relationship()\n\n\nclass Account(Base):\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    more = {"crud.py": code, "models.py": models}
+    body = "account = Account()\nawait crud.open_account(s, account)"
+    assert verdict(tmp_path, body, expires=True, more=more)[0] == "safe"
+    (tmp_path / "shown").mkdir()
+    shown = f"{body}\nprint(account)"
+    level, message = verdict(tmp_path / "shown", shown, expires=True, more=more)
+    assert (level, "text of `account` may show" in message) == ("unsafe", True), message
+
+
 @pytest.mark.parametrize("store", ["s.add(user)", "await crud.store(s, user)"])
 def test_what_a_list_has_is_the_sessions_too(store: str, tmp_path: Path) -> None:
     body = (

@@ -979,6 +979,32 @@ def test_what_pydantic_reads_may_have_expired(tmp_path: Path) -> None:
     assert (level, "may show that it has expired" in message) == ("unsafe", True)
 
 
+CASCADES = {
+    "added": "user.orders.append(order)\ns.add(user)",
+    "assigned": "user.orders = [order]\ns.add(user)",
+    "assigned by its name": "setattr(user, 'orders', [order])\ns.add(user)",
+    "put together": "user.orders += [order]\ns.add(user)",
+    "an item": "user.orders[0] = order\ns.add(user)",
+    "given the other": "order.user = user\ns.add(user)",
+    "in a list": "orders = []\norders.append(order)\ns.add_all(orders)",
+    "by a list": "orders = [order]\nfor one in orders:\n    user.orders.append(one)\ns.add(user)",
+    "to what was loaded": "one = await s.get(User, 1)\none.orders.append(order)",
+}
+
+
+@pytest.mark.parametrize("given", CASCADES.values(), ids=CASCADES.keys())
+def test_what_a_session_takes_in_by_a_cascade_has_expired_too(given: str, tmp_path: Path) -> None:
+    body = f"order = Order(id=user_id)\nuser = User(name='x')\n{given}\nawait s.commit()\n"
+    code = in_block(body)
+    assert verdict(tmp_path, code, models=MODELS)[0] == "safe"
+    name = "one" if "for one" in given else "order"
+    code += (
+        f"    async with get_background_session() as other:\n        await other.merge({name})\n"
+    )
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, f"`{name}` goes on to another session" in message) == ("unsafe", True), message
+
+
 CLASSES = """
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import aliased

@@ -24,6 +24,7 @@ from session_guard.safety.loaded import (
     TAKES,
     bound_names,
     carries_objects,
+    cascaded,
     classes_named,
     held_names,
     is_column_value,
@@ -157,9 +158,8 @@ class _Analysis:
         ]
         by_others = list(taken_in(module, block, session))
         known |= {name for value in by_others for name in reachable(module, value)}
-        self.taken = frozenset(
-            name for value in (*given, *by_others) for name in reachable(module, value)
-        )
+        taken = {name for value in (*given, *by_others) for name in reachable(module, value)}
+        self.taken = cascaded(module, block, frozenset(taken))
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
         self.objects = tracked_names(module, block, session, self.classes, known)
@@ -805,15 +805,16 @@ class _Analysis:
             and self.is_own_collection(function.value)
         ):
             return state
-        if (
+        is_related = (  # `user.items.append(item)`
             isinstance(function, cst.Attribute)
             and function.attr.value in FILLS
             and self.carries(function.value)
-        ):
-            state = self.taken_in(call, state)  # `user.items.append(item)`
+        )
+        if is_related:
+            state = self.taken_in(call, state)
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
-        if takes_objects and not self.begun and not is_construction(call):
+        if takes_objects and not (self.begun or is_related or is_construction(call)):
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"

@@ -18,7 +18,9 @@ from session_guard.names.bindings import (
 )
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import LocalClass
+from session_guard.project.setters import may_be_mapped
 from session_guard.safety.columns import is_column
+from session_guard.safety.spelling import is_setattr
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
@@ -134,12 +136,16 @@ def tracked_names(
     names that are `known` have such objects from the start.
     """
     tracked = known
+    joined = list(_joined(module, block))
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
 
     while True:
         found = set(tracked)
+        for owner, names in joined:
+            if carries(owner):
+                found.update(names)
         for node in walk(block):
             match node:
                 case cst.Assign() if carries(node.value):
@@ -159,8 +165,8 @@ def tracked_names(
                     for part in walk(node):
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
-                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    owner == session and method.value in TAKES
+                case cst.Call(func=cst.Attribute(value=cst.Name(value=of), attr=method)) if (
+                    of == session and method.value in TAKES
                 ):
                     for argument in node.args:
                         values = columns_of is None
@@ -185,6 +191,92 @@ def tracked_names(
         if found == tracked:
             return tracked
         tracked = frozenset(found)
+
+
+def cascaded(module: Module, block: cst.BaseSuite, names: frozenset[str]) -> frozenset[str]:
+    """Return the names of a block's objects that a session takes in with those of some names."""
+    joined = list(_joined(module, block))
+    while True:
+        found = set(names)
+        for owner, given in joined:
+            if any(held_names(owner, names)):
+                found.update(given)
+        if found == names:
+            return names
+        names = frozenset(found)
+
+
+def _joined(
+    module: Module, block: cst.BaseSuite
+) -> Iterator[tuple[cst.BaseExpression, frozenset[str]]]:
+    """Yield what is given objects to keep in a block, and the names of these.
+
+    `user.orders.append(order)` and `order.user = user`, of which each cascades to the other, and
+    `orders.append(order)` of a list of the function's own.
+    """
+    made_here = {id(part) for part in walk(block)}
+    for node in walk(block):
+        for target, value in _kept(node):
+            place = target.value if isinstance(target, cst.Subscript) else target
+            if isinstance(place, cst.Attribute):
+                owner, attribute = place.value, place.attr.value
+            elif isinstance(place, cst.Name) and is_own_collection(module, place):
+                owner, attribute = place, ""
+            else:
+                continue
+            every = frozenset(part.value for part in walk(value) if isinstance(part, cst.Name))
+            held = [
+                name
+                for name in held_names(value, every)
+                if _is_made(module, name)
+                or (attribute in module.project.relationships and not is_plain(module, name))
+            ]
+            yield owner, frozenset(name.value for name in held)
+            if isinstance(owner, cst.Name) and attribute and _is_row(module, owner, made_here):
+                yield from ((name, frozenset({owner.value})) for name in held)
+
+
+def _kept(node: cst.CSTNode) -> Iterator[tuple[cst.BaseExpression, cst.BaseExpression]]:
+    """Yield where a statement, or a part of one, puts something, and what it puts there."""
+    match node:
+        case cst.Assign():
+            yield from ((target.target, node.value) for target in node.targets)
+        case cst.AugAssign():
+            yield node.target, node.value
+        case cst.Call(func=cst.Attribute() as function) if function.attr.value in FILLS:
+            yield from ((function.value, argument.value) for argument in node.args)
+        case cst.Call() if is_setattr(node):
+            owner, field, value = (argument.value for argument in node.args)
+            name = field.raw_value if isinstance(field, cst.SimpleString) else "any"
+            yield cst.Attribute(owner, cst.Name(name)), value
+
+
+def _is_made(module: Module, name: cst.Name) -> bool:
+    """Return whether a name may hold an object, or a collection, that the program made."""
+    waiting = list(module.bindings(module.expr(name), module.place(name)))
+    for binding in waiting:
+        match binding.value:
+            case Call(function=Ref(parts)) if parts[-1][:1].isupper():
+                return True
+            case Display() | Sequence():
+                return True
+            case Element(Ref() as of):
+                waiting.extend(b for b in module.bindings(of, binding.place) if b not in waiting)
+    return False
+
+
+def _is_row(module: Module, name: cst.Name, made_here: Collection[int]) -> bool:
+    """Return whether a name only holds objects of mapped classes, made in one block."""
+    bindings = module.bindings(module.expr(name), module.place(name))
+    return bool(bindings) and all(
+        isinstance(binding.value, Call)
+        and id(binding.value.node) in made_here
+        and all(
+            isinstance(owner, LocalClass) and may_be_mapped(owner)
+            for owner in module.names.evaluate(binding.value.function, binding.place)
+        )
+        for binding in bindings
+    )
 
 
 def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iterator[str]:
