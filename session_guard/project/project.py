@@ -31,6 +31,7 @@ from session_guard.project.handler import (
     opening_of,
     shortfall_of,
 )
+from session_guard.project.hearing import may_write
 from session_guard.project.import_names import name_after
 from session_guard.project.making import (
     built_in,
@@ -111,6 +112,12 @@ _ROLLBACKS_OF_SESSIONS = (
     | _TRANSACTIONS
 )
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
+_READS_OF_SESSIONS = frozenset({"after_begin", "do_orm_execute"})
+_READS = _READS_OF_SESSIONS | frozenset(
+    """
+    begin before_cursor_execute after_cursor_execute before_execute after_execute
+    """.split()
+)
 # What sets a name of another module or object by a string has one of these in it.
 _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Generic")))
 # How a class may give its objects, or those that derive from it, other methods.
@@ -757,8 +764,18 @@ class Project:
         """A file that has something run at each rollback, or at what that does to objects."""
         return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
 
-    def _listener_to(self, of_sessions: frozenset[str], all_of: frozenset[str]) -> Path | None:
-        """Return a file that has something run at one of some events.
+    @cached_property
+    def writer_in_reads(self) -> Path | None:
+        """A file that may have something written as a session, or its connection, reads."""
+        return self._listener_to(_READS_OF_SESSIONS, _READS, may_write)
+
+    def _listener_to(
+        self,
+        of_sessions: frozenset[str],
+        all_of: frozenset[str],
+        matters: Callable[[Call, Place, Namespace], bool] = lambda *_: True,
+    ) -> Path | None:
+        """Return a file that has something run at one of some events, if that matters.
 
         What the handler itself sees of its engine is its own bookkeeping. A file that cannot be
         parsed, and an event whose name could not be followed, may be one.
@@ -769,7 +786,10 @@ class Project:
             if (
                 bool(self._ask(Has(tuple(event.encode() for event in sorted(wanted))), path))
                 if names is None
-                else any({None, *wanted} & heard for _, _, heard in events.listening(names))
+                else any(
+                    {None, *wanted} & heard and matters(call, place, names)
+                    for call, place, heard in events.listening(names)
+                )
             ):
                 return path
         return None
