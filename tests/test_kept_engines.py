@@ -822,7 +822,7 @@ READING_LISTENERS = {
             logger.debug("%s", conn)
     """,
     "sets a variable": """
-        LIMIT = "SET LOCAL statement_timeout = 5000"
+        LIMIT = f"SET LOCAL statement_timeout = {SECONDS}"
 
         @event.listens_for(Session, "after_begin")
         def tenant(session, transaction, connection):

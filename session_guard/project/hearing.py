@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from session_guard.names import events
 from session_guard.names.bindings import Ref, end_of
-from session_guard.names.values import External, Literal, LocalFunction
+from session_guard.names.values import Beginning, External, LocalFunction
 from session_guard.project.besides import is_logger, parsed_function
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ def _only_sets(call: ast.Call, listener: LocalFunction) -> bool:
             texts = [value]
         case ast.Name(name):
             found = listener.home.evaluate(Ref((name,)), end_of(listener.definition.scope))
-            texts = [one.value if isinstance(one, Literal) else None for one in found]
+            texts = [
+                one.text if isinstance(one, Beginning) else getattr(one, "value", None)
+                for one in found
+            ]
     return bool(texts) and all(
         isinstance(one, str) and one.lower().startswith(_SETTINGS) for one in texts
     )
