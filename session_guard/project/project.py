@@ -55,6 +55,7 @@ from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
 from session_guard.project.setters import READING_METHODS, Setters
 from session_guard.project.takers import Taken, parsed, taken_in
+from session_guard.project.taking import taken_from_others
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ _MAPS = Matches(
     rb"|\btable\s*=\s*True"
 )
 _METACLASS = Matches(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
+_TAKES_OBJECTS = Every(
+    (Matches(rb"\.\s*(merge|add|add_all)\s*\("), Matches(rb"(?i)session|sqlalchemy|\b(db|uow)\b"))
+)
 _REFUSES = Matches(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
 _DUMPS_OBJECTS = Matches(
     rb"arbitrary_types_allowed|\bdef\s+model_dump\b|\w+_serializer\b|(Plain|Wrap)Serializer"
@@ -793,6 +797,34 @@ class Project:
             ):
                 return path
         return None
+
+    def taker_of(self, owner: values.LocalClass | None) -> str | None:
+        """Return a file that gives sessions objects of a class which it has not made, or None.
+
+        They come from parameters, attributes and other functions; None stands for any class.
+        """
+        return next(
+            (
+                self.shown(path)
+                for path, taken in self._takers
+                if owner is None
+                or taken is None
+                or taken.key in _keys(owner)
+                or owner.key in _keys(taken)
+            ),
+            None,
+        )
+
+    @cached_property
+    def _takers(self) -> tuple[tuple[Path, values.LocalClass | None], ...]:
+        """The files that give sessions what they have not made, and of what classes."""
+        found = dict[tuple[Path, object], tuple[Path, values.LocalClass | None]]()
+        for path in self._own_files(_TAKES_OBJECTS):
+            names, tree = self.names_of(path), self.tree(path)
+            classes = (None,) if names is None or tree is None else taken_from_others(tree, names)
+            for owner in classes:
+                found[path, owner.key if owner is not None else None] = path, owner
+        return tuple(found.values())
 
     @cached_property
     def relationships(self) -> frozenset[str]:

@@ -14,7 +14,7 @@ import libcst as cst
 
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
-from session_guard.safety.behind import reasons_behind
+from session_guard.safety.behind import GivenAway, reasons_behind
 from session_guard.safety.called import DEEPEST, called_with, classes_of_called, taken_in
 from session_guard.safety.forms import Form, around
 from session_guard.safety.loaded import (
@@ -25,6 +25,7 @@ from session_guard.safety.loaded import (
     bound_names,
     carries_objects,
     cascaded,
+    classes_held,
     classes_named,
     held_names,
     is_column_value,
@@ -114,6 +115,7 @@ def reasons_against(
         expires=terms.expiry_ends,
         expired=frozenset(analysis.expired),
         read=analysis.read,
+        given_away=analysis.given_away if begins or analysis.expired else (),
         kept=not begins,
     )
     return [*analysis.reasons, *behind]
@@ -144,6 +146,8 @@ class _Analysis:
         """The names of objects that the block may be left with expired, by its own commit."""
         self.read: list[cst.Attribute] = []
         """The attributes that are read of such objects in the block, which fails."""
+        self.given_away: list[GivenAway] = []
+        """What it gives back or keeps of what a commit expires."""
         self.following: tuple[cst.FunctionDef, ...] = ()
         """The functions that it runs in, of those that get the session."""
 
@@ -251,6 +255,7 @@ class _Analysis:
                         self.object_to("the session is returned", node)
                     else:
                         state = self.value(node.value, state)
+                    self.gives_back(node.value, state)
                 self.leave(state, node)
                 return ENDED
             case cst.Break() | cst.Continue():
@@ -437,6 +442,27 @@ class _Analysis:
             if reason not in self.reasons:
                 self.reasons.append(reason)
 
+    def gives_back(self, value: cst.BaseExpression, state: State) -> None:
+        """Mind that who called the function gets what a commit has expired, or will."""
+        if not self.committing and not state.stale:
+            return
+        names = self.objects if self.committing else self.expired_names(state)
+        given: Iterator[cst.BaseExpression] = held_names(value, names)
+        loaded = isinstance(value, cst.Await) or (
+            isinstance(value, cst.Call)
+            and isinstance(value.func, cst.Attribute)
+            and self.is_result(value.func.value)
+        )
+        for one in (value,) if loaded else given:
+            self.give_away(one)
+
+    def give_away(self, value: cst.BaseExpression) -> None:
+        """Note what others get of the session's objects, which may have expired then."""
+        if self.terms.expiry_ends and self.hands_on(value):
+            classes = classes_held(self.module, value, self.session)
+            given = GivenAway(self.module.code(value), self.line_of(value), classes)
+            self.given_away.append(given)
+
     def committed(self, state: State) -> State:
         return replace(
             state,
@@ -493,6 +519,8 @@ class _Analysis:
         )
         if not self.begun and not is_objects:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
+        if not is_objects:
+            self.give_away(value)
         return replace(state, escaped=True)
 
     def related(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
@@ -814,6 +842,9 @@ class _Analysis:
             state = self.taken_in(call, state)
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
+        if takes_objects and not (is_related or is_construction(call)):
+            for argument in call.args:
+                self.give_away(argument.value)
         if takes_objects and not (self.begun or is_related or is_construction(call)):
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
         if takes_objects or owner_tracked:
@@ -837,6 +868,7 @@ class _Analysis:
             text = f"in `{called.function.name.value}()`, {reason}"
             if text not in self.reasons:
                 self.reasons.append(text)
+        self.given_away += callee.given_away
         self.last_write = callee.last_write or self.last_write
         awaited = self.module.parent(call)
         use = self.module.parent(awaited) if awaited is not None else None
@@ -992,6 +1024,9 @@ class _Callee(_Analysis):
         for left in self.left:
             after = after.joined(left)
         return replace(after, fresh=frozenset())
+
+    def gives_back(self, value: cst.BaseExpression, state: State) -> None:
+        """Leave it to the caller what becomes of what it is given back."""
 
     def leave(self, state: State, node: cst.CSTNode) -> None:
         """Note what is true where it gives back: its caller goes on."""

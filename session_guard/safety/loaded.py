@@ -8,6 +8,7 @@ import libcst as cst
 
 from session_guard.names import openings
 from session_guard.names.bindings import (
+    Await,
     Call,
     Constant,
     Display,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Expr
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
 # What takes objects into the session.
@@ -535,6 +537,30 @@ def classes_named(module: Module, block: cst.CSTNode) -> list[LocalClass]:
         if isinstance(owner, LocalClass)
     }
     return list(found.values())
+
+
+def classes_held(
+    module: Module, node: cst.BaseExpression, session: str | None
+) -> list[LocalClass | None]:
+    """Return the classes of the objects that an expression may give; None is one not known.
+
+    Known is what the function makes, or loads by `session.get(User, key)`.
+    """
+    found: list[LocalClass | None] = []
+    expr, place = module.expr(node), module.place(node)
+    values = [(b.value, b.place) for b in module.bindings(expr, place)] or [(expr, place)]
+    for value, at in values:
+        owner: Expr | None = None
+        match value:
+            case Call(function=Ref((*_, name))) if name[:1].isupper():
+                owner = value.function
+            case Await(Call(function=Ref((of, "get" | "get_one")), arguments=(given, *_))) if (
+                of == session
+            ):
+                owner = given
+        classes = module.names.evaluate(owner, at) if owner is not None else ()
+        found += [one if isinstance(one, LocalClass) else None for one in classes or (None,)]
+    return found
 
 
 def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[LocalClass]) -> bool:
