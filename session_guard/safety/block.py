@@ -115,7 +115,7 @@ def reasons_against(
         expires=terms.expiry_ends,
         expired=frozenset(analysis.expired),
         read=analysis.read,
-        given_away=analysis.given_away if begins or analysis.expired else (),
+        given_away=analysis.given_away,
         kept=not begins,
     )
     return [*analysis.reasons, *behind]
@@ -519,7 +519,7 @@ class _Analysis:
         )
         if not self.begun and not is_objects:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
-        if not is_objects:
+        if not is_objects and (self.begun or self.committing):
             self.give_away(value)
         return replace(state, escaped=True)
 
@@ -843,10 +843,10 @@ class _Analysis:
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
         if takes_objects and not (is_related or is_construction(call)):
-            for argument in call.args:
+            if not self.begun:
+                self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
+            for argument in call.args if self.begun or self.committing else ():
                 self.give_away(argument.value)
-        if takes_objects and not (self.begun or is_related or is_construction(call)):
-            self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
             return self.written(state, what, call)
