@@ -40,7 +40,6 @@ _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
-# Builtins whose result holds what went in.
 # What makes an empty collection, or a shallow copy of one.
 _COLLECTIONS = frozenset({"list", "set", "dict", "defaultdict", "deque", "OrderedDict", "Counter"})
 _READS_OF_COLLECTIONS = frozenset({"count", "get", "index", "sort"})
@@ -49,6 +48,14 @@ FILLS = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefaul
 """What puts something into a collection."""
 EMPTIES = frozenset({"clear", "discard", "pop", "popleft", "popitem", "remove"})
 """What takes something out of a collection."""
+# What may give a name an object.
+_BINDING = frozenset(
+    {
+        *(cst.Assign, cst.AugAssign, cst.AnnAssign, cst.NamedExpr, cst.AssignTarget),
+        *(cst.For, cst.CompFor, cst.WithItem, cst.Match, cst.Call),
+    }
+)
+# Builtins whose result holds what went in.
 _CONTAINERS = frozenset(
     """
     list tuple set frozenset dict sorted enumerate zip reversed min max iter next sum
@@ -137,8 +144,28 @@ def tracked_names(
     What is read of an object counts for it, but for the columns of classes that are given. The
     names that are `known` have such objects from the start.
     """
-    tracked = known
-    joined = list(_joined(module, block))
+    answers = module.once(_tracked_so_far)
+    owners = None if columns_of is None else frozenset(owner.key for owner in columns_of)
+    key = id(block), session, known, owners
+    if key not in answers:
+        answers[key] = _tracked_names(module, block, session, columns_of, known)
+    return answers[key]
+
+
+def _tracked_so_far(module: Module) -> dict[object, frozenset[str]]:
+    """Return where answers are kept, by the `id` of blocks of the module's tree."""
+    return {}
+
+
+def _tracked_names(
+    module: Module,
+    block: cst.BaseSuite,
+    session: str | None,
+    columns_of: Collection[LocalClass] | None,
+    tracked: frozenset[str],
+) -> frozenset[str]:
+    binding = [node for node in walk(block) if type(node) in _BINDING]
+    joined = list(_joined(module, binding))
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
@@ -148,7 +175,7 @@ def tracked_names(
         for owner, names in joined:
             if carries(owner):
                 found.update(names)
-        for node in walk(block):
+        for node in binding:
             match node:
                 case cst.Assign() if carries(node.value):
                     for target in node.targets:
@@ -197,7 +224,7 @@ def tracked_names(
 
 def cascaded(module: Module, block: cst.BaseSuite, names: frozenset[str]) -> frozenset[str]:
     """Return the names of a block's objects that a session takes in with those of some names."""
-    joined = list(_joined(module, block))
+    joined = list(_joined(module, [*walk(block)]))
     while True:
         found = set(names)
         for owner, given in joined:
@@ -209,15 +236,15 @@ def cascaded(module: Module, block: cst.BaseSuite, names: frozenset[str]) -> fro
 
 
 def _joined(
-    module: Module, block: cst.BaseSuite
+    module: Module, nodes: Collection[cst.CSTNode]
 ) -> Iterator[tuple[cst.BaseExpression, frozenset[str]]]:
-    """Yield what is given objects to keep in a block, and the names of these.
+    """Yield what nodes of a block give objects to keep, and the names of these.
 
     `user.orders.append(order)` and `order.user = user`, of which each cascades to the other, and
     `orders.append(order)` of a list of the function's own.
     """
-    made_here = {id(part) for part in walk(block)}
-    for node in walk(block):
+    made_here = {id(node) for node in nodes}
+    for node in nodes:
         for target, value in _kept(node):
             place = target.value if isinstance(target, cst.Subscript) else target
             if isinstance(place, cst.Attribute):
