@@ -547,7 +547,7 @@ def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
     match node:
         case cst.Assign():
             return node.value, [n for target in node.targets for n in _bound(target.target)]
-        case (cst.AnnAssign() | cst.NamedExpr()) if node.value is not None:
+        case cst.AnnAssign() | cst.NamedExpr() if node.value is not None:
             return node.value, [*_bound(node.target)]
         case cst.For() | cst.CompFor():
             return node.iter, [*_bound(node.target)]
