@@ -270,6 +270,10 @@ UNSAFE = {
         "await asyncio.gather(crud.get(s, 1), crud.get(s, 2))",
         "the session goes to code that was not followed",
     ),
+    "sets what it loads by name": (
+        "setattr(await crud.get(s, key), 'name', name)",
+        "it changes what it loaded",
+    ),
     "is a parameter": ("await send(s)", "the session goes to code that was not followed"),
     "gets it in a list": ("await crud.get([s], key)", "the session goes to code that was not"),
 }
@@ -369,6 +373,24 @@ def test_what_a_function_stored_has_expired_after_an_error(tmp_path: Path) -> No
     assert (level, "`user` is used where an error" in message) == ("unsafe", True)
 
 
+def test_what_a_function_gives_to_an_object_that_it_stores_has_expired(tmp_path: Path) -> None:
+    code = CRUD + (
+        "\n\nasync def open_account(session, account):\n    user = User(name='x')\n"
+        "    user.accounts.append(account)\n    session.add(user)\n    await session.commit()\n"
+    )
+    models = MODELS + (
+        "    accounts: Mapped[list['Account']] = relationship()\n\n\nclass Account(Base):\n"
+        "    id: Mapped[int] = mapped_column(primary_key=True)\n"
+    )
+    more = {"crud.py": code, "models.py": models}
+    body = "account = Account()\nawait crud.open_account(s, account)"
+    assert verdict(tmp_path, body, expires=True, more=more)[0] == "safe"
+    (tmp_path / "shown").mkdir()
+    shown = f"{body}\nprint(account)"
+    level, message = verdict(tmp_path / "shown", shown, expires=True, more=more)
+    assert (level, "text of `account` may show" in message) == ("unsafe", True), message
+
+
 @pytest.mark.parametrize("store", ["s.add(user)", "await crud.store(s, user)"])
 def test_what_a_list_has_is_the_sessions_too(store: str, tmp_path: Path) -> None:
     body = (
@@ -417,6 +439,18 @@ def test_a_method_that_a_subclass_may_have_another_of_is_not_followed(
     other = f"from app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n{other}"
     level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize("names", ["locals()", "vars()"])
+def test_who_gets_a_functions_names_may_change_what_it_loaded(names: str, tmp_path: Path) -> None:
+    code = f"""
+async def touch(session, key):
+    user = await session.get(User, key)
+    return look({names})
+"""
+    more = {"crud.py": CRUD + code}
+    level, message = verdict(tmp_path, "return await crud.touch(s, key)", more=more)
+    assert (level, "may change what it loaded" in message) == ("unsafe", True), message
 
 
 def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Path) -> None:

@@ -785,6 +785,81 @@ def test_a_rollback_that_something_listens_to_is_one_more(
     assert fixed(tmp_path, begun.format(opened="Sessions.begin()")).applied != []
 
 
+WRITING_LISTENERS = {
+    "a transaction's begin": """
+        @event.listens_for(Session, "after_begin")
+        def note(session, transaction, connection):
+            connection.execute(insert(Doc))
+    """,
+    "a statement of a session": """
+        def note(state):
+            session = state.session
+            session.add(Doc())
+        event.listen(Session, "do_orm_execute", note)
+    """,
+    "a cursor's": """
+        @event.listens_for(Engine, "before_cursor_execute")
+        def note(conn, cursor, *_):
+            cursor.execute("INSERT INTO docs VALUES (1)")
+    """,
+    "handed on": """
+        def note(conn, cursor, statement, *_):
+            keep(conn, statement)
+        event.listen(Engine, "after_cursor_execute", fn=note)
+    """,
+    "of another package": """
+        from elsewhere import note
+        event.listen(engine.sync_engine, "after_execute", note)
+    """,
+}
+READING_LISTENERS = {
+    "measures": """
+        @event.listens_for(Engine, "before_cursor_execute")
+        def begin(conn, cursor, statement, parameters, context, executemany):
+            conn.info.setdefault("began", []).append(time.time())
+            seen.add(statement)
+            count(statement)
+            logger.debug("%s", conn)
+    """,
+    "sets a variable": """
+        LIMIT = f"SET LOCAL statement_timeout = {SECONDS}"
+
+        @event.listens_for(Session, "after_begin")
+        def tenant(session, transaction, connection):
+            connection.execute(text(f"SET LOCAL app.tenant = '{tenant.get()}'"))
+            connection.exec_driver_sql(LIMIT).close()
+            connection.exec_driver_sql("SELECT set_config('app.user', 'x', true)")
+    """,
+    "narrows a statement": """
+        def narrow(state):
+            if state.is_select:
+                state.statement = state.statement.options(with_loader_criteria(User, USER))
+        event.listen(Session, "do_orm_execute", narrow)
+    """,
+}
+
+
+def with_hooks(tmp_path: Path, listener: str) -> None:
+    head = "from sqlalchemy import event\n"
+    (tmp_path / "hooks.py").write_text(head + textwrap.dedent(listener))
+
+
+@pytest.mark.parametrize("listener", WRITING_LISTENERS.values(), ids=WRITING_LISTENERS.keys())
+def test_a_read_at_which_something_may_be_written_is_no_read(listener: str, tmp_path: Path) -> None:
+    with_hooks(tmp_path, listener)
+    result = fixed(tmp_path, ASSIGNED.format(opened="Sessions()"))
+    assert result.applied == []
+    assert "hooks.py listens to what sessions read" in result.remaining[0].help
+    code = ASSIGNED.replace("return await session.scalar(select(1))", COMMITS["at the end"])
+    assert fixed(tmp_path, code.format(opened="Sessions()")).applied != []
+
+
+@pytest.mark.parametrize("listener", READING_LISTENERS.values(), ids=READING_LISTENERS.keys())
+def test_a_listener_that_only_looks_is_no_matter(listener: str, tmp_path: Path) -> None:
+    with_hooks(tmp_path, listener)
+    assert fixed(tmp_path, ASSIGNED.format(opened="Sessions()")).applied != []
+
+
 @pytest.mark.parametrize("listener", OTHER_LISTENERS.values(), ids=OTHER_LISTENERS.keys())
 def test_other_listeners_are_no_matter(listener: str, tmp_path: Path) -> None:
     (tmp_path / "hooks.py").write_text(f"from sqlalchemy import event\n{listener}")

@@ -915,6 +915,17 @@ NOT_EVERYDAY = {
     "set to an object of others": (
         "user = await s.get(User, 1)\nsetattr(user, send(), job)\nint(name)\nawait s.commit()"
     ),
+    "set by name to what is loaded there": "setattr(await s.get(User, 1), 'name', name)",
+    "set by name to one of what is loaded": (
+        "setattr((await s.scalars(select(User))).first(), 'name', name)"
+    ),
+    "entered where it is loaded": "with await s.get(User, 1):\n    pass",
+    "set to what is loaded there": "(await s.get(User, 1)).name = name",
+    "added to what is loaded there": "(await s.get(User, 1)).number += 1",
+    "deleted of what is loaded there": "del (await s.get(User, 1)).name",
+    "an item set of what is loaded there": "(await s.get(User, 1))['name'] = name",
+    "a method of what is loaded there": "(await s.get(User, 1)).touch()",
+    "raised from what is loaded there": "raise (await s.get(User, 1)).error",
     "others' items": (
         "user = await s.get(User, 1)\nuser.orders[0] = job\nint(name)\nawait s.commit()"
     ),
@@ -1077,6 +1088,98 @@ def test_what_pydantic_reads_may_have_expired(tmp_path: Path) -> None:
     code = with_out(f"{body}return UserOut.model_validate(user)")
     level, message = verdict(tmp_path, code, models=MODELS + OUT)
     assert (level, "may show that it has expired" in message) == ("unsafe", True)
+
+
+CASCADES = {
+    "added": "user.orders.append(order)\ns.add(user)",
+    "assigned": "user.orders = [order]\ns.add(user)",
+    "assigned by its name": "setattr(user, 'orders', [order])\ns.add(user)",
+    "put together": "user.orders += [order]\ns.add(user)",
+    "an item": "user.orders[0] = order\ns.add(user)",
+    "given the other": "order.user = user\ns.add(user)",
+    "in a list": "orders = []\norders.append(order)\ns.add_all(orders)",
+    "by a list": "orders = [order]\nfor one in orders:\n    user.orders.append(one)\ns.add(user)",
+    "to what was loaded": "one = await s.get(User, 1)\none.orders.append(order)",
+}
+
+
+@pytest.mark.parametrize("given", CASCADES.values(), ids=CASCADES.keys())
+def test_what_a_session_takes_in_by_a_cascade_has_expired_too(given: str, tmp_path: Path) -> None:
+    body = f"order = Order(id=user_id)\nuser = User(name='x')\n{given}\nawait s.commit()\n"
+    code = in_block(body)
+    assert verdict(tmp_path, code, models=MODELS)[0] == "safe"
+    name = "one" if "for one" in given else "order"
+    code += (
+        f"    async with get_background_session() as other:\n        await other.merge({name})\n"
+    )
+    level, message = verdict(tmp_path, code, models=MODELS)
+    assert (level, f"`{name}` goes on to another session" in message) == ("unsafe", True), message
+
+
+CLASSES = """
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import aliased
+from vendor import Mixin
+
+class Person(Mixin, User):
+    nick: Mapped[str] = made_elsewhere()
+
+    @hybrid_property
+    def both(self): ...
+
+    @vendor.property
+    def model(self): ...
+
+class Repo:
+    model = User
+    boss = aliased(User)
+    given: type[User]
+    users = Order
+
+    class Meta:
+        model = User
+
+    def __init_subclass__(cls):
+        cls.made = User
+"""
+SELECTED = {
+    "a column": ("User.name", "safe"),
+    "a label": ("User.name.label('x')", "safe"),
+    "a base's column": ("Person.name", "safe"),
+    "one that its base from elsewhere has": ("Person.mail", "safe"),
+    "one that is annotated": ("Person.nick", "safe"),
+    "a hybrid": ("Person.both", "safe"),
+    "a class's column, in a class": ("Repo.model.name", "safe"),
+    "what another decorates": ("Person.model", "unsafe"),
+    "a class in a class": ("Repo.model", "unsafe"),
+    "a label of one": ("Repo.model.label('x')", "unsafe"),
+    "an alias in a class": ("Repo.boss", "unsafe"),
+    "one that is given later": ("Repo.given", "unsafe"),
+    "one that a subclass is given": ("Repo.made", "unsafe"),
+    "one of which nothing is known": ("Repo.other", "unsafe"),
+    "one in a class in a class": ("Repo.Meta.model", "unsafe"),
+}
+
+
+@pytest.mark.parametrize(("selected", "level"), SELECTED.values(), ids=SELECTED.keys())
+def test_a_class_in_an_attribute_is_no_column(selected: str, level: str, tmp_path: Path) -> None:
+    code = in_block(f"for one in (await s.execute(select({selected}))).all():\n    await send(one)")
+    code = code.replace("import Order, User", "import Order, Person, Repo, User")
+    assert verdict(tmp_path, code, models=MODELS + CLASSES)[0] == level
+
+
+def test_a_class_that_its_own_class_has_is_no_column(tmp_path: Path) -> None:
+    code = HEADER + (
+        "class Repo:\n    model = User\n\n    @classmethod\n    async def job(cls, key):\n"
+        "        async with AsyncSession(engine) as s:\n"
+        "            query = select(cls.model).where(cls.model.id == key)\n"
+        "            user = (await s.execute(query)).scalar_one()\n"
+        "            user.name = key\n"
+    )
+    assert verdict(tmp_path, code, models=MODELS)[0] == "unsafe"
+    columns = code.replace("select(cls.model)", "select(cls.model.id)")
+    columns = columns.replace("user.name = key", "print(user)")
+    assert verdict(tmp_path, columns, models=MODELS)[0] == "safe"
 
 
 @pytest.mark.parametrize("body", GIVES_COLUMNS.values(), ids=GIVES_COLUMNS.keys())

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import dictionaries, events, openings
-from session_guard.names.bindings import Call, Constant, Function
+from session_guard.names.bindings import Constant
 from session_guard.names.values import UNKNOWN, LocalFunction, Method, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from session_guard.names.bindings import Place
     from session_guard.names.dictionaries import Contents
     from session_guard.names.values import Namespace, Value
 
@@ -42,7 +41,7 @@ def _listening(home: Namespace) -> Iterator[tuple[tuple[Value, ...], tuple[Value
         function = home.evaluate(call.function, place)
         listeners: tuple[Value, ...] = ()
         if function == (events.DECORATOR,):
-            listeners = tuple(_decorated(call, place, home))
+            listeners = tuple(events.decorated(call, place, home))
         elif function == (events.CALL,) and rest:
             listeners = home.evaluate(rest[0], place)
         else:
@@ -54,17 +53,6 @@ def _listening(home: Namespace) -> Iterator[tuple[tuple[Value, ...], tuple[Value
             and all(key not in (None, "named") for key, _ in call.keywords)
         )
         yield home.evaluate(target, place), listeners if is_known else (UNKNOWN,)
-
-
-def _decorated(call: Call, place: Place, home: Namespace) -> Iterator[Value]:
-    """Yield the functions that a decorator stands over."""
-    for bindings in place.scope.bindings.values():
-        for binding in bindings:
-            function = binding.value
-            if isinstance(function, Function) and any(
-                isinstance(d, Call) and d.node is call.node for d in function.decorators
-            ):
-                yield LocalFunction(function, home)
 
 
 def _engine(value: Value) -> Result | None:

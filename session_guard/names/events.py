@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from session_guard.names.bindings import Attribute, Ref
-from session_guard.names.values import External, Literal
+from session_guard.names.bindings import Attribute, Call, Function, Ref
+from session_guard.names.values import External, Literal, LocalFunction
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from session_guard.names.bindings import Call, Place
-    from session_guard.names.values import Namespace
+    from session_guard.names.bindings import Place
+    from session_guard.names.values import Namespace, Value
 
 DECORATOR = External("sqlalchemy.event.listens_for")
 CALL = External("sqlalchemy.event.listen")
@@ -38,6 +38,17 @@ def listening(home: Namespace) -> Iterator[tuple[Call, Place, frozenset[str | No
             yield call, place, frozenset(names or {None})
         elif names - {None}:
             yield call, place, frozenset(names - {None})
+
+
+def decorated(call: Call, place: Place, home: Namespace) -> Iterator[Value]:
+    """Yield the functions that a decorator stands over."""
+    for bindings in place.scope.bindings.values():
+        for binding in bindings:
+            function = binding.value
+            if isinstance(function, Function) and any(
+                isinstance(d, Call) and d.node is call.node for d in function.decorators
+            ):
+                yield LocalFunction(function, home)
 
 
 def _last_name(call: Call) -> str:

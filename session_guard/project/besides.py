@@ -28,7 +28,7 @@ def does_more(function: LocalFunction, seen: frozenset[int] = frozenset()) -> bo
     definition = function.definition
     if id(definition) in seen:
         return False
-    node = _parsed(definition.node)
+    node = parsed_function(definition.node)
     if node is None or _suite_does_more(node.body):
         return True
     inner = seen | {id(definition)}
@@ -40,7 +40,8 @@ def does_more(function: LocalFunction, seen: frozenset[int] = frozenset()) -> bo
     )
 
 
-def _parsed(node: object) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+def parsed_function(node: object) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    """Return a function as `ast` has it, or None where its node is none that is known."""
     if isinstance(node, FunctionText):
         return node.parsed()
     if not isinstance(node, cst.FunctionDef):
@@ -64,7 +65,7 @@ def _does_more(statement: ast.stmt) -> bool:
             return False
         case ast.Expr(ast.Yield(value)) | ast.Return(value) | ast.Raise(exc=value):
             return value is not None and _tells(value)
-        case ast.Expr(ast.Call(ast.Attribute(owner)) as call) if _is_logger(owner):
+        case ast.Expr(ast.Call(ast.Attribute(owner)) as call) if is_logger(owner):
             return any(map(_tells, call.args))
         case ast.Assign(value=value) | ast.AnnAssign(value=value):
             # Something is counted where it is worked out from what it was.
@@ -108,6 +109,7 @@ def _tells(value: ast.expr) -> bool:
     )
 
 
-def _is_logger(owner: ast.expr) -> bool:
+def is_logger(owner: ast.expr) -> bool:
+    """Return whether an expression is a logger, by its name."""
     last = ast.unparse(owner).rpartition(".")[2]
     return last.lower().strip("_") in LOGGERS

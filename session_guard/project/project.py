@@ -31,6 +31,7 @@ from session_guard.project.handler import (
     opening_of,
     shortfall_of,
 )
+from session_guard.project.hearing import may_write
 from session_guard.project.import_names import name_after
 from session_guard.project.making import (
     built_in,
@@ -54,6 +55,7 @@ from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
 from session_guard.project.setters import READING_METHODS, Setters
 from session_guard.project.takers import Taken, parsed, taken_in
+from session_guard.project.taking import taken_from_others
 from session_guard.texts import Texts
 
 if TYPE_CHECKING:
@@ -87,6 +89,9 @@ _MAPS = Matches(
     rb"|\btable\s*=\s*True"
 )
 _METACLASS = Matches(rb"\bmetaclass\s*=\s*(?!(?:abc\.)?ABCMeta\b)")
+_TAKES_OBJECTS = Every(
+    (Matches(rb"\.\s*(merge|add|add_all)\s*\("), Matches(rb"(?i)session|sqlalchemy|\b(db|uow)\b"))
+)
 _REFUSES = Matches(rb"\bvalidates\b|\blistens_for\b|\bevent\.listen\b")
 _DUMPS_OBJECTS = Matches(
     rb"arbitrary_types_allowed|\bdef\s+model_dump\b|\w+_serializer\b|(Plain|Wrap)Serializer"
@@ -111,6 +116,12 @@ _ROLLBACKS_OF_SESSIONS = (
     | _TRANSACTIONS
 )
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
+_READS_OF_SESSIONS = frozenset({"after_begin", "do_orm_execute"})
+_READS = _READS_OF_SESSIONS | frozenset(
+    """
+    begin before_cursor_execute after_cursor_execute before_execute after_execute
+    """.split()
+)
 # What sets a name of another module or object by a string has one of these in it.
 _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Generic")))
 # How a class may give its objects, or those that derive from it, other methods.
@@ -757,8 +768,18 @@ class Project:
         """A file that has something run at each rollback, or at what that does to objects."""
         return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
 
-    def _listener_to(self, of_sessions: frozenset[str], all_of: frozenset[str]) -> Path | None:
-        """Return a file that has something run at one of some events.
+    @cached_property
+    def writer_in_reads(self) -> Path | None:
+        """A file that may have something written as a session, or its connection, reads."""
+        return self._listener_to(_READS_OF_SESSIONS, _READS, may_write)
+
+    def _listener_to(
+        self,
+        of_sessions: frozenset[str],
+        all_of: frozenset[str],
+        matters: Callable[[Call, Place, Namespace], bool] = lambda *_: True,
+    ) -> Path | None:
+        """Return a file that has something run at one of some events, if that matters.
 
         What the handler itself sees of its engine is its own bookkeeping. A file that cannot be
         parsed, and an event whose name could not be followed, may be one.
@@ -769,10 +790,41 @@ class Project:
             if (
                 bool(self._ask(Has(tuple(event.encode() for event in sorted(wanted))), path))
                 if names is None
-                else any({None, *wanted} & heard for _, _, heard in events.listening(names))
+                else any(
+                    {None, *wanted} & heard and matters(call, place, names)
+                    for call, place, heard in events.listening(names)
+                )
             ):
                 return path
         return None
+
+    def taker_of(self, owner: values.LocalClass | None) -> str | None:
+        """Return a file that gives sessions objects of a class which it has not made, or None.
+
+        They come from parameters, attributes and other functions; None stands for any class.
+        """
+        return next(
+            (
+                self.shown(path)
+                for path, taken in self._takers
+                if owner is None
+                or taken is None
+                or taken.key in _keys(owner)
+                or owner.key in _keys(taken)
+            ),
+            None,
+        )
+
+    @cached_property
+    def _takers(self) -> tuple[tuple[Path, values.LocalClass | None], ...]:
+        """The files that give sessions what they have not made, and of what classes."""
+        found = dict[tuple[Path, object], tuple[Path, values.LocalClass | None]]()
+        for path in self._own_files(_TAKES_OBJECTS):
+            names, tree = self.names_of(path), self.tree(path)
+            classes = (None,) if names is None or tree is None else taken_from_others(tree, names)
+            for owner in classes:
+                found[path, owner.key if owner is not None else None] = path, owner
+        return tuple(found.values())
 
     @cached_property
     def relationships(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ and what looks into one finds values where there were none.
 from __future__ import annotations
 
 import builtins
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
@@ -17,7 +17,7 @@ from session_guard.names.bindings import Call, Constant, Ref, lookup
 from session_guard.names.from_libcst import walk
 from session_guard.names.openings import opening
 from session_guard.safety.forms import around, comes_again, extent, statements
-from session_guard.safety.loaded import TAKES, bound_names, held_names
+from session_guard.safety.loaded import TAKES, bound_names, classes_held, held_names
 from session_guard.safety.spelling import method_of, shows
 from session_guard.safety.ways_out import always_raises, is_quiet_context, leaves_the_function
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
+    from session_guard.names.values import LocalClass
     from session_guard.safety.forms import Form
 
 # Built-in exceptions that none of SQLAlchemy's is one of.
@@ -33,6 +34,16 @@ _OTHER_ERRORS = frozenset(
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
 )
+
+
+class GivenAway(NamedTuple):
+    """What others get of a block's objects."""
+
+    text: str
+    where: str
+    """Its line, as messages say it."""
+    classes: list[LocalClass | None]
+    """Which objects it may be; None stands for any."""
 
 
 def reasons_behind(
@@ -44,13 +55,15 @@ def reasons_behind(
     expires: bool,
     expired: frozenset[str],
     read: Sequence[cst.Attribute],
+    given_away: Sequence[GivenAway],
     kept: bool,
 ) -> list[str]:
     """Return why the objects of a form's block, by their names `tracked`, may be others behind it.
 
     The session was given those of the names `taken`. `expires` says whether its own commits expire
-    them, `expired` which they may have, `read` which attributes of such are read in the block, and
-    `kept` whether an error that left it expired none.
+    them, `expired` which they may have, `read` which attributes of such are read in the block,
+    `given_away` what others get of them there, and `kept` whether an error that left it expired
+    none.
     """
     behind = _Behind(module, form, tracked, taken, expires=expires)
     reasons = []
@@ -66,6 +79,15 @@ def reasons_behind(
             f"`{handed.value}` goes on to another session (line {behind.line(handed)}) with values "
             "that would have expired"
         )
+    for one in (*given_away, *behind.given_away(expired)) if handed is None else ():
+        takers = filter(None, map(module.project.taker_of, one.classes))
+        taker = next(takers, None)
+        if taker is not None:
+            reasons.append(
+                f"others get `{one.text}` ({one.where}), and {taker} gives such objects to another "
+                "session, with values that would have expired"
+            )
+            break
     shown = next(behind.shown(expired), None)
     if shown is not None and shown is not handed:
         reasons.append(
@@ -165,6 +187,29 @@ class _Behind:
                     given = [part.left, part.right]
             for node in given:
                 yield from filter(self._may_be_expired, held_names(node, names))
+
+    def given_away(self, expired: frozenset[str]) -> Iterator[GivenAway]:
+        """Yield the objects that are given back or kept behind the block."""
+        for part, names in self._behind(expired):
+            match part:
+                case cst.Return(value=cst.BaseExpression() as given):
+                    kept = True
+                case cst.Assign(value=given):
+                    kept = any(self._keeps(target.target) for target in part.targets)
+                case cst.AnnAssign(value=cst.BaseExpression() as given):
+                    kept = self._keeps(part.target)
+                case _:
+                    continue
+            if kept:
+                for name in filter(self._may_be_expired, held_names(given, names)):
+                    classes = classes_held(self._module, name, self._session)
+                    yield GivenAway(name.value, f"line {self.line(name)}", classes)
+
+    def _keeps(self, target: cst.BaseExpression) -> bool:
+        """Return whether others than the function have what is assigned to a target."""
+        if isinstance(target, cst.Name):
+            return target.value not in self._module.place(target).scope.bindings
+        return isinstance(target, (cst.Attribute, cst.Subscript))
 
     def read(self, expired: frozenset[str]) -> Iterator[cst.Attribute]:
         """Yield the attributes that are read of objects behind the block."""

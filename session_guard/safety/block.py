@@ -14,7 +14,7 @@ import libcst as cst
 
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
-from session_guard.safety.behind import reasons_behind
+from session_guard.safety.behind import GivenAway, reasons_behind
 from session_guard.safety.called import DEEPEST, called_with
 from session_guard.safety.callees import classes_of_called, taken_in
 from session_guard.safety.forms import Form, around
@@ -25,6 +25,8 @@ from session_guard.safety.loaded import (
     TAKES,
     bound_names,
     carries_objects,
+    cascaded,
+    classes_held,
     classes_named,
     held_names,
     is_column_value,
@@ -118,6 +120,7 @@ def reasons_against(
         expires=terms.expiry_ends,
         expired=frozenset(analysis.expired),
         read=analysis.read,
+        given_away=analysis.given_away,
         kept=not begins,
     )
     return [*analysis.reasons, *behind]
@@ -148,6 +151,8 @@ class _Analysis:
         """The names of objects that the block may be left with expired, by its own commit."""
         self.read: list[cst.Attribute] = []
         """The attributes that are read of such objects in the block, which fails."""
+        self.given_away: list[GivenAway] = []
+        """What it gives back or keeps of what a commit expires."""
         self.following: tuple[cst.FunctionDef, ...] = ()
         """The functions that it runs in, of those that get the session."""
 
@@ -162,9 +167,8 @@ class _Analysis:
         ]
         by_others = list(taken_in(module, block, session))
         known |= {name for value in by_others for name in reachable(module, value)}
-        self.taken = frozenset(
-            name for value in (*given, *by_others) for name in reachable(module, value)
-        )
+        taken = {name for value in (*given, *by_others) for name in reachable(module, value)}
+        self.taken = cascaded(module, block, frozenset(taken))
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
         self.objects = tracked_names(module, block, session, self.classes, known)
@@ -256,6 +260,7 @@ class _Analysis:
                         self.object_to("the session is returned", node)
                     else:
                         state = self.value(node.value, state)
+                    self.gives_back(node.value, state)
                 self.leave(state, node)
                 return ENDED
             case cst.Break() | cst.Continue():
@@ -371,7 +376,8 @@ class _Analysis:
         if item.asname is not None:
             state = self.target(item.asname.name, state)
         state = self.entered(rest, body, state)
-        if isinstance(item.item, (cst.Name, cst.Attribute)) and self.hands_on(item.item):
+        is_call = isinstance(item.item, cst.Call)  # which was minded as such
+        if not is_call and self.hands_on(item.item) and not self.is_result(item.item):
             return self.written(state, "what it loaded is entered and may change", item)
         if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
             return self.written(state, "what a context manager does may change it", item)
@@ -441,6 +447,27 @@ class _Analysis:
             if reason not in self.reasons:
                 self.reasons.append(reason)
 
+    def gives_back(self, value: cst.BaseExpression, state: State) -> None:
+        """Mind that who called the function gets what a commit has expired, or will."""
+        if not self.committing and not state.stale:
+            return
+        names = self.objects if self.committing else self.expired_names(state)
+        given: Iterator[cst.BaseExpression] = held_names(value, names)
+        loaded = isinstance(value, cst.Await) or (
+            isinstance(value, cst.Call)
+            and isinstance(value.func, cst.Attribute)
+            and self.is_result(value.func.value)
+        )
+        for one in (value,) if loaded else given:
+            self.give_away(one)
+
+    def give_away(self, value: cst.BaseExpression) -> None:
+        """Note what others get of the session's objects, which may have expired then."""
+        if self.terms.expiry_ends and self.hands_on(value):
+            classes = classes_held(self.module, value, self.session)
+            given = GivenAway(self.module.code(value), self.line_of(value), classes)
+            self.given_away.append(given)
+
     def committed(self, state: State) -> State:
         return replace(
             state,
@@ -497,6 +524,8 @@ class _Analysis:
         )
         if not self.begun and not is_objects:
             self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", target)
+        if not is_objects and (self.begun or self.committing):
+            self.give_away(value)
         return replace(state, escaped=True)
 
     def related(self, target: cst.CSTNode, value: cst.BaseExpression, state: State) -> State:
@@ -819,16 +848,20 @@ class _Analysis:
             and self.is_own_collection(function.value)
         ):
             return state
-        if (
+        is_related = (  # `user.items.append(item)`
             isinstance(function, cst.Attribute)
             and function.attr.value in FILLS
             and self.carries(function.value)
-        ):
-            state = self.taken_in(call, state)  # `user.items.append(item)`
+        )
+        if is_related:
+            state = self.taken_in(call, state)
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
-        if takes_objects and not self.begun and not is_construction(call):
-            self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
+        if takes_objects and not (is_related or is_construction(call)):
+            if not self.begun:
+                self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
+            for argument in call.args if self.begun or self.committing else ():
+                self.give_away(argument.value)
         if takes_objects or owner_tracked:
             what = "what it loaded goes to code that was not followed and may change it"
             return self.written(state, what, call)
@@ -850,6 +883,7 @@ class _Analysis:
             text = f"in `{called.function.name.value}()`, {reason}"
             if text not in self.reasons:
                 self.reasons.append(text)
+        self.given_away += callee.given_away
         if callee.last_write:
             self.last_write = f"in `{called.function.name.value}()`, {callee.last_write}"
         awaited = self.module.parent(call)
@@ -867,7 +901,7 @@ class _Analysis:
             if not self.begun and not self.carries(owner):
                 self.object_to(f"what it loaded is kept beyond the block{_EXPIRED}", call)
             state = replace(state, escaped=True)
-        if not (state.escaped or self.mentions_tracked(owner)):
+        if not (state.escaped or self.mentions_tracked(owner) or self.carries(owner)):
             return state
         return self.given(value, self.changed(state, call))
 
@@ -963,9 +997,9 @@ class _Analysis:
 
     def hands_out(self, error: cst.BaseExpression) -> bool:
         """Return whether an exception that is raised holds an object of the session."""
-        if isinstance(error, cst.Name):
-            return error.value in self.objects
-        return isinstance(error, cst.Call) and any(
+        if not isinstance(error, cst.Call):
+            return self.hands_on(error)
+        return any(
             self.carries(argument.value)
             and not is_column_value(self.module, argument.value, self.classes)
             for argument in error.args
@@ -993,7 +1027,7 @@ class _Callee(_Analysis):
         form = Form(function, called.session, function.body, function.body, [function])
         outside = Outside(module, form, frozenset(own))
         super().__init__(module, called.session, caller.terms, outside)
-        self.function = function
+        self.function, self.form = function, form
         self.following = (*caller.following, function)
         self.committing, self.raising, self.begun = caller.committing, caller.raising, caller.begun
         self.left: list[State] = []
@@ -1002,6 +1036,8 @@ class _Callee(_Analysis):
 
     def run(self, state: State) -> State:
         """Return what is true behind the call."""
+        if any(self.captured_outside(self.form)):
+            state = replace(state, escaped=True)
         self.left.append(self.suite(self.function.body, state))
         for node in self.read:
             self.object_to("it reads what a commit expired", node)
@@ -1009,6 +1045,9 @@ class _Callee(_Analysis):
         for left in self.left:
             after = after.joined(left)
         return replace(after, fresh=frozenset())
+
+    def gives_back(self, value: cst.BaseExpression, state: State) -> None:
+        """Leave it to the caller what becomes of what it is given back."""
 
     def leave(self, state: State, node: cst.CSTNode) -> None:
         """Note what is true where it gives back: its caller goes on."""

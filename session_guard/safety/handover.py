@@ -245,6 +245,9 @@ def _hook_reasons(form: Form, opening: Opening, handler: Handler, module: Module
     if project.listener_to_commits is not None and not commits:
         shown = project.shown(project.listener_to_commits)
         yield f"{shown} listens to commits, and a block that only reads makes none"
+    if project.writer_in_reads is not None and not commits:
+        shown = project.shown(project.writer_in_reads)
+        yield f"{shown} listens to what sessions read, and may write then"
     if project.listener_to_rollbacks is not None and not rolls_back:
         shown = project.shown(project.listener_to_rollbacks)
         yield f"{shown} listens to rollbacks, and an error in the block makes none"

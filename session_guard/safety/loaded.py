@@ -8,26 +8,28 @@ import libcst as cst
 
 from session_guard.names import openings
 from session_guard.names.bindings import (
+    Await,
     Call,
     Constant,
     Display,
     Element,
     Ref,
     Sequence,
-    Subscript,
     TextBeginning,
 )
-from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
-from session_guard.names.values import UNKNOWN, External, Literal, LocalClass, Result
+from session_guard.names.values import External, LocalClass
 from session_guard.project.setters import may_be_mapped
 from session_guard.safety.called import called_with
+from session_guard.safety.columns import is_column
+from session_guard.safety.spelling import is_setattr
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from session_guard.module import Module
+    from session_guard.names.bindings import Expr
     from session_guard.safety.called import Called
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
@@ -35,13 +37,6 @@ READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "
 TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
-_COLUMNS = frozenset(
-    {
-        "sqlalchemy.Column",
-        "sqlalchemy.orm.mapped_column",
-        "sqlmodel.Field",
-    }
-)
 _PYDANTIC = frozenset({"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"})
 _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
@@ -172,6 +167,7 @@ def _tracked_names(
     tracked: frozenset[str],
 ) -> frozenset[str]:
     binding = [node for node in walk(block) if type(node) in _BINDING]
+    joined = list(_joined(module, binding))
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
@@ -193,6 +189,9 @@ def _tracked_names(
 
     while True:
         found = set(tracked)
+        for owner, names in joined:
+            if carries(owner):
+                found.update(names)
         for node in binding:
             match node:
                 case cst.Assign() if carries(node.value):
@@ -212,8 +211,8 @@ def _tracked_names(
                     for part in walk(node):
                         if isinstance(part, (cst.MatchAs, cst.MatchStar)) and part.name:
                             found.add(part.name.value)
-                case cst.Call(func=cst.Attribute(value=cst.Name(value=owner), attr=method)) if (
-                    owner == session and method.value in TAKES
+                case cst.Call(func=cst.Attribute(value=cst.Name(value=of), attr=method)) if (
+                    of == session and method.value in TAKES
                 ):
                     for argument in node.args:
                         values = columns_of is None
@@ -274,6 +273,92 @@ def _items_given(called: Called, columns_of: Collection[LocalClass] | None) -> l
 def _given_so_far(module: Module) -> dict[object, list[bool] | None]:
     """Return where answers are kept, by the `id` of functions, with what they depend on."""
     return {}
+
+
+def cascaded(module: Module, block: cst.BaseSuite, names: frozenset[str]) -> frozenset[str]:
+    """Return the names of a block's objects that a session takes in with those of some names."""
+    joined = list(_joined(module, [*walk(block)]))
+    while True:
+        found = set(names)
+        for owner, given in joined:
+            if any(held_names(owner, names)):
+                found.update(given)
+        if found == names:
+            return names
+        names = frozenset(found)
+
+
+def _joined(
+    module: Module, nodes: Collection[cst.CSTNode]
+) -> Iterator[tuple[cst.BaseExpression, frozenset[str]]]:
+    """Yield what nodes of a block give objects to keep, and the names of these.
+
+    `user.orders.append(order)` and `order.user = user`, of which each cascades to the other, and
+    `orders.append(order)` of a list of the function's own.
+    """
+    made_here = {id(node) for node in nodes}
+    for node in nodes:
+        for target, value in _kept(node):
+            place = target.value if isinstance(target, cst.Subscript) else target
+            if isinstance(place, cst.Attribute):
+                owner, attribute = place.value, place.attr.value
+            elif isinstance(place, cst.Name) and is_own_collection(module, place):
+                owner, attribute = place, ""
+            else:
+                continue
+            every = frozenset(part.value for part in walk(value) if isinstance(part, cst.Name))
+            held = [
+                name
+                for name in held_names(value, every)
+                if _is_made(module, name)
+                or (attribute in module.project.relationships and not is_plain(module, name))
+            ]
+            yield owner, frozenset(name.value for name in held)
+            if isinstance(owner, cst.Name) and attribute and _is_row(module, owner, made_here):
+                yield from ((name, frozenset({owner.value})) for name in held)
+
+
+def _kept(node: cst.CSTNode) -> Iterator[tuple[cst.BaseExpression, cst.BaseExpression]]:
+    """Yield where a statement, or a part of one, puts something, and what it puts there."""
+    match node:
+        case cst.Assign():
+            yield from ((target.target, node.value) for target in node.targets)
+        case cst.AugAssign():
+            yield node.target, node.value
+        case cst.Call(func=cst.Attribute() as function) if function.attr.value in FILLS:
+            yield from ((function.value, argument.value) for argument in node.args)
+        case cst.Call() if is_setattr(node):
+            owner, field, value = (argument.value for argument in node.args)
+            name = field.raw_value if isinstance(field, cst.SimpleString) else "any"
+            yield cst.Attribute(owner, cst.Name(name)), value
+
+
+def _is_made(module: Module, name: cst.Name) -> bool:
+    """Return whether a name may hold an object, or a collection, that the program made."""
+    waiting = list(module.bindings(module.expr(name), module.place(name)))
+    for binding in waiting:
+        match binding.value:
+            case Call(function=Ref(parts)) if parts[-1][:1].isupper():
+                return True
+            case Display() | Sequence():
+                return True
+            case Element(Ref() as of):
+                waiting.extend(b for b in module.bindings(of, binding.place) if b not in waiting)
+    return False
+
+
+def _is_row(module: Module, name: cst.Name, made_here: Collection[int]) -> bool:
+    """Return whether a name only holds objects of mapped classes, made in one block."""
+    bindings = module.bindings(module.expr(name), module.place(name))
+    return bool(bindings) and all(
+        isinstance(binding.value, Call)
+        and id(binding.value.node) in made_here
+        and all(
+            isinstance(owner, LocalClass) and may_be_mapped(owner)
+            for owner in module.names.evaluate(binding.value.function, binding.place)
+        )
+        for binding in bindings
+    )
 
 
 def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iterator[str]:
@@ -556,6 +641,30 @@ def classes_named(module: Module, block: cst.CSTNode) -> list[LocalClass]:
     return list(found.values())
 
 
+def classes_held(
+    module: Module, node: cst.BaseExpression, session: str | None
+) -> list[LocalClass | None]:
+    """Return the classes of the objects that an expression may give; None is one not known.
+
+    Known is what the function makes, or loads by `session.get(User, key)`.
+    """
+    found: list[LocalClass | None] = []
+    expr, place = module.expr(node), module.place(node)
+    values = [(b.value, b.place) for b in module.bindings(expr, place)] or [(expr, place)]
+    for value, at in values:
+        owner: Expr | None = None
+        match value:
+            case Call(function=Ref((*_, name))) if name[:1].isupper():
+                owner = value.function
+            case Await(Call(function=Ref((of, "get" | "get_one")), arguments=(given, *_))) if (
+                of == session
+            ):
+                owner = given
+        classes = module.names.evaluate(owner, at) if owner is not None else ()
+        found += [one if isinstance(one, LocalClass) else None for one in classes or (None,)]
+    return found
+
+
 def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[LocalClass]) -> bool:
     """Return whether `user.name` is a column's value, by all of some classes."""
     return (
@@ -566,42 +675,8 @@ def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[Local
 
 
 def _is_column(module: Module, owners: Collection[LocalClass], name: str) -> bool:
-    """Return whether a name is a column of all those classes that have it, and of one.
+    """Return whether a name is a column's, and leads to no other object.
 
     No class of the project must have a relationship of that name: whose object it is is not known.
     """
-    if name in module.project.relationships:
-        return False
-    # What is no mapped class keeps values of columns in attributes of their names.
-    mapped = [owner for owner in owners if may_be_mapped(owner)]
-    members = [
-        member
-        for owner in mapped
-        for member in class_member(owner, name)
-        if member != UNKNOWN and not (isinstance(member, Literal) and _is_sqlmodel(owner))
-    ]
-    return (bool(members) or any(_is_mapped(owner, name) for owner in mapped)) and all(
-        isinstance(member, Result)
-        and isinstance(member.function, External)
-        and member.function.dotted in _COLUMNS
-        for member in members
-    )
-
-
-def _is_sqlmodel(owner: LocalClass) -> bool:
-    return "sqlmodel.SQLModel" in openings.ancestry(owner)
-
-
-def _is_mapped(owner: LocalClass, name: str) -> bool:
-    """Return whether a class has `name: Mapped[str]` with nothing assigned, which is a column.
-
-    SQLModel's classes have `name: str`, and may give it a default.
-    """
-    scope = owner.definition.scope
-    if _is_sqlmodel(owner):
-        return name in scope.annotations
-    return any(
-        isinstance(annotation, Subscript)
-        and owner.home.evaluate(annotation.value, place) == (External("sqlalchemy.orm.Mapped"),)
-        for annotation, place in scope.annotations.get(name, ())
-    )
+    return name not in module.project.relationships and is_column(owners, name)

@@ -10,6 +10,7 @@ import libcst as cst
 from session_guard.names.bindings import Constant, Ref, end_of
 from session_guard.names.from_libcst import children, dotted_parts
 from session_guard.names.values import External, Literal, LocalClass, Result
+from session_guard.safety.columns import gives_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -381,15 +382,19 @@ def _list_understood(module: Module, name: cst.Name, role: str, seen: _Seen) -> 
 
 
 def _is_column(module: Module, node: cst.CSTNode) -> bool:
-    """Return whether something selected is a column or a function, not a mapped class."""
+    """Return whether something selected is a column or a function, not a mapped class.
+
+    Of a class that is none of the project's, the spelling tells.
+    """
     if isinstance(node, cst.Attribute):
-        owners = module.evaluate(node.value)
+        owners, name = module.evaluate(node.value), node.attr.value
         return (
-            not node.attr.value[:1].isupper()
+            not name[:1].isupper()
             and bool(owners)
             and all(
-                isinstance(owner, LocalClass)
-                or (isinstance(owner, External) and owner.dotted.rpartition(".")[2][:1].isupper())
+                gives_columns(owner, name)
+                if isinstance(owner, LocalClass)
+                else isinstance(owner, External) and owner.dotted.rpartition(".")[2][:1].isupper()
                 for owner in owners
             )
         )
