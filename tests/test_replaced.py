@@ -85,8 +85,8 @@ def fixed(
     db: str = DB,
 ) -> FixResult:
     app, tests = tmp_path / "app", tmp_path / "tests"
-    app.mkdir()
-    tests.mkdir()
+    app.mkdir(exist_ok=True)
+    tests.mkdir(exist_ok=True)
     if opened == "get_maker()()":
         imports += "\nfrom app.x import get_maker"
     code = JOB.format(opened=opened, bases=bases, imports=imports)
@@ -100,7 +100,8 @@ def fixed(
         "other": "en = 1\n",
     }.items():
         (app / f"{module}.py").write_text(text)
-    (tests / "conftest.py").write_text(test)
+    if test:
+        (tests / "conftest.py").write_text(test)
     project = Project(Settings(root=tmp_path, handler=("app.db",), exclude=exclude))
     return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
 
@@ -341,3 +342,49 @@ def test_what_a_test_does_to_anything_else(opened: str, test: str, tmp_path: Pat
 def test_what_an_import_took_already_is_not_replaced_where_it_was(tmp_path: Path) -> None:
     test = f"{MOCK}patch('app.x.get_maker')"
     assert [item.code for item in fixed(tmp_path, "get_maker()()", test).applied] == ["SG103"]
+
+
+CONFIGURED = {
+    "configured": "db.SessionLocal.configure(bind=test_engine)",
+    "configured, as a fixture imports it": (
+        "def test():\n    from app.db import SessionLocal as S\n    S.configure(bind=1)"
+    ),
+    "configured by its method": "configure = db.SessionLocal.configure\nconfigure(bind=1)",
+    "configured by a parameter": "def test(maker):\n    maker.configure(bind=1)",
+    "an entry": "from app.db import SessionLocal\nSessionLocal.kw['bind'] = 1",
+    "an entry, by another name": "kw = db.SessionLocal.kw\nkw['bind'] = 1",
+    "an entry, by a function": "def test(m): m.setitem(db.SessionLocal.kw, 'bind', 1)",
+    "entries": "db.SessionLocal.kw.update(bind=1)",
+    "entries, by patch": "patch.dict(db.SessionLocal.kw, bind=1)",
+    "entries, by a string": "patch.dict('app.db.SessionLocal.kw', bind=1)",
+    "all entries": "def test(m): m.setattr(db.SessionLocal, 'kw', {})",
+    "all entries, assigned": "db.SessionLocal.kw = {}",
+    "its class": "db.SessionLocal.class_ = object",
+}
+
+
+@pytest.mark.parametrize("where", ["conftest.py", "tests/conftest.py", "app/tests/test_it.py"])
+@pytest.mark.parametrize("test", CONFIGURED.values(), ids=CONFIGURED.keys())
+def test_a_factory_that_a_test_configures(test: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / where).write_text(MOCK + test)
+    result = fixed(tmp_path, "SessionLocal()", "", imports="from app import db\n" + TAKES)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert f"not fixed: {where} configures a session factory anew" in finding.help
+
+
+TAKES = "from app.db import SessionLocal"
+CONFIGURED_OTHERS = {
+    "a factory of its own": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+    "S = async_sessionmaker()\nS.configure(bind=1)\nS.kw['bind'] = 1",
+    "anything else": "import logging\nlogging.configure(bind=1)\nprint(jobs.kw)\nMOCK.kw = {}",
+    "of other arguments": "def test(app):\n    app.configure(debug=True)",
+}
+
+
+@pytest.mark.parametrize("test", CONFIGURED_OTHERS.values(), ids=CONFIGURED_OTHERS.keys())
+def test_anything_else_that_a_test_configures(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\n" + TAKES
+    result = fixed(tmp_path, "SessionLocal()", MOCK + test, imports=imports)
+    assert [item.code for item in result.applied] == ["SG103"]

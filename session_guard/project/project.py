@@ -69,7 +69,7 @@ _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
 """The reference handler, as it is installed."""
 _USES_REFERENCE = Matches(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
-_RECONFIGURES = Matches(rb"\.configure\s*\(|\.kw\b")
+_RECONFIGURES = Matches(rb"\.configure\b|[.\"'](?:kw|class_)\b")
 _RELATES = Found(
     rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
@@ -588,12 +588,20 @@ class Project:
     def reconfigured_factory(self) -> str | None:
         """Where a session factory gets another engine or other options after it was built, if any.
 
-        `factory.configure(...)` and `factory.kw` change all that is opened from it later.
+        `factory.configure(...)` and `factory.kw` change all that is opened from it later, in tests
+        too: what these run would reach the real database. What they made themselves is theirs.
         """
-        for path in self._own_files(_RECONFIGURES):
+        own = self._every_own_file
+        for path, _ in self.asked.in_turn(ALL, _RECONFIGURES, self._every_file, self._data):
             names = self.names_of(path)
-            if names is None or openings.reconfigures_factories(names):
-                return self.shown(path)
+            if names is None:
+                if path in own:
+                    return self.shown(path)
+                continue
+            for factory in openings.reconfigured_factories(names):
+                home = factory.home.path if isinstance(factory, values.Result) else None
+                if path in own or home is None or home in own:
+                    return self.shown(path)
         return None
 
     @cached_property
