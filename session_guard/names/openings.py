@@ -46,6 +46,9 @@ _ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENG
 MAKERS = frozenset(name.rpartition(".")[2] for name in _ABOUT_SESSIONS)
 """The names under which SQLAlchemy and SQLModel export what makes sessions and engines."""
 
+LIBRARIES = frozenset(name.partition(".")[0] for name in _ABOUT_SESSIONS)
+"""The packages that have them."""
+
 
 def derives_from(value: Value, names: frozenset[str]) -> bool:
     """Return whether `value` is one of the classes (or functions) `names`, or a subclass."""

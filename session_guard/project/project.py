@@ -17,7 +17,7 @@ from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, e
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
-from session_guard.project import assigning
+from session_guard.project import assigning, replacing
 from session_guard.project.asked import ALL, OWN, STANDING, Asked, scopes_of
 from session_guard.project.assigning import SETS_BY_NAME
 from session_guard.project.elsewhere import ProjectElsewhere
@@ -116,6 +116,18 @@ _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Gene
 # How a class may give its objects, or those that derive from it, other methods.
 _GIVES_METHODS = frozenset({"__getattr__", "__getattribute__", "__init_subclass__"})
 _REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
+# What may replace names that are not in the file's text.
+_REPLACES_ANY = Matches(
+    rb"\bmultiple\s*\(|__globals__|(?:__dict__[\"']?|\bvars\s*\([^)]*\))\s*(?:[\[,]|\.update)"
+)
+_SYS_MODULES = Matches(rb"\bmodules\b")
+_REPLACES_MAKERS = Every(
+    (
+        Has((b"sqlalchemy", b"sqlmodel")),
+        Has(tuple(sorted(name.encode() for name in openings.MAKERS))),
+        Matches(rb"patch|setattr|__dict__|\.(?:%s)\s*=[^=]" % "|".join(openings.MAKERS).encode()),
+    )
+)
 _ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
 _HAS_MODULES = rb"(?:\bmodules\s*\[|\b(?:import_module|__import__)\s*\()"
 _SERVES, _SETS_BY_NAME = Matches(SERVES.pattern), Matches(SETS_BY_NAME.pattern)
@@ -1011,18 +1023,77 @@ class Project:
         return next(
             (
                 path
-                for path in self._mentioning(name)
+                for path in dict.fromkeys((*self._mentioning(name), *self._replacing_any))
                 # The handler's own `engine` may be called as a module is.
                 if path not in (home, own) and self._may_replace(path, owner, name)
             ),
             None,
         )
 
+    @cached_property
+    def _replacing_any(self) -> tuple[Path, ...]:
+        """The files that may replace names that they do not have in their text."""
+        asked = self.asked.in_turn(ALL, _REPLACES_ANY, self._every_file, self._data)
+        return tuple(path for path, _ in asked)
+
+    def replaced_module_by(self, path: Path) -> Path | None:
+        """Return a file that may put another module in the place of the one at `path`, or None.
+
+        Tests do: `sys.modules["app.db"] = MagicMock()`.
+        """
+        return next(
+            (
+                by
+                for by, names, replaced in self._replaced_modules
+                if by != path and any(self._has_module(dotted, path, names) for dotted in replaced)
+            ),
+            None,
+        )
+
+    def _has_module(self, dotted: str, path: Path, importer: Namespace) -> bool:
+        """Return whether a dotted name means a module, or a package that it is in."""
+        found = self.modules.find(importer.absolute(dotted), importer.path)
+        if found is None or found[1]:
+            return False
+        package = found[0].parent if found[0].name == "__init__.py" else None
+        return found[0] == path or package in path.parents
+
+    @cached_property
+    def _replaced_modules(self) -> tuple[tuple[Path, Namespace, frozenset[str]], ...]:
+        """The files that put modules in the place of others, and the names of these."""
+        found = []
+        for path, _ in self.asked.in_turn(ALL, _SYS_MODULES, self._every_file, self._data):
+            taken, tree, names = self._taken_by(path), self.tree(path), self.names_of(path)
+            if taken is not None and tree is not None and names is not None:
+                replaced = frozenset(replacing.replaced_modules(tree, taken))
+                if replaced:
+                    found.append((path, names, replaced))
+        return tuple(found)
+
+    @cached_property
+    def replaced_of_libraries(self) -> tuple[Path, str] | None:
+        """A file that replaces what makes sessions or engines in SQLAlchemy itself, and its name.
+
+        What the handler makes later, or made before, is another's then.
+        """
+        for by, _, replaced in self._replaced_modules:
+            for dotted in sorted(replaced):
+                if dotted.split(".", 1)[0] in openings.LIBRARIES:
+                    return by, dotted
+        for path, _ in self.asked.in_turn(ALL, _REPLACES_MAKERS, self._every_file, self._data):
+            if self._taken_by(path) is not None:
+                for name in sorted(openings.MAKERS & self._replaced[path].keys()):
+                    for owner in sorted(one.owner or "" for one in self._replaced[path][name]):
+                        if owner.split(".", 1)[0] in openings.LIBRARIES:
+                            return path, f"{owner}.{name}"
+        return None
+
     def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        for replaced in self._replaced[path].get(name, ()):
+        every = self._replaced[path]
+        for replaced in (*every.get(name, ()), *every.get(replacing.ANY, ())):
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):
                     return True
