@@ -340,3 +340,13 @@ def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Pa
     more = {"crud.py": CRUD + "this is no Python\n"}
     level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+def test_a_package_is_followed_and_not_the_module_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "app" / "crud").mkdir(parents=True)
+    body = "return await crud.get(s, key)"
+    writes = CRUD.replace("return await session.get(User, key)", "session.add(User(id=key))")
+    for module, package in ((CRUD, writes), (writes, CRUD)):
+        more = {"crud.py": module, "crud/__init__.py": package}
+        level, message = verdict(tmp_path, body, more=more)
+        assert level == ("safe" if package is CRUD else "unsafe"), message

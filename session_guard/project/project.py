@@ -348,7 +348,7 @@ class Project:
     def _discovered(self) -> Iterator[Handler]:
         words = (CONTEXT_MANAGER.encode(), b"contextmanager")
         for path in self._own_files(Every(tuple(Has((word,)) for word in words))):
-            handler = self._read(path, None)
+            handler = None if self.modules.is_hidden(path) else self._read(path, None)
             if handler is not None and is_context_manager(handler.namespace):
                 yield handler
 
