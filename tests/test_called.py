@@ -304,16 +304,82 @@ def test_what_expired_or_waits_is_known_across_calls(
     assert (level, reason in message) == ("unsafe", True), message
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        "from app import crud\n\n\nasync def fake(session, key): ...\n\n\ncrud.get = fake\n",
-        "from app import crud\n\nsetattr(crud, 'get', None)\n",
-    ],
-)
+REPLACED = {
+    "assigned": "async def fake(session, key): ...\ncrud.get = fake",
+    "setattr": "setattr(crud, 'get', None)",
+    "its globals": "crud.find.__globals__['get'] = None",
+    "its globals, by a name": "names = crud.find.__globals__\nnames['get'] = None",
+    "wrapped by strings": "wrapt.wrap_function_wrapper('app.crud', 'get', wrapper)",
+    "wrapped by keywords": "wrapt.wrap_function_wrapper(module='app.crud', name='get', wrapper=1)",
+    "wrapped by a decorator": (
+        "@wrapt.patch_function_wrapper('app.crud', 'get')\nasync def wrapper(*args): ..."
+    ),
+    "wrapped in the module": "wrapt.wrap_function_wrapper(crud, 'get', wrapper)",
+    "patched by one string": "wrapt.patch('app.crud.get', 1)",
+    "the module": "import app.job\napp.job.crud = fake",
+    "another class of modules": "crud.__class__ = Module",
+    "another class of what is had": "sys.modules['app.crud'].__class__ = Module",
+    "another module": "sys.modules['app.crud'] = Module()",
+    "code": "exec('def get(*args): ...', vars(crud))",
+}
+ITSELF = {
+    "by names": "for name in __all__:\n    globals()[name] = traced(globals()[name])",
+    "by items": (
+        "for name, value in list(globals().items()):\n    globals()[name] = traced(value)"
+    ),
+    "an update": "globals().update({name: traced(value) for name, value in NAMES})",
+    "a method": "for name in __all__:\n    globals().__setitem__(name, 1)",
+    "code": "exec('get = traced(get)')",
+    "code with names": "exec(CODE, globals())",
+    "another class": "sys.modules[__name__].__class__ = Module",
+    "another module": "sys.modules[__name__] = Module()",
+}
+KEPT = {
+    "what it has": "print(getattr(crud, 'get'), crud.get, sys.modules['app.crud'])",
+    "of another module": "wrapt.wrap_function_wrapper('app.models', 'get', wrapper)",
+    "of no module": "router.add('get', crud.find)\nprint('app.crud', x.get)",
+    "what is not there": "def __getattr__(name):\n    globals()[name] = value = load(name)\n",
+    "code of its own": "exec('get = 1', {})\nexec(CODE, globals(), {})",
+    "another class of an object": "logger.__class__ = Logger",
+}
+HEAD = "import sys\nimport wrapt\nfrom app import crud\n"
+
+
+@pytest.mark.parametrize("other", REPLACED.values(), ids=REPLACED.keys())
 def test_a_function_that_others_replace_is_not_followed(other: str, tmp_path: Path) -> None:
-    level, message = verdict(tmp_path, "return await crud.get(s, key)", more={"other.py": other})
+    more = {"other.py": f"{HEAD}{other}\n"}
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize("code", ITSELF.values(), ids=ITSELF.keys())
+def test_a_function_that_its_own_file_replaces_is_not_followed(code: str, tmp_path: Path) -> None:
+    more = {"crud.py": f"import sys\n{CRUD}\n\n{code}\n"}
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
+    assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize(
+    "imports", ["from app.crud import find", "from app.crud import *", "from app import crud"]
+)
+def test_a_function_that_the_callers_file_replaces_is_not_followed(
+    imports: str, tmp_path: Path
+) -> None:
+    call = "crud.find(s)" if imports.endswith("crud") else "find(s)"
+    code = JOB.format(", expire_on_commit=False, autoflush=False").replace(
+        "from app import crud\nfrom app.crud import find\n", f"{imports}\n"
+    )
+    code = f"{code}            return len(await {call})\n\n\nsetattr(make(), NAME, 1)\n"
+    assert verdict(tmp_path, "", more={"job.py": code})[0] == "safe"
+    code = f"{code}globals().update({{name: traced(name) for name in NAMES}})\n"
+    assert verdict(tmp_path, "", more={"job.py": code})[0] == "unsafe"
+
+
+@pytest.mark.parametrize("other", KEPT.values(), ids=KEPT.keys())
+def test_a_function_that_others_leave_alone_is_followed(other: str, tmp_path: Path) -> None:
+    more = {"other.py": f"{HEAD}{other}\n", "crud.py": f"{CRUD}\n\n{other}\n"}
+    for only in (more, {"other.py": f"{HEAD}{other}\n"}):
+        assert verdict(tmp_path, "return await crud.get(s, key)", more=only) == ("safe", ANY)
 
 
 @pytest.mark.parametrize(

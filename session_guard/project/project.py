@@ -170,6 +170,7 @@ class Project:
         self._injected: dict[Path, tuple[Namespace, dict[str, list[_Injected]]]] = {}
         self._taken: dict[Path, Taken | None] = {}
         self._set_by_names: dict[Path, tuple[Namespace, tuple[tuple[Expr, str, Place], ...]]] = {}
+        self._named: dict[Path, tuple[Namespace, dict[str, list[tuple[str, Expr, Place]]]]] = {}
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
@@ -640,6 +641,12 @@ class Project:
             names = self.names_of(path)
             if names is None or assigning.sets_in_modules(names, name, self._set_in(names)):
                 return self.shown(path)
+        for path in self._elsewhere.names_in_string(name):
+            names = self.names_of(path)
+            if names is not None and assigning.names_of_module(
+                names, name, self._named_to_others(names).get(name, ())
+            ):
+                return self.shown(path)
         return None
 
     @cached_property
@@ -658,6 +665,16 @@ class Project:
         if known is None or known[0] is not names:
             found = tuple(assigning.set_by_name(names))
             known = self._set_by_names[names.path] = names, found
+        return known[1]
+
+    def _named_to_others(self, names: Namespace) -> dict[str, list[tuple[str, Expr, Place]]]:
+        """Return by their last names what calls get in strings beside what may be a module."""
+        known = self._named.get(names.path)
+        if known is None or known[0] is not names:
+            by_name: dict[str, list[tuple[str, Expr, Place]]] = {}
+            for text, module, place in assigning.named_to_others(names):
+                by_name.setdefault(text.rpartition(".")[2], []).append((text, module, place))
+            known = self._named[names.path] = names, by_name
         return known[1]
 
     def may_be_set_anew(self, attribute: str) -> bool:
@@ -1049,6 +1066,24 @@ class Project:
             ),
             None,
         )
+
+    def is_another_module(self, path: Path) -> bool:
+        """Return whether the project's own code may put another module in the place of one.
+
+        It may be the module itself that does, or a package that it is in.
+        """
+        for by, names, replaced in self._replaced_modules:
+            taken = self._taken_by(by)
+            if taken is None or self._is_test(by, taken):
+                continue
+            for dotted in replaced:
+                if dotted != replacing.ITSELF:
+                    found = self._has_module(dotted, path, names)
+                else:
+                    found = by == path or (by.name == "__init__.py" and by.parent in path.parents)
+                if found:
+                    return True
+        return False
 
     def _has_module(self, dotted: str, path: Path, importer: Namespace) -> bool:
         """Return whether a dotted name means a module, or a package that it is in."""

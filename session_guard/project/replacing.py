@@ -27,6 +27,8 @@ _FILLING = frozenset({"update", "setdefault", "__setitem__"})
 _CHANGING = frozenset({"dict", "setitem"})
 ANY = ""
 """Stands for a name that is only known when the code runs."""
+ITSELF = "__name__"
+"""Stands for the name of the very module in `sys.modules`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +206,12 @@ def _modules_set(node: ast.AST, modules: dict[str, str]) -> Iterator[str]:
 
 
 def _module_named(key: ast.expr, modules: dict[str, str]) -> Iterator[str]:
-    """Yield under which name a module is set: none for that of the file itself."""
+    """Yield under which name a module is set."""
     match key:
         case ast.Attribute(value, "__name__"):
             yield _owner(value, modules) or ANY
-        case ast.Name("__name__"):
-            return
         case _:
-            yield _text(key)
+            yield ITSELF if isinstance(key, ast.Name) and key.id == ITSELF else _text(key)
 
 
 def _is_sys_modules(node: ast.expr, modules: dict[str, str]) -> bool:

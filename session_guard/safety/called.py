@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.module import Module
-from session_guard.names.bindings import Function
+from session_guard.names.bindings import Function, Ref
 from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass, LocalFunction
+from session_guard.project import assigning
 from session_guard.records import dataclass
 from session_guard.safety.loaded import classes_named, reachable, tracked_names
 
@@ -122,7 +123,13 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     definition, project = function.definition, module.project
     if not definition.is_async or definition.is_generator or definition.decorators:
         return False
-    if project.assigned_elsewhere(definition.name) is not None:
+    home = function.home.path
+    looked_up = {definition.name, *_names_in(call.func, module), "__class__"}
+    if any(project.assigned_elsewhere(name) is not None for name in sorted(looked_up)):
+        return False
+    if home != module.path and project.is_another_module(home):
+        return False
+    if module.once(_sets_any_global):
         return False
     around = definition.place.scope
     if around.definition is None:
@@ -134,6 +141,17 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
         and call.func.value.value == module.place(call).scope.receiver
     )
     return is_own and not project.may_run_another(owner, definition.name)
+
+
+def _sets_any_global(module: Module) -> bool:
+    return assigning.sets_any_global(module.names)
+
+
+def _names_in(function: cst.BaseExpression, module: Module) -> Iterator[str]:
+    """Yield the names by which a function is looked up, but for a receiver's."""
+    match module.expr(function):
+        case Ref((first, *rest)):
+            yield from rest if first == module.place(function).scope.receiver else (first, *rest)
 
 
 def _module_of(project: Project, path: Path) -> Module | None:
