@@ -392,14 +392,55 @@ def test_a_function_that_others_leave_alone_is_followed(other: str, tmp_path: Pa
         "@traced\nclass More(Jobs): ...\n",
         "class More(Jobs, metaclass=Meta): ...\n",
         "class More(Mixin, Jobs): ...\n",
+        "class More[T](Mixin, Jobs): ...\n",
+        "class More(mixed(Mixin, of(1)), Jobs): ...\n",
+        "from app.job import Jobs as Base\n\n\nclass More(Mixin, Base): ...\n",
+        "Base = Jobs\n\n\nclass More(Mixin, Base): ...\n",
+        "More = type('More', (Mixin, Jobs), {})\n",
+        "def make(mixin, base):\n    return type(f'{base.__name__}', (mixin, base), {})\n",
+        "More = type(str('More'), BASES, {})\n",
+        "More = types.new_class('More', (Mixin, Jobs))\n",
+        "More = types.new_class('More', bases=(Mixin, Jobs))\n",
+        "More = dataclasses.make_dataclass('More', [], bases=(Mixin, Jobs))\n",
+        "BASES = (Mixin, Jobs)\n\n\nclass More(*BASES): ...\n",
+        "class More(*bases()): ...\n",
+        "class More(Jobs): ...\n\n\nMore.__bases__ = (Mixin, Jobs)\n",
+        "class More: ...\n\n\nMore.__bases__ = (Mixin, Jobs)\n",
+        "class More:\n    run = Jobs.run\n",
+        "class More: ...\n\n\nMore.run = Jobs.run\n",
+        "asyncio.run(Jobs.run(Mixin(), 1))\n",
+        "def work():\n    from app import job\n\n    return job.Jobs.run(Mixin(), 1)\n",
+        "class More(Mixin):\n    async def run(self):\n        await Jobs.run(self)\n",
+        "class More(Jobs):\n    def change(self):\n        self.__class__ = Mixin\n",
     ],
 )
 def test_a_method_that_a_subclass_may_have_another_of_is_not_followed(
     other: str, tmp_path: Path
 ) -> None:
-    other = f"from app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n{other}"
-    level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
+    head = "import types\nfrom app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n"
+    level, message = verdict(
+        tmp_path, "return await self.load(s, key)", more={"more.py": head + other}
+    )
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "class More(Jobs):\n    async def run(self, *args):\n        await Jobs.run(self, *args)\n",
+        "Error = type('Error', (Exception, Other), {})\nprint(type(Jobs), type(f(Jobs)))\n",
+        "BASES = (Other, dict)\n\n\nclass More(*BASES, **OPTIONS): ...\n",
+        "class More(Other):\n    def change(self):\n        self.__class__.__bases__ = (Mixin,)\n",
+        "Other.__bases__ = (Mixin,)\n",
+        "Jobs().run(1)\njob = Jobs()\nasyncio.run(job.run(1))\nprint(job.run, other.Jobs.load)\n",
+        "class More(Other):\n    run = Other.run\n",
+        "Model = create_model('Model', run=(int, 1))\n",
+    ],
+)
+def test_a_method_that_all_objects_have_alike_is_followed(other: str, tmp_path: Path) -> None:
+    head = "class Other:\n    def run(self): ...\n\n\nclass Mixin: ...\n\n\n"
+    more = {"more.py": f"from app import other\nfrom app.job import Jobs\n\n\n{head}{other}"}
+    assert verdict(tmp_path, "return await self.load(s, key)", more=more) == ("safe", ANY)
 
 
 def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Path) -> None:

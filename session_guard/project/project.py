@@ -17,7 +17,7 @@ from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, e
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
-from session_guard.project import assigning, replacing
+from session_guard.project import assigning, class_making, replacing
 from session_guard.project.asked import ALL, OWN, STANDING, Asked, scopes_of
 from session_guard.project.assigning import SETS_BY_NAME
 from session_guard.project.elsewhere import ProjectElsewhere
@@ -726,16 +726,45 @@ class Project:
 
         It may be overridden, set by its name, or wrapped by what makes or decorates the class.
         """
-        quoted = Matches(rb"[\"']%s[\"']" % re.escape(name.encode()))
         return (
             self.is_overridden(owner, name)
             or any(
                 not _is_plain(one) or not _GIVES_METHODS.isdisjoint(one.definition.scope.bindings)
                 for one in self._kin(owner)
             )
+            or any("__class__" in one.definition.scope.attributes for one in self._kin(owner))
             or self._are_set_by_name([owner])
-            or any(self._own_files(quoted))
+            or bool(self._elsewhere.quotes(name))
+            or any(class_making.may_derive(made, owner, names) for made, names in self._made)
         )
+
+    @cached_property
+    def _made(self) -> tuple[tuple[class_making.Made, Namespace], ...]:
+        """The classes that the project makes otherwise than by `class X(A, B)`."""
+        return tuple(
+            (made, names)
+            for path in self._own_files(Matches(class_making.MAKES_CLASSES))
+            if (tree := self.tree(path)) is not None and (names := self.names_of(path)) is not None
+            for made in class_making.made_in(tree)
+        )
+
+    def is_borrowed(self, owner: values.LocalClass, method: str) -> bool:
+        """Return whether a method of a class may run for an object of another class.
+
+        Another class may have it as its own, or it may be called with whatever object.
+        """
+        known = {one.definition.name for one in self._kin(owner)}
+        taken = rb"\b(?:%s)\s*\.\s*%s\b" % ("|".join(sorted(known)).encode(), method.encode())
+        for path in self._elsewhere.may_use(method):
+            if self._ask(Matches(taken), path):
+                tree, names = self.tree(path), self.names_of(path)
+                if (
+                    tree is None
+                    or names is None
+                    or class_making.borrows(tree, method, owner, known, names)
+                ):
+                    return True
+        return False
 
     def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
         """Return whether a class of the project has, or is given, another for a class's method."""

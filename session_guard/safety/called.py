@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from session_guard.names.bindings import Scope
     from session_guard.project.project import Project
     from session_guard.sources import Decoded
 
@@ -135,12 +136,29 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     if around.definition is None:
         return around.kind == "module"
     owner = LocalClass(around.definition, function.home)
+    caller = module.place(call).scope
     is_own = (
         isinstance(call.func, cst.Attribute)
         and isinstance(call.func.value, cst.Name)
-        and call.func.value.value == module.place(call).scope.receiver
+        and call.func.value.value == caller.receiver
     )
-    return is_own and not project.may_run_another(owner, definition.name)
+    return (
+        is_own
+        and not project.may_run_another(owner, definition.name)
+        and not _is_borrowed(caller, module)
+    )
+
+
+def _is_borrowed(caller: Scope, module: Module) -> bool:
+    """Return whether a method may run for an object of a class that it does not stand in."""
+    function, around = caller.function, caller.parent
+    if function is None or around is None or around.definition is None:
+        return True
+    owner = LocalClass(around.definition, module.names)
+    # One of the class itself gets the class that it is taken from.
+    return not function.is_decorated("classmethod") and module.project.is_borrowed(
+        owner, function.name
+    )
 
 
 def _sets_any_global(module: Module) -> bool:
