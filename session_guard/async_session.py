@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -174,7 +174,11 @@ class SessionSettings:
     """The class of every session; `AsyncSession` or a subclass of it."""
 
     hide_parameters: bool = True
-    """Keep bound parameters out of SQLAlchemy's messages and logs."""
+    """Keep bound parameters out of SQLAlchemy's messages and logs.
+
+    What PostgreSQL and asyncpg say themselves is part of an error's message all the same, and they
+    quote values: `Key (email)=(…) already exists`, `invalid input for query argument $1: …`.
+    """
 
     log_level: int = logging.ERROR
     """Level (of `logging`) at which a session that was rolled back is logged."""
@@ -217,7 +221,8 @@ class TransactionAbortedError(exc.InvalidRequestError):
     PostgreSQL answers such a COMMIT with a rollback, which no driver reports: without this error
     everything written would be gone without a word. Nothing was stored. `__cause__` is the error
     of the statement that aborted it; catch such errors round `session.begin_nested()` instead,
-    which rolls back to its savepoint and keeps the transaction alive.
+    which rolls back to its savepoint and keeps the transaction alive. Where it was the connection
+    that was lost, or a statement that was cancelled, nothing does: SQLAlchemy drops the connection.
 
     Where `commit()` raised it, the session takes nothing more until it is rolled back.
 
@@ -265,6 +270,7 @@ async def dispose() -> None:
     """
     loop = asyncio.get_running_loop()
     with _lock:
+        _leave_closed_loops()
         slot = _slots.pop(loop, None) or _slots.pop(None, None)
     if slot is None:
         return
@@ -413,6 +419,8 @@ class _Slot:
         self.factory: async_sessionmaker[AsyncSession] | None = None
         self.closer: AsyncGenerator[None, None] | None = None
         self.is_left = False
+        self.unattended: set[asyncio.Task[None]] = set()
+        """What ends sessions, and whose own tasks could not wait for it."""
 
     def get_engine(self) -> AsyncEngine:
         if self.engine is None:
@@ -449,6 +457,7 @@ class _Slot:
 
     async def close_connections(self) -> None:
         if self.engine is not None:
+            await _end_of(self.unattended)
             await _to_completion(self.engine.dispose())
             _let_tasks_wait(self.engine)
 
@@ -536,9 +545,12 @@ def _leave_closed_loops() -> None:
 
     Their connections can no longer be closed in order; collecting them closes their sockets.
     """
-    for loop in [loop for loop in _slots if loop is not None and loop.is_closed()]:
+    closed = [loop for loop in _slots if loop is not None and loop.is_closed()]
+    for loop in closed:
         _slots[loop].drop_connections()
         _leave(loop)
+    if closed:
+        gc.collect()  # they are parts of cycles
 
 
 def _collect_dropped_loops() -> None:
@@ -632,6 +644,8 @@ def _remember_first_error(context: ExceptionContext) -> None:
             return
         # Not on the engine, where one listener makes every statement look for more.
         event.listen(connection, "commit", _prove_transaction_alive)
+        if context.is_disconnect:
+            event.listen(connection, "commit", lambda lost: _refuse_if_lost(lost, failure))
         event.listen(connection, "rollback_savepoint", _forget_errors_before_savepoint)
 
 
@@ -646,6 +660,8 @@ def _prove_transaction_alive(connection: Connection) -> None:
 
     It does after errors that never reached the server, for example.
     """
+    if connection.invalidated:
+        return
     first_error = connection.info.pop(_FIRST_ERROR, None)
     if first_error is None:
         return
@@ -658,6 +674,15 @@ def _prove_transaction_alive(connection: Connection) -> None:
             f"nothing was stored: {_describe(first_error)} aborted the transaction, was caught, "
             "and the transaction was committed; catch such errors round session.begin_nested()"
         ) from first_error
+
+
+def _refuse_if_lost(connection: Connection, failure: BaseException) -> None:
+    """Before a COMMIT of what went with its connection."""
+    if connection.invalidated:
+        raise TransactionAbortedError(
+            f"nothing was stored: {_describe(failure)} ended the connection, was caught, and the "
+            "transaction was committed; let such errors leave the session's block"
+        ) from failure
 
 
 def _forget_first_error(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
@@ -733,6 +758,8 @@ def _cause(error: BaseException) -> Cause:
     # Whoever reads from a generator with a session in it may close it before its end.
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled"
+    if isinstance(error, TransactionAbortedError) and error.__cause__ is not None:
+        return _cause(error.__cause__)
     if isinstance(error, (exc.NoResultFound, exc.MultipleResultsFound)):
         return "domain"
     if isinstance(error, exc.TimeoutError):
@@ -771,6 +798,9 @@ async def _to_completion(step: Coroutine[Any, Any, None]) -> None:
         TimeoutError: the step was cancelled.
     """
     loop = asyncio.get_running_loop()
+    slot = _slots.get(loop)
+    if slot is not None and slot.unattended:
+        step = _after(tuple(slot.unattended), step)
     task = loop.create_task(step)
     deadline = loop.time() + _settings.connection_timeout
     cancelled: asyncio.CancelledError | None = None
@@ -785,8 +815,26 @@ async def _to_completion(step: Coroutine[Any, Any, None]) -> None:
                 await asyncio.wait({task}, timeout=deadline - loop.time())
         except asyncio.CancelledError as error:
             cancelled = error
+        except GeneratorExit:
+            # Nothing may wait here any more. Python before 3.13 does this where the `aclose()` of a
+            # generator is cancelled before it has begun, as in the last moments of a loop.
+            if slot is not None:
+                slot.unattended.add(task)
+                task.add_done_callback(slot.unattended.discard)
+            raise
     if cancelled is not None:
         raise cancelled from (None if task.cancelled() else task.exception())
     if task.cancelled():
         raise TimeoutError
     task.result()
+
+
+async def _after(others: Collection[asyncio.Task[None]], step: Coroutine[Any, Any, None]) -> None:
+    await _end_of(others)
+    await step
+
+
+async def _end_of(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Wait for tasks to end, for no longer than for anything else that ends a session."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=_settings.connection_timeout)

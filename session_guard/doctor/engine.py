@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import json
 import os
 import re
@@ -67,7 +68,12 @@ def load(reference: str) -> AsyncEngine:
         except (Exception, SystemExit) as error:
             raise TargetError(f"--engine {reference}: {name}() failed ({_kind(error)})") from error
     if not isinstance(found, (AsyncEngine, Engine)):
-        raise TargetError(f"--engine {reference}: that is no AsyncEngine: {type(found).__name__}")
+        if inspect.iscoroutine(found):
+            found.close()
+        raise TargetError(
+            f"--engine {reference}: that is no AsyncEngine: {type(found).__name__}; name an "
+            "engine, or a function without parameters, not `async`, that returns one"
+        )
     if not isinstance(found, AsyncEngine) or found.dialect.driver != "asyncpg":
         raise TargetError(
             f"--engine {reference}: it is not PostgreSQL by asyncpg, but {found.dialect.name} by "
@@ -144,6 +150,8 @@ class Opening:
     """What it connects with, URL and listeners included."""
     opened_by: str = ""
     """What of the project's own opens them, so that the arguments are not known."""
+    in_query: frozenset[str] = frozenset()
+    """The arguments that the query of its URL has."""
 
 
 async def opening(engine: AsyncEngine) -> Opening:
@@ -174,7 +182,7 @@ async def opening(engine: AsyncEngine) -> Opening:
         connection.detach()
         await greenlet_spawn(connection.close)
     if seen and "async_creator_fn" not in seen[0]:
-        return Opening(seen[0])
+        return Opening(seen[0], in_query=frozenset(engine.url.query))
     if seen:
         return Opening(opened_by="async_creator_fn")
     if has_listener:
@@ -298,7 +306,8 @@ async def _remedies(error: Exception, opened: Opening, target: Target) -> dict[s
         for name in given:
             # Where to connect is what the doctor connects with too.
             if name not in _PLACE and re.search(rf"\b{re.escape(name)}\b", str(error)):
-                remedies[name] = f"Leave `{name}` out of its connect_args, or correct it."
+                place = "the query of its URL" if name in opened.in_query else "its connect_args"
+                remedies[name] = f"Leave `{name}` out of {place}, or correct it."
     return remedies
 
 

@@ -27,13 +27,17 @@ async def server_processes() -> list[int]:
     return await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
 
 
-def fork() -> list[int]:
-    """Fork; the child works in a loop of its own and ends as a worker does; return what it saw."""
+def fork(inherited: asyncio.Runner | None = None) -> list[int]:
+    """Fork; return what the child saw, which ends as a worker does.
+
+    It works in a loop of its own, or in one that it inherited.
+    """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            found = asyncio.run(server_processes())
+            work = server_processes()
+            found = asyncio.run(work) if inherited is None else inherited.run(work)
             gc.collect()  # what is left of the parent's must survive it
             os.write(writing, json.dumps(found).encode())
         finally:
@@ -57,7 +61,7 @@ def main(moment: str) -> None:
     with asyncio.Runner() as runner:
         runner.run(inside())
         if "child" not in seen:
-            seen["child"] = fork()
+            seen["child"] = fork(runner if moment == "and both go on with the loop" else None)
             seen["parent after"] = runner.run(server_processes())
     print(json.dumps(seen))
 

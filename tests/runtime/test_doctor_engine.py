@@ -165,6 +165,9 @@ parameter_of_driver = with_arguments(command_timeout=5, server_settings={"comman
 parameter_no_string = with_arguments(server_settings={"application_name": 1})
 parameters_no_dictionary = with_arguments(server_settings=7)
 unknown_argument = with_arguments(raw_sql="s3cret-Pa55word")
+in_query = create_async_engine(
+    url.update_query_dict({"sslmode": "disable"}), connect_args={"ssl": False, **anonymous}
+)
 no_time_for_commands = with_arguments(command_timeout=0)
 no_time = with_arguments(timeout=0)
 failing_names = with_arguments(prepared_statement_name_func=lambda: 1 / 0)
@@ -207,6 +210,10 @@ def quits_in_children():
     return make()
 
 not_an_engine = 7
+
+async def made_later():
+    return make()
+
 broken = property()
 """
 
@@ -298,7 +305,8 @@ def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
         ("app.dies:engine", "app.dies:engine: a process that imported it ended"),
         ("app.db:quits_in_children", "quits_in_children() failed (it calls sys.exit())"),
         ("app.db:nothing", "app.db has no nothing"),
-        ("app.db:not_an_engine", "that is no AsyncEngine: int"),
+        ("app.db:not_an_engine", "that is no AsyncEngine: int; name an engine, or a"),
+        ("app.db:made_later", "that is no AsyncEngine: coroutine"),
         ("app.db:broken", "that is no AsyncEngine: property"),
         ("app.db:on_sqlite", "it is not PostgreSQL by asyncpg, but sqlite by pysqlite"),
         ("app.db:one_for_all", "its StaticPool has one connection for everybody"),
@@ -454,6 +462,12 @@ def test_nothing_is_invented_of_what_opens_connections_by_itself(
             "unknown_argument",
             "TypeError",
             "Leave `raw_sql` out of its connect_args, or correct it.",
+            "",
+        ),
+        (
+            "in_query",
+            "TypeError",
+            "Leave `sslmode` out of the query of its URL, or correct it.",
             "",
         ),
         (

@@ -152,15 +152,59 @@ def test_many_loops_in_threads_through_a_pooler(pgbouncer: PgBouncer) -> None:
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_loop_closed_in_haste_leaves_no_connection_to_the_next(handler: Postgres) -> None:
+def test_loops_closed_in_haste_leave_no_connections_behind(
+    handler: Postgres, not_collected: None
+) -> None:
+    pids: list[set[int]] = []
+    for _ in range(3):
+        loop = asyncio.new_event_loop()
+        pids.append(loop.run_until_complete(at_once(3)))
+        loop.close()  # without `shutdown_asyncgens()`, which closes connections in order
+        del loop
+    others = asyncio.run(at_once(3))  # no more is asked for than that the handler is used again
+    assert sum(map(len, (*pids, others))) == len(set().union(*pids, others))
+    assert connected(handler, set().union(*pids, others)) == set()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_loop_closed_in_haste_left_can_be_disposed_of(handler: Postgres) -> None:
     loop = asyncio.new_event_loop()
-    pids = loop.run_until_complete(at_once(3))
-    loop.close()  # without `shutdown_asyncgens()`, which closes connections in order
-    del loop
-    others = asyncio.run(at_once(3))
-    gc.collect()
-    assert pids.isdisjoint(others)
-    assert connected(handler, pids | others) == set()
+    loop.run_until_complete(at_once(1))
+    loop.close()
+    asyncio.run(dispose())
+    configure(SessionSettings(url=handler.dsn, tls="off"))
+
+
+@pytest.mark.parametrize("moments", [0, 1])
+def test_generator_left_at_the_end_of_a_run_leaves_no_connection(
+    handler: Postgres, not_collected: None, moments: int
+) -> None:
+    pids: set[int] = set()
+    failures: list[object] = []
+
+    async def rows() -> AsyncGenerator[int, None]:
+        async with get_background_session() as session:
+            result = await session.stream(
+                text("SELECT pg_backend_pid() FROM generate_series(1, 3000)")
+            )
+            async for row in result:
+                yield row[0]
+
+    async def job() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failures.append(context))
+        async for pid in rows():
+            pids.add(pid)
+            break
+        for _ in range(moments):
+            await asyncio.sleep(0)
+
+    for _ in range(5):
+        asyncio.run(job())
+    assert len(pids) == 5
+    assert connected(handler, pids) == set()
+    assert failures == []
 
 
 def in_a_thread_of_its_own(work: Callable[[], object]) -> None:
@@ -334,7 +378,10 @@ def run_forking(dsn: str, moment: str) -> dict[str, list[int]]:
     return seen
 
 
-@pytest.mark.parametrize("moment", ["between runs of the loop", "inside the running loop"])
+@pytest.mark.parametrize(
+    "moment",
+    ["between runs of the loop", "and both go on with the loop", "inside the running loop"],
+)
 def test_forked_child_never_touches_the_parents_connections(
     postgres: Postgres, moment: str
 ) -> None:

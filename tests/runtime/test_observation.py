@@ -295,6 +295,38 @@ def test_commit_of_an_aborted_transaction_failed(observed: Observed) -> None:
     assert observed.story == [("opened", None), ("commit failed", "database")]
 
 
+def test_swallowed_loss_of_the_connection_is_named(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        await insert(session)
+        with suppress(DBAPIError):  # a failure before is not what ended the transaction
+            async with session.begin_nested():
+                await session.execute(text("SELECT 1/0"))
+        pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await observed.server.fetch("SELECT pg_terminate_backend($1)", pid)
+        with suppress(DBAPIError):
+            await session.execute(text("SELECT 1"))
+
+    with pytest.raises(TransactionAbortedError) as raised:
+        observed.run_block(block)
+    lost = raised.value.__cause__
+    assert isinstance(lost, DBAPIError)
+    assert lost.connection_invalidated
+    assert observed.story == [("opened", None), ("commit failed", "connection")]
+
+
+def test_swallowed_timeout_of_a_statement_is_named(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        await insert(session)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await session.execute(text("SELECT pg_sleep(30)"))
+
+    with pytest.raises(TransactionAbortedError) as raised:
+        observed.run_block(block)
+    assert isinstance(raised.value.__cause__, asyncio.CancelledError)
+    assert observed.story == [("opened", None), ("commit failed", "cancelled")]
+
+
 def test_connection_lost_after_an_error_is_no_aborted_transaction(observed: Observed) -> None:
     async def block(session: AsyncSession) -> None:
         await insert(session)
