@@ -352,6 +352,7 @@ CONFIGURED = {
     "configured by its method": "configure = db.SessionLocal.configure\nconfigure(bind=1)",
     "configured by a parameter": "def test(maker):\n    maker.configure(bind=1)",
     "an entry": "from app.db import SessionLocal\nSessionLocal.kw['bind'] = 1",
+    "an entry of a parameter": "def test(maker):\n    maker.kw['bind'] = 1",
     "an entry, by another name": "kw = db.SessionLocal.kw\nkw['bind'] = 1",
     "an entry, by a function": "def test(m): m.setitem(db.SessionLocal.kw, 'bind', 1)",
     "entries": "db.SessionLocal.kw.update(bind=1)",
@@ -379,6 +380,7 @@ CONFIGURED_OTHERS = {
     "a factory of its own": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
     "S = async_sessionmaker()\nS.configure(bind=1)\nS.kw['bind'] = 1",
     "anything else": "import logging\nlogging.configure(bind=1)\nprint(jobs.kw)\nMOCK.kw = {}",
+    "entries of something else": "def test(node):\n    node.kw['id'] = node.kw['name'] = 1",
     "of other arguments": "def test(app):\n    app.configure(debug=True)",
 }
 

@@ -230,7 +230,8 @@ def reconfigured_factories(names: Namespace) -> Iterator[Value]:
     """Yield the factories that a module gives another engine or other options later.
 
     `factory.configure(...)` and changes of `factory.kw` do. Where the factory is not known,
-    `UNKNOWN` is yielded for a call of `configure` with arguments of sessions, and a change of `kw`.
+    `UNKNOWN` is yielded for a call of `configure` with arguments of sessions, and for such an entry
+    of a `kw`.
     """
     for call, place in names.scope.calls:
         for owner in _configured(call.function, names, place):
@@ -246,12 +247,17 @@ def reconfigured_factories(names: Namespace) -> Iterator[Value]:
         yield from (
             owner
             for owner in _dictionaries(store.owner, names, store.place)
-            if factory(owner) is not None or owner == UNKNOWN
+            if factory(owner) is not None or (owner == UNKNOWN and _may_be_argument(store.key))
         )
     for parts, every in names.scope.assigned_attributes.items():
         if parts[-1] in _OF_FACTORIES:
             for assigned in every:
                 yield from filter(factory, names.evaluate(Ref(parts[:-1]), assigned.place))
+
+
+def _may_be_argument(key: Expr) -> bool:
+    """Return whether the key of an entry may be the name of a session's argument."""
+    return not isinstance(key, Constant) or key.value in _SESSION_ARGUMENTS
 
 
 def _configured(function: Expr, names: Namespace, place: Place) -> Iterator[Value]:

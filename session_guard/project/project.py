@@ -125,7 +125,9 @@ _REPLACES_MAKERS = Every(
     (
         Has((b"sqlalchemy", b"sqlmodel")),
         Has(tuple(sorted(name.encode() for name in openings.MAKERS))),
-        Matches(rb"patch|setattr|__dict__|\.(?:%s)\s*=[^=]" % "|".join(openings.MAKERS).encode()),
+        Matches(
+            rb"patch|setattr|__dict__|\.(?:%s)\s*=[^=]" % "|".join(sorted(openings.MAKERS)).encode()
+        ),
     )
 )
 _ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
