@@ -380,6 +380,8 @@ CONFIGURED_OTHERS = {
     "a factory of its own": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
     "S = async_sessionmaker()\nS.configure(bind=1)\nS.kw['bind'] = 1",
     "anything else": "import logging\nlogging.configure(bind=1)\nprint(jobs.kw)\nMOCK.kw = {}",
+    "what is read": "print(db.SessionLocal.kw, dict(db.SessionLocal.kw), db.SessionLocal.kw['bind'])\n"
+    "S = make(**db.SessionLocal.kw)\nS.kw = db.SessionLocal.kw.copy()",
     "entries of something else": "def test(node):\n    node.kw['id'] = node.kw['name'] = 1",
     "of other arguments": "def test(app):\n    app.configure(debug=True)",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -239,8 +240,10 @@ def reconfigured_factories(names: Namespace) -> Iterator[Value]:
             if factory(owner) is not None or unsure:
                 yield owner
         # What is handed to a function may be changed there: `monkeypatch.setitem(factory.kw, ...)`.
-        for given in (*call.arguments, *(value for _, value in call.keywords)):
-            yield from filter(factory, _owners(given, "kw", names, place))
+        is_reading = _is_builtin(call.function, place)
+        for given in (*call.arguments, *(value for key, value in call.keywords if key)):
+            if not is_reading:
+                yield from filter(factory, _owners(given, "kw", names, place))
             if isinstance(given, Constant) and isinstance(given.value, str):
                 yield from _named_in(given.value, call, names, place)
     for store in names.scope.stores:
@@ -253,6 +256,16 @@ def reconfigured_factories(names: Namespace) -> Iterator[Value]:
         if parts[-1] in _OF_FACTORIES:
             for assigned in every:
                 yield from filter(factory, names.evaluate(Ref(parts[:-1]), assigned.place))
+
+
+def _is_builtin(function: Expr, place: Place) -> bool:
+    """Return whether a function is one of Python's own, none of which changes a dictionary."""
+    return (
+        isinstance(function, Ref)
+        and len(function.parts) == 1
+        and hasattr(builtins, function.parts[0])
+        and lookup(function.parts[0], place) is None
+    )
 
 
 def _may_be_argument(key: Expr) -> bool:
