@@ -356,6 +356,7 @@ CONFIGURED = {
     "an entry, by another name": "kw = db.SessionLocal.kw\nkw['bind'] = 1",
     "an entry, by a function": "def test(m): m.setitem(db.SessionLocal.kw, 'bind', 1)",
     "entries": "db.SessionLocal.kw.update(bind=1)",
+    "entries, merged": "db.SessionLocal.kw |= {'bind': 1}",
     "entries, by patch": "patch.dict(db.SessionLocal.kw, bind=1)",
     "entries, by a string": "patch.dict('app.db.SessionLocal.kw', bind=1)",
     "all entries": "def test(m): m.setattr(db.SessionLocal, 'kw', {})",
@@ -380,7 +381,7 @@ CONFIGURED_OTHERS = {
     "a factory of its own": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
     "S = async_sessionmaker()\nS.configure(bind=1)\nS.kw['bind'] = 1",
     "anything else": "import logging\nlogging.configure(bind=1)\nprint(jobs.kw)\nMOCK.kw = {}",
-    "what is read": "print(db.SessionLocal.kw, dict(db.SessionLocal.kw), db.SessionLocal.kw['bind'])\n"
+    "what is read": "kw = dict(db.SessionLocal.kw)\nprint(db.SessionLocal.kw['bind'])\n"
     "S = make(**db.SessionLocal.kw)\nS.kw = db.SessionLocal.kw.copy()",
     "entries of something else": "def test(node):\n    node.kw['id'] = node.kw['name'] = 1",
     "of other arguments": "def test(app):\n    app.configure(debug=True)",
