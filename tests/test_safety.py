@@ -861,6 +861,9 @@ EVERYDAY = {
     "of a class that is not known": (
         "for name in jobs:\n    s.add(Thing(name=name))\nawait s.commit()"
     ),
+    "a name that is declared before": (
+        "user: User | None\nuser = await s.get(User, 1)\nuser.name = name\nawait s.commit()"
+    ),
     "told after it was changed": (
         "user = await s.get(User, 1)\nuser.name += '!'\nawait s.commit()\nawait send(user.name)"
     ),

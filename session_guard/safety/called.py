@@ -16,7 +16,7 @@ from session_guard.records import dataclass
 from session_guard.safety.loaded import classes_named, reachable, tracked_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from session_guard.names.bindings import Scope
@@ -100,23 +100,45 @@ def taken_in(
 ) -> Iterator[cst.BaseExpression]:
     """Yield what the functions that a block hands its session to take into it."""
     for called in _all_called(module, block, session, depth):
-        body, name = called.function.body, called.session
-        names = set(tracked_names(called.module, body, name))
-        for expression in taken_in(called.module, body, name, depth + 1):
-            names.update(reachable(called.module, expression))
+        names = _names_taken_in(called, depth + 1)
         for parameter, value in called.given.items():
             if parameter in names:
                 yield value
 
 
+def _names_taken_in(called: Called, depth: int) -> Container[str]:
+    """Return the names of a function whose objects its session may take in."""
+    module, body = called.module, called.function.body
+    known, key = module.once(_names_so_far), (id(body), called.session, depth)
+    if key not in known:
+        known[key] = set(tracked_names(module, body, called.session))
+        for expression in taken_in(module, body, called.session, depth):
+            known[key].update(reachable(module, expression))
+    return known[key]
+
+
+def _names_so_far(module: Module) -> dict[tuple[int, str, int], set[str]]:
+    """Return where answers are kept, by the `id` of blocks of the module's tree."""
+    return {}
+
+
 def _all_called(
     module: Module, block: cst.BaseSuite, session: str | None, depth: int
-) -> Iterator[Called]:
-    """Yield the functions that a block hands its session to, unless that is too deep."""
-    for part in walk(block) if depth < DEEPEST else ():
-        called = called_with(module, part, session) if isinstance(part, cst.Call) else None
-        if called is not None:
-            yield called
+) -> Sequence[Called]:
+    """Return the functions that a block hands its session to, unless that is too deep."""
+    if session is None or depth >= DEEPEST:
+        return ()
+    known, key = module.once(_called_so_far), (id(block), session)
+    if key not in known:
+        calls = [part for part in walk(block) if isinstance(part, cst.Call)]
+        found = [called_with(module, call, session) for call in calls]
+        known[key] = [called for called in found if called is not None]
+    return known[key]
+
+
+def _called_so_far(module: Module) -> dict[tuple[int, str], list[Called]]:
+    """Return where answers are kept, by the `id` of blocks of the module's tree."""
+    return {}
 
 
 def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:

@@ -45,7 +45,6 @@ _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
 )
-# Builtins whose result holds what went in.
 # What makes an empty collection, or a shallow copy of one.
 _COLLECTIONS = frozenset({"list", "set", "dict", "defaultdict", "deque", "OrderedDict", "Counter"})
 _READS_OF_COLLECTIONS = frozenset({"count", "get", "index", "sort"})
@@ -54,6 +53,14 @@ FILLS = frozenset({"append", "appendleft", "add", "extend", "insert", "setdefaul
 """What puts something into a collection."""
 EMPTIES = frozenset({"clear", "discard", "pop", "popleft", "popitem", "remove"})
 """What takes something out of a collection."""
+# What may give a name an object.
+_BINDING = frozenset(
+    {
+        *(cst.Assign, cst.AugAssign, cst.AnnAssign, cst.NamedExpr, cst.AssignTarget),
+        *(cst.For, cst.CompFor, cst.WithItem, cst.Match, cst.Call),
+    }
+)
+# Builtins whose result holds what went in.
 _CONTAINERS = frozenset(
     """
     list tuple set frozenset dict sorted enumerate zip reversed min max iter next sum
@@ -142,14 +149,34 @@ def tracked_names(
     What is read of an object counts for it, but for the columns of classes that are given. The
     names that are `known` have such objects from the start.
     """
-    tracked = known
+    answers = module.once(_tracked_so_far)
+    owners = None if columns_of is None else frozenset(owner.key for owner in columns_of)
+    key = id(block), session, known, owners
+    if key not in answers:
+        answers[key] = _tracked_names(module, block, session, columns_of, known)
+    return answers[key]
+
+
+def _tracked_so_far(module: Module) -> dict[object, frozenset[str]]:
+    """Return where answers are kept, by the `id` of blocks of the module's tree."""
+    return {}
+
+
+def _tracked_names(
+    module: Module,
+    block: cst.BaseSuite,
+    session: str | None,
+    columns_of: Collection[LocalClass] | None,
+    tracked: frozenset[str],
+) -> frozenset[str]:
+    binding = [node for node in walk(block) if type(node) in _BINDING]
 
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
 
     while True:
         found = set(tracked)
-        for node in walk(block):
+        for node in binding:
             match node:
                 case cst.Assign() if carries(node.value):
                     for target in node.targets:
@@ -435,7 +462,7 @@ def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
     match node:
         case cst.Assign():
             return node.value, [n for target in node.targets for n in _bound(target.target)]
-        case cst.AnnAssign() | cst.NamedExpr():
+        case (cst.AnnAssign() | cst.NamedExpr()) if node.value is not None:
             return node.value, [*_bound(node.target)]
         case cst.For() | cst.CompFor():
             return node.iter, [*_bound(node.target)]
