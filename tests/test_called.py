@@ -111,6 +111,45 @@ async def many(session, *keys):
     return [await session.get(User, key) for key in keys]
 
 
+async def get_or_create(session, name):
+    user = await session.scalar(select(User).where(User.name == name))
+    if user is not None:
+        return user, False
+    user = User(name=name)
+    session.add(user)
+    await session.commit()
+    return user, True
+
+
+async def page(session):
+    users = (await session.scalars(select(User))).all()
+    user = users[0]
+    name = user.name
+    await session.commit()
+    return users, len(users), name
+
+
+async def either(session, key):
+    user = await session.get(User, 1)
+    await session.commit()
+    if key:
+        return key, user
+    return user, key
+
+
+async def some(session, key):
+    user = await session.get(User, 1)
+    await session.commit()
+    if key:
+        return None
+    return key, user, 1
+
+
+async def rest(session, users):
+    await session.commit()
+    return 1, *users
+
+
 async def late(session):
     yield await session.get(User, 1)
 
@@ -144,6 +183,9 @@ class Jobs:
     async def load(self, session, key):
         return await session.get(User, key)
 
+    async def every(self, session):
+        return (await session.scalars(select(User))).all()
+
     async def keep(self, session, user):
         session.add(user)
         await session.flush()
@@ -152,7 +194,7 @@ class Jobs:
     async def count(cls, session):
         return await session.scalar(select(User))
 
-    async def run(self, key, name, send, job):
+    async def run(self, key, name, send, job, jobs):
         async with AsyncSession(engine{}) as s:
 """
 
@@ -180,6 +222,10 @@ SAFE = {
     "reads by a keyword": "return await crud.get(key=key, session=s)",
     "commits itself": "user = await crud.create(s, name)\nprint(user.name)",
     "of its own class": "return await self.load(s, key)",
+    "of its own class in a comprehension": (
+        "return [u.name for u in await self.every(s)], {u.id for u in await self.every(s)}, "
+        "{u.id: u.name for u in await self.every(s)}, max(u.id for u in await self.every(s))"
+    ),
     "several": "user = await crud.get(s, key)\nif user is None:\n    await crud.create(s, name)",
     "in a loop": "for one in range(key):\n    await crud.create(s, f'{one}')",
     "through another": "user = await crud.rename(s, key, name)\nawait send(user.name)",
@@ -211,6 +257,15 @@ UNSAFE = {
     "is a generator": ("async for one in crud.late(s):\n    print(1)", "the session goes to code"),
     "is decorated": ("await crud.decorated(s, key)", "the session goes to code that was not"),
     "of a class's decorator": ("await self.count(s)", "the session goes to code that was not"),
+    "of another object in a comprehension": (
+        "return [user.name for self in jobs for user in await self.every(s)]",
+        "the session goes to code that was not followed",
+    ),
+    "of another object": ("self = job\nreturn await self.load(s, key)", "the session goes to code"),
+    "writes, where what it does is told": (
+        "await crud.add(s, name)",
+        "in `add()`, it adds rows (app/",
+    ),
     "is not awaited": (
         "await asyncio.gather(crud.get(s, 1), crud.get(s, 2))",
         "the session goes to code that was not followed",
@@ -250,6 +305,34 @@ EXPIRED = {
         "the text of `user` may show that it has expired",
     ),
 }
+
+
+ITEMS = {
+    "a flag": "user, created = await crud.get_or_create(s, name)\nprint(created)",
+    "a number": "users, total, first = await crud.page(s)\nprint(total, first)",
+    "of its own": "user, key = await s.get(User, 1), 2\nawait s.commit()\nprint(key)",
+}
+ITEMS_UNSAFE = {
+    "the object": "user, created = await crud.get_or_create(s, name)\nprint(user)",
+    "a list of them": "users, total, first = await crud.page(s)\nprint(users)",
+    "in one arm": "one, user = await crud.either(s, key)\nprint(one)",
+    "not always": "one, user, two = await crud.some(s, key)\nprint(two)",
+    "what is left": "one, *user = await crud.get_or_create(s, name)\nprint(one, user)",
+    "of what it was given": "one, user = await crud.rest(s, [await s.get(User, 1)])\nprint(user)",
+    "of its own": "user, key = await s.get(User, 1), 2\nawait s.commit()\nprint(user)",
+    "all of it": "user = await crud.get_or_create(s, name)\nprint(user)",
+}
+
+
+@pytest.mark.parametrize("body", ITEMS.values(), ids=ITEMS.keys())
+def test_what_holds_no_object_is_known_by_its_position(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, body, expires=True) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", ITEMS_UNSAFE.values(), ids=ITEMS_UNSAFE.keys())
+def test_what_may_hold_an_object_is_known_by_its_position(body: str, tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, body, expires=True)
+    assert (level, "may show that it has expired" in message) == ("unsafe", True), message
 
 
 TAKEN_IN = {

@@ -668,6 +668,71 @@ def test_a_url_that_cannot_be_told_is_the_environments(
     assert url_of(".") == "postgresql+asyncpg://env/env"
 
 
+REFUSED = "postgresql+asyncpg://app:sesame@db/app?ssl=disable&prepared_statement_cache_size=0"
+IN_QUERIES = {
+    "a literal": (f'URL = "{REFUSED}"\n', "app/conf.py:1"),
+    "a default of the environment": (
+        f'import os\nURL = os.getenv("A", "{REFUSED}")\n',
+        "app/conf.py:2",
+    ),
+    "a default that has a name": (
+        f'import os\nOWN = "{REFUSED}"\nURL = os.environ.get("A", OWN)\n',
+        "app/conf.py:2",
+    ),
+    "a default behind `or`": (
+        f'import os\nURL = os.environ.get("A") or "{REFUSED}"\n',
+        "app/conf.py:2",
+    ),
+    "one of two": (
+        f'import os\nURL = "postgresql+asyncpg://db/a"\nif os.environ.get("A"):\n'
+        f'    URL = "{REFUSED}"\n',
+        "app/conf.py:4",
+    ),
+    "a default whose driver is replaced": (
+        f'import os\nURL = os.getenv("A", "{REFUSED}").replace("postgres:", '
+        '"postgresql+asyncpg:")\n',
+        "app/conf.py:2",
+    ),
+    "pydantic's field": (
+        "from pydantic import Field\nfrom pydantic_settings import BaseSettings\n"
+        f'class Settings(BaseSettings):\n    URL: str = Field(default="{REFUSED}")\n'
+        "URL = Settings().URL\n",
+        "app/conf.py:4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("conf", "where"), IN_QUERIES.values(), ids=IN_QUERIES.keys())
+def test_a_url_that_the_handler_refuses_is_told_and_no_session_rewritten(
+    conf: str, where: str
+) -> None:
+    engine = "from app.conf import URL\nengine = create_async_engine(URL)\n"
+    maker = "SessionLocal = async_sessionmaker(engine)\n"
+    head = HEAD.replace("import create", "import async_sessionmaker, create")
+    files = {"app/conf.py": conf, "app/db.py": head + engine + maker}
+    lay(FLAT | files)
+    out = run("init").stdout
+    assert (
+        f"`prepared_statement_cache_size`, `ssl` in its query, as the project's has it ({where})"
+        in out
+    )
+    assert '`ssl` is `SessionSettings(tls="off")`' in out
+    assert "`prepared_statement_cache_size` is not needed, since the handler sets it" in out
+    assert 'Say so afterwards with `engines = ["app.db.engine"]`' in out
+    assert "sesame" not in out
+    assert "from app.conf import URL" in Path("app/async_session.py").read_text()
+    assert table() == {"handler": "app.async_session"}
+    run("fix", "app/jobs.py")
+    assert Path("app/jobs.py").read_text() == FLAT["app/jobs.py"]
+
+
+def test_query_parameters_that_the_handler_takes_are_not_told() -> None:
+    conf = CONFIG.replace("@db/app", "@/app?host=db&port=5432")
+    lay(FLAT | {"app/core/config.py": conf})
+    assert "in its query" not in run("init").stdout
+    assert table()["engines"] == ["app.db.engine"]
+
+
 NOT_THE_SAME = {
     "a host": ('connect_args={"host": "other"}', "it has `host`"),
     "a search path": (

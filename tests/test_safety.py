@@ -867,8 +867,39 @@ EVERYDAY = {
     "told after it was changed": (
         "user = await s.get(User, 1)\nuser.name += '!'\nawait s.commit()\nawait send(user.name)"
     ),
+    "sorted by what a parameter of the same name has": (
+        "users = (await s.scalars(select(User))).all()\nfor u in users:\n    print(u.name)\n"
+        "return max(users, key=lambda u: u.name).id, min(users, key=lambda u: (-u.id, u.name)).id"
+    ),
+    "a list that is sorted": (
+        "result = await s.scalars(select(User))\nusers = result.all()\n"
+        "users.sort(key=lambda user: user.name, reverse=True)\nlater = list(users)\n"
+        "later.sort(key=lambda user: user.id)\nreturn later[0].name"
+    ),
 }
 NOT_EVERYDAY = {
+    "a key that changes": (
+        "users = (await s.scalars(select(User))).all()\n"
+        "return sorted(users, key=lambda u: send(u).name)"
+    ),
+    "a key by its default": (
+        "u = await s.get(User, 1)\nreturn max(job, key=lambda n, u=u: u.name)"
+    ),
+    "a key that uses an object": (
+        "u = await s.get(User, 1)\nreturn max(job, key=lambda n: send(u, n))"
+    ),
+    "a function of another name": (
+        "u = await s.get(User, 1)\nsend(lambda n: u.rename(n))\nreturn u.name"
+    ),
+    "a list that is sorted by a function": (
+        "users = (await s.scalars(select(User))).all()\nusers.sort(key=send)\nreturn users"
+    ),
+    "a list that is sorted as its class has it": (
+        "users = (await s.scalars(select(User))).all()\nusers.sort()\nreturn users"
+    ),
+    "an object's own `sort()`": (
+        "user = await s.get(User, 1)\nuser.sort(key=lambda one: one.name)\nreturn user"
+    ),
     "an unknown function": "found = [send()]\nreturn await s.scalars(select(User).where(*found))",
     "a list of others": "return await s.scalars(select(User).where(*jobs))",
     "a list that others fill": (
@@ -916,6 +947,83 @@ def test_a_constant_that_others_may_set_is_no_text_that_is_known(tmp_path: Path)
     code = with_out("return (await s.execute(text(SQL))).all()")
     assert verdict(tmp_path, code)[0] == "safe"
     (tmp_path / "app" / "other.py").write_text("from app import jobs\nsetattr(jobs, 'SQL', 1)\n")
+    assert verdict(tmp_path, code)[0] == "unsafe"
+
+
+def test_a_with_that_binds_the_name_anew_uses_no_other_session(tmp_path: Path) -> None:
+    opened = "    async with AsyncSession(engine, expire_on_commit=False) as s"
+    first = f"async def job(name):\n{opened}:\n        await s.get(User, 1)\n"
+    code = f"{HEADER}{first}{opened}, s.begin():\n        s.add(User(name=name))\n"
+    fixes = [finding.fix for finding in found(tmp_path, code)]
+    assert [fix and fix.applicability for fix in fixes] == [Applicability.SAFE] * 2
+    behind = f"{HEADER}{first}    async with s.begin(), AsyncSession(engine) as s:\n        pass\n"
+    fix, _ = (finding.fix for finding in found(tmp_path, behind))
+    assert fix is not None
+    assert "`s` is used outside the block too" in fix.message
+
+
+QUERIES = """
+import sqlalchemy
+from sqlalchemy import text
+SQL = "SELECT id FROM users"
+STATEMENT = text("SELECT id "
+    "FROM users")
+QUALIFIED = sqlalchemy.text("SHOW timezone")
+WRITES = "DELETE FROM users"
+WRITING = text(WRITES)
+AGAIN = "SELECT 1"
+AGAIN = "SELECT nextval('a')"
+if SQL:
+    IN_ARM = "SELECT 1"
+class Queries:
+    SQL = "SELECT 1"
+QUERY = Queries.SQL
+TEMPLATE = "SELECT id FROM {}".format(SQL)
+"""
+IMPORTED = {
+    "a text": ("text(SQL)", "safe"),
+    "a module's text": ("text(queries.SQL)", "safe"),
+    "a package's text": ("text(app.queries.SQL)", "safe"),
+    "one that another module passes on": ("text(PASSED_ON)", "safe"),
+    "a statement": ("STATEMENT", "safe"),
+    "a module's statement": ("queries.STATEMENT.bindparams(a=name)", "safe"),
+    "a statement by another name": ("queries.QUALIFIED", "safe"),
+    "in one arm": ("text(queries.IN_ARM)", "safe"),
+    "an attribute of a class": ("text(queries.Queries.SQL)", "unsafe"),
+    "one that writes": ("text(queries.WRITES)", "unsafe"),
+    "a statement that writes": ("queries.WRITING", "unsafe"),
+    "one of two": ("text(queries.AGAIN)", "unsafe"),
+    "put together": ("text(queries.TEMPLATE)", "unsafe"),
+    "one that is not there": ("text(queries.NONE)", "unsafe"),
+    "a method that may write": ("queries.STATEMENT.execution_options(a=1)", "unsafe"),
+}
+
+
+def executing(statement: str, tmp_path: Path) -> str:
+    """Return a job that executes what another module of the project has."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "queries.py").write_text(QUERIES)
+    (tmp_path / "app" / "passing.py").write_text("from .queries import SQL as PASSED_ON\n")
+    return in_block(f"return (await s.execute({statement})).all()").replace(
+        "import Order, User\n",
+        "import Order, User\nimport app.queries\nfrom app import queries\n"
+        "from app.queries import SQL, STATEMENT\nfrom app.passing import PASSED_ON\n",
+    )
+
+
+@pytest.mark.parametrize(("statement", "level"), IMPORTED.values(), ids=IMPORTED.keys())
+def test_a_text_of_another_module_is_known(statement: str, level: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, executing(statement, tmp_path))[0] == level
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [("text(PASSED_ON)", "SQL"), ("text(queries.SQL)", "SQL"), ("STATEMENT", "STATEMENT")],
+)
+def test_a_text_that_others_may_set_is_not_known(statement: str, name: str, tmp_path: Path) -> None:
+    code = executing(statement, tmp_path)
+    setting = f"from app import queries\nqueries.{name} = 'DELETE FROM users'\n"
+    (tmp_path / "app" / "other.py").write_text(setting)
     assert verdict(tmp_path, code)[0] == "unsafe"
 
 
@@ -1432,15 +1540,21 @@ def test_what_does_not_show_that_an_object_has_expired_is_safe(
     assert verdict(tmp_path, around_block(inside, behind), models=MODELS) == ("safe", ANY)
 
 
+@pytest.mark.parametrize(
+    ("use", "read"),
+    [("print(user.name)", "user.name"), ("max([user], key=lambda u: u.name)", "u.name")],
+)
 @pytest.mark.parametrize("handler", ["print('gone')", "raise"])
-def test_an_attribute_read_in_a_block_whose_errors_are_caught(handler: str, tmp_path: Path) -> None:
-    block = in_block(f"{ADDS}print(user.name)\n")
+def test_an_attribute_read_in_a_block_whose_errors_are_caught(
+    handler: str, use: str, read: str, tmp_path: Path
+) -> None:
+    block = in_block(f"{ADDS}{use}\n")
     head, _, block = block.partition("    async with")
     block = textwrap.indent(f"    async with{block}", "    ")
     code = f"{head}    try:\n{block}    except Exception:\n        {handler}\n"
     level, message = verdict(tmp_path, code, models=MODELS)
     assert level == ("safe" if handler == "raise" else "unsafe")
-    assert ("`user.name` fails where errors are caught" in message) == (level == "unsafe")
+    assert (f"`{read}` fails where errors are caught" in message) == (level == "unsafe")
 
 
 FORMS = {

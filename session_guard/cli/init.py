@@ -76,6 +76,8 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
         yield "  Its URL is DATABASE_URL of the environment."
     else:
         yield f"  Its URL is `{scaffold.url.expression}`{where}."
+    if scaffold.refused:
+        yield _about_refused(scaffold, project)
     if scaffold.is_sqlmodel:
         yield "  Its sessions are SQLModel's."
     if scaffold.older_python is not None:
@@ -95,12 +97,30 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
     )
 
 
+def _about_refused(scaffold: Scaffold, project: Project) -> str:
+    """Say which parameters keep the handler from a URL, where they are, and what to write."""
+    names = ", ".join(f"`{name}`" for name in sorted(scaffold.refused))
+    lines = former_engine.lines_with(scaffold.refused, project)
+    where = f" ({', '.join(lines)})" if lines else ""
+    instead = "; ".join(former_engine.in_place_of(scaffold.refused))
+    return (
+        f"  The handler takes no URL with {names} in its query, as the project's has it{where}: "
+        f"its sessions fail with one. Take it out there, and where a server's URL is set: "
+        f"{instead}."
+    )
+
+
 def _about_engine(scaffold: Scaffold, project: Project) -> Iterator[str]:
     if scaffold.engine is None:
         return
     home = project.shown(scaffold.engine.home.path)
-    if scaffold.engine_name is None:
-        kept_as = former_engine.kept_as(scaffold.engine, project) or "package.module.name"
+    kept_as = former_engine.kept_as(scaffold.engine, project) or "package.module.name"
+    if scaffold.engine_name is None and scaffold.engine_not_same is None:
+        yield (
+            f"The engine in {home} has the same URL, but no session on it is rewritten while the "
+            f'handler refuses that. Say so afterwards with `engines = ["{kept_as}"]`.'
+        )
+    elif scaffold.engine_name is None:
         yield (
             f"The engine in {home} is not known to be on the same database: "
             f"{scaffold.engine_not_same}. No session on it is rewritten; if it is on the same, "

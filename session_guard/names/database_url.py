@@ -84,6 +84,8 @@ class DatabaseUrl:
     """Those of its parameters that can be read; a hole stands for a value that cannot."""
     may_have_more: bool = False
     """Whether something is put into its query of which the names cannot be read."""
+    possible_query: dict[str, str] = field(default_factory=dict)
+    """Those of a default, or of one of several that it may be, as far as they can be read."""
 
     may_be_on_asyncpg: bool = False
     """Whether one of several that it may be is asyncpg's."""
@@ -120,11 +122,17 @@ def read(url: Located, depth: int = 0) -> DatabaseUrl:
     may_be = any(item.is_on_asyncpg or item.may_be_on_asyncpg for item in found)
     queries = [set(item.query.items()) for item in found]
     common = set.intersection(*queries) if queries else set()
+    possible = {
+        key: text
+        for item in found
+        for key, text in (*item.possible_query.items(), *item.query.items())
+    }
     return DatabaseUrl(
         schemes.pop() if len(schemes) == 1 else None,
         query=dict(common),
         may_be_on_asyncpg=may_be,
         may_have_more=any(i.may_have_more for i in found) or any(q != common for q in queries),
+        possible_query=possible,
     )
 
 
@@ -161,7 +169,7 @@ def _of_value(value: Value, depth: int) -> DatabaseUrl:
             return _changed(_of_value(owner, depth + 1), name, value)
         case Result():
             called = Located(value.call, value.place, value.home)
-            return _replaced(called) or _default(value)
+            return _replaced(called, depth) or _default(value)
     return UNREAD
 
 
@@ -196,8 +204,11 @@ def _default_of(url: Located) -> DatabaseUrl | None:
 
 def _of_default(default: Located) -> DatabaseUrl | None:
     """Return the database of a default."""
-    schemes = [scheme for value in default.values() if (scheme := _scheme(value)) is not None]
-    return DatabaseUrl(schemes[0]) if schemes else None
+    for value in default.values():
+        scheme = _scheme(value)
+        if scheme is not None:
+            return DatabaseUrl(scheme, possible_query=_of_value(value, 0).query)
+    return None
 
 
 def _parsed(text: str) -> DatabaseUrl:
@@ -326,7 +337,8 @@ def _default(value: Result) -> DatabaseUrl:
             if isinstance(found, (Literal, Beginning)):
                 text = found.value if isinstance(found, Literal) else found.text
                 if isinstance(text, str) and "://" in text:
-                    return DatabaseUrl(text.partition("://")[0].lower())
+                    scheme = text.partition("://")[0].lower()
+                    return DatabaseUrl(scheme, possible_query=_of_value(found, 0).query)
     return UNREAD
 
 
@@ -340,7 +352,7 @@ def _of_expression(url: Located, depth: int) -> DatabaseUrl | None:
                 replaced = _of_expression(inner, depth + 1)
                 if replaced is not None:
                     return replaced
-    return _replaced(url)
+    return _replaced(url, depth)
 
 
 def _with_driver(url: Located, depth: int) -> DatabaseUrl | None:
@@ -413,14 +425,20 @@ def _scheme(value: Value) -> str | None:
     return match[1].lower() if match is not None else None
 
 
-def _replaced(url: Located) -> DatabaseUrl | None:
+def _replaced(url: Located, depth: int) -> DatabaseUrl | None:
     """Return what `….replace("postgresql://", "postgresql+asyncpg://")` makes of a URL."""
     match url.expr:
-        case Call(
-            function=Attribute(name="replace") | Ref(parts=(*_, "replace")), arguments=(_, new, *_)
-        ):
-            found = url.home.evaluate(new, url.place)
-            text = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
-            driver = _DRIVER.search(text) if isinstance(text, str) else None
-            return DatabaseUrl(f"postgresql+{driver[1]}") if driver is not None else None
-    return None
+        case Call(function=Attribute(value=owner, name="replace"), arguments=(_, new, *_)):
+            pass
+        case Call(function=Ref(parts=(*parts, "replace")), arguments=(_, new, *_)):
+            owner = Ref(tuple(parts))
+        case _:
+            return None
+    found = url.home.evaluate(new, url.place)
+    text = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
+    driver = _DRIVER.search(text) if isinstance(text, str) else None
+    if driver is None:
+        return None
+    whole = read(Located(owner, url.place, url.home), depth + 1) if depth < _DEEPEST else UNREAD
+    query = whole.query | whole.possible_query
+    return DatabaseUrl(f"postgresql+{driver[1]}", possible_query=query)

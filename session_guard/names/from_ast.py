@@ -241,6 +241,7 @@ class _AstBuilder(TableBuilder):
                         self.bind(item.optional_vars.id, "assign", entered, entered=True)
                     elif item.optional_vars is not None:
                         self.target(item.optional_vars, Opaque())
+                    self.advance()  # the next item sees the name
                 self.statements(node.body)
             case ast.Try() | ast.TryStar():
                 with self.branch(self.new_branching()):

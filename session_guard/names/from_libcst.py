@@ -386,6 +386,7 @@ class _TreeBuilder(TableBuilder):
                 self.bind(target.value, "assign", self.converter.expr(item.item), entered=True)
             elif target is not None:
                 self._target(target, Opaque())
+            self.advance()  # the next item sees the name
         self.walk(node.body, node)
 
     def _try(self, node: cst.Try | cst.TryStar) -> None:

@@ -15,7 +15,8 @@ import libcst as cst
 from session_guard.names.from_libcst import children, dotted_parts, walk
 from session_guard.names.values import External
 from session_guard.safety.behind import reasons_behind
-from session_guard.safety.called import DEEPEST, called_with, classes_of_called, taken_in
+from session_guard.safety.called import DEEPEST, called_with
+from session_guard.safety.callees import classes_of_called, taken_in
 from session_guard.safety.forms import Form, around
 from session_guard.safety.loaded import (
     EMPTIES,
@@ -27,6 +28,7 @@ from session_guard.safety.loaded import (
     classes_named,
     held_names,
     is_column_value,
+    is_list_of_result,
     is_own_collection,
     is_plain,
     is_result,
@@ -38,8 +40,11 @@ from session_guard.safety.loaded import (
 from session_guard.safety.magic import methods_called_on
 from session_guard.safety.outside import Outside
 from session_guard.safety.spelling import (
+    argument_of,
+    attributes_of_key,
     is_construction,
     is_literal,
+    is_of_lambda,
     is_of_logger,
     is_setattr,
     method_of,
@@ -657,6 +662,15 @@ class _Analysis:
         if shown is not None:
             self.object_to(f"the text of `{shown.value}` may show that it has expired", node)
 
+    def read_by_key(self, call: cst.Call, state: State) -> None:
+        """Mind that `sorted(users, key=lambda user: user.name)` reads what may have expired."""
+        key, expired = argument_of(call, "key"), self.expired_names(state)
+        sorted_ones = [argument.value for argument in call.args]
+        if isinstance(call.func, cst.Attribute):
+            sorted_ones.append(call.func.value)
+        if key is not None and any(any(held_names(one, expired)) for one in sorted_ones):
+            self.read.extend(attributes_of_key(key))
+
     def sets_when_read(self, node: cst.Attribute) -> bool:
         """Return whether an attribute is named like a property of the project that sets something.
 
@@ -794,6 +808,7 @@ class _Analysis:
         if is_setattr(call):
             return self.set_by_name(call, state)
         if self.is_pure(call):
+            self.read_by_key(call, state)
             if shows(call):
                 for argument in call.args:
                     self.check_shown(argument.value, state)
@@ -835,7 +850,8 @@ class _Analysis:
             text = f"in `{called.function.name.value}()`, {reason}"
             if text not in self.reasons:
                 self.reasons.append(text)
-        self.last_write = callee.last_write or self.last_write
+        if callee.last_write:
+            self.last_write = f"in `{called.function.name.value}()`, {callee.last_write}"
         awaited = self.module.parent(call)
         use = self.module.parent(awaited) if awaited is not None else None
         is_named = isinstance(use, (cst.Assign, cst.AnnAssign, cst.Expr, cst.Return))
@@ -869,13 +885,17 @@ class _Analysis:
                 return is_value and all(is_literal(argument.value) for argument in call.args)
             if is_of_logger(call):
                 return True
-        for argument in call.args:
-            if argument.keyword is not None and argument.keyword.value == "key":
-                key = argument.value  # `sorted(users, key=touch)` calls what it is given
-                if not isinstance(key, cst.Lambda) or not isinstance(key.body, cst.Attribute):
-                    return False
-                if self.sets_when_read(key.body):
-                    return False
+        key = argument_of(call, "key")  # `sorted(users, key=touch)` calls what it is given
+        read = list(attributes_of_key(key)) if key is not None else []
+        if key is not None and (not read or any(map(self.sets_when_read, read))):
+            return False
+        if (
+            isinstance(function, cst.Attribute)
+            and function.attr.value == "sort"
+            and is_list_of_result(self.module, function.value, self.session, self.results)
+        ):
+            # Without a key, objects are compared as their class has it.
+            return key is not None and not self.module.project.setting_methods
         if reads_attributes(self.module, call):
             return True
         values = self.module.evaluate(function)
@@ -932,6 +952,7 @@ class _Analysis:
                 or part.value in self.tracked
                 or part.value in self.results
             )
+            and not is_of_lambda(self.module, part)
             for part in walk(node)
         )
 

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.module import Module
-from session_guard.names.bindings import Function, Ref
-from session_guard.names.from_libcst import walk
+from session_guard.names.bindings import Function, Ref, class_of_receiver
 from session_guard.names.values import LocalClass, LocalFunction
 from session_guard.project import assigning
 from session_guard.records import dataclass
-from session_guard.safety.loaded import classes_named, reachable, tracked_names
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from session_guard.names.bindings import Scope
@@ -85,62 +83,6 @@ def _called_with(module: Module, call: cst.Call, session: str) -> Called | None:
     return Called(home, node, names[0], others) if len(names) == 1 else None
 
 
-def classes_of_called(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
-) -> Iterator[LocalClass]:
-    """Yield the project's classes that the functions name which a block hands its session to."""
-    for called in _all_called(module, block, session, depth):
-        yield from classes_named(called.module, called.function)
-        body, name = called.function.body, called.session
-        yield from classes_of_called(called.module, body, name, depth + 1)
-
-
-def taken_in(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int = 0
-) -> Iterator[cst.BaseExpression]:
-    """Yield what the functions that a block hands its session to take into it."""
-    for called in _all_called(module, block, session, depth):
-        names = _names_taken_in(called, depth + 1)
-        for parameter, value in called.given.items():
-            if parameter in names:
-                yield value
-
-
-def _names_taken_in(called: Called, depth: int) -> Container[str]:
-    """Return the names of a function whose objects its session may take in."""
-    module, body = called.module, called.function.body
-    known, key = module.once(_names_so_far), (id(body), called.session, depth)
-    if key not in known:
-        known[key] = set(tracked_names(module, body, called.session))
-        for expression in taken_in(module, body, called.session, depth):
-            known[key].update(reachable(module, expression))
-    return known[key]
-
-
-def _names_so_far(module: Module) -> dict[tuple[int, str, int], set[str]]:
-    """Return where answers are kept, by the `id` of blocks of the module's tree."""
-    return {}
-
-
-def _all_called(
-    module: Module, block: cst.BaseSuite, session: str | None, depth: int
-) -> Sequence[Called]:
-    """Return the functions that a block hands its session to, unless that is too deep."""
-    if session is None or depth >= DEEPEST:
-        return ()
-    known, key = module.once(_called_so_far), (id(block), session)
-    if key not in known:
-        calls = [part for part in walk(block) if isinstance(part, cst.Call)]
-        found = [called_with(module, call, session) for call in calls]
-        known[key] = [called for called in found if called is not None]
-    return known[key]
-
-
-def _called_so_far(module: Module) -> dict[tuple[int, str], list[Called]]:
-    """Return where answers are kept, by the `id` of blocks of the module's tree."""
-    return {}
-
-
 def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     """Return whether a call runs this very function, and nothing round it."""
     definition, project = function.definition, module.project
@@ -158,16 +100,17 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     if around.definition is None:
         return around.kind == "module"
     owner = LocalClass(around.definition, function.home)
-    caller = module.place(call).scope
-    is_own = (
-        isinstance(call.func, cst.Attribute)
-        and isinstance(call.func.value, cst.Name)
-        and call.func.value.value == caller.receiver
-    )
+    # A comprehension has a scope of its own, and the method's names round it.
+    name = call.func.value if isinstance(call.func, cst.Attribute) else None
+    if not isinstance(name, cst.Name):
+        return False
+    bindings = module.bindings(module.expr(name), module.place(call))
+    callers = [binding.place.scope for binding in bindings if binding.kind == "parameter"]
     return (
-        is_own
+        0 < len(callers) == len(bindings)
+        and all(name.value == caller.receiver for caller in callers)
         and not project.may_run_another(owner, definition.name)
-        and not _is_borrowed(caller, module)
+        and not any(_is_borrowed(caller, module) for caller in callers)
     )
 
 
@@ -191,7 +134,8 @@ def _names_in(function: cst.BaseExpression, module: Module) -> Iterator[str]:
     """Yield the names by which a function is looked up, but for a receiver's."""
     match module.expr(function):
         case Ref((first, *rest)):
-            yield from rest if first == module.place(function).scope.receiver else (first, *rest)
+            is_receiver = class_of_receiver(first, module.place(function)) is not None
+            yield from rest if is_receiver else (first, *rest)
 
 
 def _module_of(project: Project, path: Path) -> Module | None:

@@ -21,12 +21,14 @@ from session_guard.names.evaluation import class_member
 from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import UNKNOWN, External, Literal, LocalClass, Result
 from session_guard.project.setters import may_be_mapped
+from session_guard.safety.called import called_with
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from session_guard.module import Module
+    from session_guard.safety.called import Called
 
 READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "exec"})
 # What takes objects into the session.
@@ -174,13 +176,28 @@ def _tracked_names(
     def carries(node: cst.CSTNode) -> bool:
         return carries_objects(module, node, session, tracked, columns_of)
 
+    def bound(target: cst.CSTNode, value: cst.BaseExpression) -> Iterator[str]:
+        """Yield the names of a target that get objects, of a tuple by their positions."""
+        targets, values, held = _items(target), _items(value), None
+        if values is not None:
+            held = [carries(item) for item in values]
+        elif isinstance(value, cst.Await) and isinstance(value.expression, cst.Call):
+            called = called_with(module, value.expression, session)
+            held = _items_given(called, columns_of) if called is not None else None
+        if targets is None or held is None or len(targets) != len(held):
+            yield from _bound(target)
+            return
+        for item, is_held in zip(targets, held, strict=True):
+            if is_held:
+                yield from _bound(item)
+
     while True:
         found = set(tracked)
         for node in binding:
             match node:
                 case cst.Assign() if carries(node.value):
                     for target in node.targets:
-                        found.update(_bound(target.target))
+                        found.update(bound(target.target, node.value))
                 case cst.AugAssign() if carries(node.value):
                     found.update(_bound(node.target))
                 case cst.AnnAssign() if node.value is not None and carries(node.value):
@@ -221,6 +238,42 @@ def _tracked_names(
         if found == tracked:
             return tracked
         tracked = frozenset(found)
+
+
+def _items(node: cst.CSTNode | None) -> list[cst.BaseExpression] | None:
+    """Return the items of a tuple or a list, or None where one of them is `*more`."""
+    if not isinstance(node, (cst.Tuple, cst.List)):
+        return None
+    items = [element.value for element in node.elements if isinstance(element, cst.Element)]
+    return items if len(items) == len(node.elements) else None
+
+
+def _items_given(called: Called, columns_of: Collection[LocalClass] | None) -> list[bool] | None:
+    """Return of each item of the tuple that a function gives whether it may hold objects.
+
+    None where it does not give tuples of one length alone.
+    """
+    module, session = called.module, called.session
+    known = module.once(_given_so_far)
+    classes = frozenset(owner.key for owner in columns_of) if columns_of is not None else None
+    key = id(called.function), session, classes
+    if key not in known:
+        known[key] = None  # for one that calls itself
+        body, given = called.function.body, frozenset(called.given)
+        tracked = tracked_names(module, body, session, columns_of, given)
+        returned = [_items(part.value) for part in walk(body) if isinstance(part, cst.Return)]
+        tuples = [items for items in returned if items is not None]
+        if tuples and len(tuples) == len(returned) and len({*map(len, tuples)}) == 1:
+            known[key] = [
+                any(carries_objects(module, item, session, tracked, columns_of) for item in items)
+                for items in zip(*tuples, strict=True)
+            ]
+    return known[key]
+
+
+def _given_so_far(module: Module) -> dict[object, list[bool] | None]:
+    """Return where answers are kept, by the `id` of functions, with what they depend on."""
+    return {}
 
 
 def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iterator[str]:
@@ -362,6 +415,28 @@ def is_result(node: cst.CSTNode, session: str | None, results: frozenset[str]) -
     return False
 
 
+def is_list_of_result(
+    module: Module, node: cst.CSTNode, session: str | None, results: frozenset[str]
+) -> bool:
+    """Return whether a name only ever holds lists that were made of results of queries."""
+    if not isinstance(node, cst.Name):
+        return False
+
+    def is_list(call: object) -> bool:
+        match call:
+            case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name("all" | "fetchall"))):
+                return is_result(owner, session, results)
+            case cst.Call(func=cst.Name() as function):
+                return module.evaluate(function) in ((External("list"),), (External("sorted"),))
+        return False
+
+    bindings = module.place(node).scope.bindings.get(node.value, ())
+    return bool(bindings) and all(
+        binding.kind == "assign" and isinstance(binding.value, Call) and is_list(binding.value.node)
+        for binding in bindings
+    )
+
+
 def _bound(target: cst.CSTNode) -> Iterator[str]:
     if isinstance(target, cst.Name):
         yield target.value
@@ -462,7 +537,7 @@ def bound_names(node: cst.CSTNode) -> tuple[cst.CSTNode | None, list[str]]:
     match node:
         case cst.Assign():
             return node.value, [n for target in node.targets for n in _bound(target.target)]
-        case (cst.AnnAssign() | cst.NamedExpr()) if node.value is not None:
+        case cst.AnnAssign() | cst.NamedExpr() if node.value is not None:
             return node.value, [*_bound(node.target)]
         case cst.For() | cst.CompFor():
             return node.iter, [*_bound(node.target)]

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
-from session_guard.names.bindings import Constant, Ref
+from session_guard.names.bindings import Constant, Ref, end_of
 from session_guard.names.from_libcst import children, dotted_parts
-from session_guard.names.values import External, Literal, LocalClass
+from session_guard.names.values import External, Literal, LocalClass, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
+    from session_guard.names.values import Value
 
 # Methods of selects, columns and results of SQL functions: they build SQL, and run nothing.
 CONSTRUCT_METHODS = frozenset(
@@ -62,6 +63,8 @@ _WRITES = frozenset(
     }
 )
 _KINDS = ("other", "read", "write", "plain read")  # the first that a statement may be is taken
+_DEEPEST = 8
+"""Modules that an imported constant is followed through."""
 _TEXTS = frozenset(
     {"sqlalchemy.text", "sqlalchemy.sql.text", "sqlalchemy.sql.expression.text", "sqlmodel.text"}
 )
@@ -163,6 +166,14 @@ def _statement_kinds(
     module: Module, node: cst.CSTNode, way: _Way, seen: set[tuple[int, _Way]]
 ) -> Iterator[str]:
     """Yield the kind of each statement that `node` may be; `seen` are the assigned ones so far."""
+    constant = _imported(module, node)
+    if constant is not None:
+        yield (
+            "plain read"
+            if way.methods <= _TEXT_METHODS and _is_text_that_reads(constant)
+            else "other"
+        )
+        return
     if isinstance(node, cst.Name):
         for binding in module.bindings(module.expr(node), module.place(node)):
             source = getattr(binding.value, "node", None)
@@ -395,6 +406,7 @@ def _is_column(module: Module, node: cst.CSTNode) -> bool:
     return isinstance(module.expr(node), Constant)
 
 
+_TEXT_METHODS = frozenset({"bindparams", "columns"})
 _TEXT_CALL = re.compile(r"([A-Za-z_][A-Za-z_0-9.]*)\s*\(")
 _TEXT_WRITES = re.compile(
     r"\b(into|for\s+(no\s+key\s+)?(update|share|key\s+share))\b", re.IGNORECASE
@@ -403,17 +415,72 @@ _TEXT_WRITES = re.compile(
 
 def _reads_only(module: Module, call: cst.Call, methods: frozenset[str]) -> bool:
     """Return whether a `text()` is one SELECT or SHOW that calls nothing that may write."""
-    if not methods <= {"bindparams", "columns"} or len(call.args) != 1:
+    if not methods <= _TEXT_METHODS or len(call.args) != 1:
         return False
     argument = call.args[0].value
-    if isinstance(argument, cst.Name) and module.project.is_mentioned_elsewhere(
-        argument.value, module.path
-    ):
-        return False  # others may give the constant another text
-    if not isinstance(argument, (cst.Name, cst.SimpleString, cst.ConcatenatedString)):
+    found: tuple[Value | None, ...] = ()
+    if isinstance(argument, cst.Name) and _is_own_constant(module, argument):
+        found = module.evaluate(argument)
+    elif isinstance(argument, (cst.Name, cst.Attribute)):
+        found = (_imported(module, argument),)
+    elif isinstance(argument, (cst.SimpleString, cst.ConcatenatedString)):
+        found = module.evaluate(argument)
+    return len(found) == 1 and isinstance(found[0], Literal) and _is_reading_sql(found[0].value)
+
+
+def _is_own_constant(module: Module, name: cst.Name) -> bool:
+    """Return whether a name is one of this file's, and no other file gives it another value."""
+    bindings = module.bindings(module.expr(name), module.place(name))
+    return (
+        all(binding.kind == "assign" for binding in bindings)
+        and module.project.assigned_elsewhere(name.value) is None
+    )
+
+
+def _imported(module: Module, node: cst.CSTNode) -> Value | None:
+    """Return what a constant of another module is: `NAMES`, imported, or `queries.NAMES`.
+
+    None where it is none, is bound more than once, or where a file assigns to it from outside.
+    """
+    first, *rest = dotted_parts(node) or ("",)
+    bindings = module.bindings(Ref((first,)), module.place(node))
+    if len(bindings) != 1 or bindings[0].kind != "import":
+        return None
+    binding, home = bindings[0], module.names
+    for _ in range(_DEEPEST):
+        found = home.find_module(home.absolute(".".join((binding.target, *rest))))
+        if found is None or len(found[1]) != 1:
+            return None
+        home, [name] = found
+        rest = []
+        every = home.scope.bindings.get(name, ())
+        if len(every) != 1 or module.project.assigned_elsewhere(name) is not None:
+            return None
+        binding = every[0]
+        if binding.kind == "assign":
+            values = home.evaluate(Ref((name,)), end_of(home.scope))
+            return values[0] if len(values) == 1 else None
+        if binding.kind != "import":
+            return None
+    return None
+
+
+def _is_text_that_reads(value: Value) -> bool:
+    """Return whether a value is a `text()` of one SELECT or SHOW, written out in its call."""
+    if not isinstance(value, Result) or value.through or value.call.keywords:
         return False
-    found = module.evaluate(argument)
-    sql = found[0].value if len(found) == 1 and isinstance(found[0], Literal) else None
+    function, arguments = value.function, value.call.arguments
+    return (
+        isinstance(function, External)
+        and function.dotted in _TEXTS
+        and len(arguments) == 1
+        and isinstance(arguments[0], Constant)
+        and _is_reading_sql(arguments[0].value)
+    )
+
+
+def _is_reading_sql(sql: object) -> bool:
+    """Return whether a text is one SELECT or SHOW that calls nothing that may write."""
     if not isinstance(sql, str):
         return False
     sql = re.sub(r"'[^']*'", "''", sql).strip().rstrip(";").strip()

@@ -22,10 +22,11 @@ from session_guard.names.bindings import Constant, Function, Ref, end_of, lookup
 from session_guard.names.from_ast import FunctionText, Spot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from session_guard.names.bindings import Binding, Place
+    from session_guard.names.database_url import DatabaseUrl
     from session_guard.names.dictionaries import Contents
     from session_guard.names.values import Namespace, Result
     from session_guard.project.project import Project
@@ -67,6 +68,9 @@ _OTHER_DRIVER = re.compile(r"(?:\bpostgres(?:ql)?|^)\+(?!asyncpg)\w+")
 _PART_OF_SCHEME = re.compile(r"postgres|\+|://")
 # What the handler takes in the query of a URL.
 _IN_QUERIES = frozenset({"host", "port"})
+# What takes the place of other parameters, where the handler does not set them itself.
+_INSTEAD = {"sslrootcert": "tls_ca_file", "timeout": "connection_timeout"}
+_WITHOUT_TLS = frozenset({"disable", "false", "off", "0"})
 _DEEPEST = 8
 
 
@@ -141,19 +145,61 @@ def url_source(engine: Result, target: Path, project: Project) -> Source:
         given = next((k.value for k in call.keywords if k.arg == "url"), None)
     if given is None or isinstance(given, ast.Starred):
         raise NotToldError("its URL is not an argument of its own")
-    url = facts(engine, project).url
-    refused = url.query.keys() - _IN_QUERIES
-    if refused:
-        raise NotToldError(
-            f"its URL has {_listed(sorted(refused))} in its query, and the handler's has settings"
-        )
     if writer.reads_database_url(given, engine.place):
         return Source((), DATABASE_URL)
     written = writer.written(given, engine.place)
     writer.check_driver(written)
+    url = facts(engine, project).url
     if url.scheme is not None and _OTHER_DRIVER.match(url.scheme):
         raise NotToldError(f"its driver is not asyncpg: {url.scheme}")
-    return Source(tuple(writer.import_lines()), _with_double_quotes(ast.unparse(written)))
+    expression = _with_double_quotes(ast.unparse(written))
+    refused = sorted(
+        name
+        for name in refused_parameters(url)
+        if re.search(rf"[?&'\"]{re.escape(name)}\b", expression)
+    )
+    if refused:
+        raise NotToldError(
+            f"its URL has {_listed(refused)} in its query, and the handler's has settings"
+        )
+    return Source(tuple(writer.import_lines()), expression)
+
+
+def refused_parameters(url: DatabaseUrl) -> dict[str, str]:
+    """Return the query parameters that a URL has, or may have, and the handler refuses."""
+    found = url.possible_query | url.query
+    return {name: value for name, value in found.items() if name not in _IN_QUERIES}
+
+
+def in_place_of(parameters: Mapping[str, str]) -> Iterator[str]:
+    """Yield what stands in the handler's settings in the place of a URL's query parameters."""
+    for name, value in sorted(parameters.items()):
+        if name in ("ssl", "sslmode"):
+            setting = (
+                'is `SessionSettings(tls="off")`'
+                if value.lower() in _WITHOUT_TLS
+                else "is not needed, since the handler verifies TLS"
+            )
+        elif name in _INSTEAD:
+            setting = f"is `{_INSTEAD[name]}` of `SessionSettings`"
+        elif name in standard.POOLER_SETTINGS:
+            setting = "is not needed, since the handler sets it"
+        else:
+            setting = "has no setting that is like it"
+        yield f"`{name}` {setting}"
+
+
+def lines_with(parameters: Iterable[str], project: Project) -> list[str]:
+    """Return the lines of a project's code, as `path:line`, where a URL has query parameters."""
+    names = "|".join(map(re.escape, parameters))
+    sought = re.compile(rf"postgres.*://.*[?&](?:{names})=".encode())
+    return [
+        f"{project.shown(path)}:{number}"
+        for path in project.modules.files
+        if not project.settings.is_outside_the_standard(project.shown(path))
+        for number, line in enumerate(path.read_bytes().splitlines(), 1)
+        if sought.search(line)
+    ]
 
 
 class _Writer:

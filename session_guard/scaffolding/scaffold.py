@@ -63,6 +63,8 @@ class Scaffold:
     """Where the handler gets its URL from."""
     url_not_told: str | None
     """Why that is not where the project's engine has its own from, or None."""
+    refused: dict[str, str]
+    """The query parameters of the engine's URL with which the handler refuses it."""
     is_sqlmodel: bool
     """Whether its sessions are SQLModel's."""
     engine: Result | None
@@ -114,6 +116,9 @@ def plan(project: Project, module: str | None) -> Scaffold:
         homes = sorted({project.shown(value.home.path) for value in engines})
         not_told = f"there are {len(engines)} engines, in {', '.join(homes)}"
     name, not_same = None, not_told
+    refused: dict[str, str] = {}
+    if engine is not None:
+        refused = former_engine.refused_parameters(former_engine.facts(engine, project).url)
     if engine is not None and not_told is None:
         not_same = former_engine.difference(former_engine.facts(engine, project))
         name = former_engine.name_of(engine, project) if not_same is None else None
@@ -121,6 +126,8 @@ def plan(project: Project, module: str | None) -> Scaffold:
             not_same = "it has no name at the top of its module"
         elif name is not None and project.settings.engines:
             name, not_same = None, "[tool.session-guard] has `engines` of its own"
+        elif refused:
+            name = None  # what is rewritten to the handler would fail
     dotted = _dotted(path, project, module, engine.home if engine is not None else None)
     is_sqlmodel = project.imports(openings.SQLMODEL_SESSION)
     keys = f'handler = "{dotted}"\n'
@@ -133,6 +140,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
         keys,
         url,
         not_told,
+        refused,
         is_sqlmodel,
         engine,
         name,
