@@ -170,7 +170,7 @@ class Module:
     @cached_property
     def reconfigures_factories(self) -> bool:
         """Whether it gives a session factory another engine or other options after it was built."""
-        return openings.reconfigures_factories(self.names)
+        return next(openings.reconfigured_factories(self.names), None) is not None
 
     @cached_property
     def lines(self) -> Lines:

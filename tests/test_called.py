@@ -409,16 +409,82 @@ def test_what_expired_or_waits_is_known_across_calls(
     assert (level, reason in message) == ("unsafe", True), message
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        "from app import crud\n\n\nasync def fake(session, key): ...\n\n\ncrud.get = fake\n",
-        "from app import crud\n\nsetattr(crud, 'get', None)\n",
-    ],
-)
+REPLACED = {
+    "assigned": "async def fake(session, key): ...\ncrud.get = fake",
+    "setattr": "setattr(crud, 'get', None)",
+    "its globals": "crud.find.__globals__['get'] = None",
+    "its globals, by a name": "names = crud.find.__globals__\nnames['get'] = None",
+    "wrapped by strings": "wrapt.wrap_function_wrapper('app.crud', 'get', wrapper)",
+    "wrapped by keywords": "wrapt.wrap_function_wrapper(module='app.crud', name='get', wrapper=1)",
+    "wrapped by a decorator": (
+        "@wrapt.patch_function_wrapper('app.crud', 'get')\nasync def wrapper(*args): ..."
+    ),
+    "wrapped in the module": "wrapt.wrap_function_wrapper(crud, 'get', wrapper)",
+    "patched by one string": "wrapt.patch('app.crud.get', 1)",
+    "the module": "import app.job\napp.job.crud = fake",
+    "another class of modules": "crud.__class__ = Module",
+    "another class of what is had": "sys.modules['app.crud'].__class__ = Module",
+    "another module": "sys.modules['app.crud'] = Module()",
+    "code": "exec('def get(*args): ...', vars(crud))",
+}
+ITSELF = {
+    "by names": "for name in __all__:\n    globals()[name] = traced(globals()[name])",
+    "by items": (
+        "for name, value in list(globals().items()):\n    globals()[name] = traced(value)"
+    ),
+    "an update": "globals().update({name: traced(value) for name, value in NAMES})",
+    "a method": "for name in __all__:\n    globals().__setitem__(name, 1)",
+    "code": "exec('get = traced(get)')",
+    "code with names": "exec(CODE, globals())",
+    "another class": "sys.modules[__name__].__class__ = Module",
+    "another module": "sys.modules[__name__] = Module()",
+}
+KEPT = {
+    "what it has": "print(getattr(crud, 'get'), crud.get, sys.modules['app.crud'])",
+    "of another module": "wrapt.wrap_function_wrapper('app.models', 'get', wrapper)",
+    "of no module": "router.add('get', crud.find)\nprint('app.crud', x.get)",
+    "what is not there": "def __getattr__(name):\n    globals()[name] = value = load(name)\n",
+    "code of its own": "exec('get = 1', {})\nexec(CODE, globals(), {})",
+    "another class of an object": "logger.__class__ = Logger",
+}
+HEAD = "import sys\nimport wrapt\nfrom app import crud\n"
+
+
+@pytest.mark.parametrize("other", REPLACED.values(), ids=REPLACED.keys())
 def test_a_function_that_others_replace_is_not_followed(other: str, tmp_path: Path) -> None:
-    level, message = verdict(tmp_path, "return await crud.get(s, key)", more={"other.py": other})
+    more = {"other.py": f"{HEAD}{other}\n"}
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize("code", ITSELF.values(), ids=ITSELF.keys())
+def test_a_function_that_its_own_file_replaces_is_not_followed(code: str, tmp_path: Path) -> None:
+    more = {"crud.py": f"import sys\n{CRUD}\n\n{code}\n"}
+    level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
+    assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+@pytest.mark.parametrize(
+    "imports", ["from app.crud import find", "from app.crud import *", "from app import crud"]
+)
+def test_a_function_that_the_callers_file_replaces_is_not_followed(
+    imports: str, tmp_path: Path
+) -> None:
+    call = "crud.find(s)" if imports.endswith("crud") else "find(s)"
+    code = JOB.format(", expire_on_commit=False, autoflush=False").replace(
+        "from app import crud\nfrom app.crud import find\n", f"{imports}\n"
+    )
+    code = f"{code}            return len(await {call})\n\n\nsetattr(make(), NAME, 1)\n"
+    assert verdict(tmp_path, "", more={"job.py": code})[0] == "safe"
+    code = f"{code}globals().update({{name: traced(name) for name in NAMES}})\n"
+    assert verdict(tmp_path, "", more={"job.py": code})[0] == "unsafe"
+
+
+@pytest.mark.parametrize("other", KEPT.values(), ids=KEPT.keys())
+def test_a_function_that_others_leave_alone_is_followed(other: str, tmp_path: Path) -> None:
+    more = {"other.py": f"{HEAD}{other}\n", "crud.py": f"{CRUD}\n\n{other}\n"}
+    for only in (more, {"other.py": f"{HEAD}{other}\n"}):
+        assert verdict(tmp_path, "return await crud.get(s, key)", more=only) == ("safe", ANY)
 
 
 @pytest.mark.parametrize(
@@ -431,13 +497,35 @@ def test_a_function_that_others_replace_is_not_followed(other: str, tmp_path: Pa
         "@traced\nclass More(Jobs): ...\n",
         "class More(Jobs, metaclass=Meta): ...\n",
         "class More(Mixin, Jobs): ...\n",
+        "class More[T](Mixin, Jobs): ...\n",
+        "class More(mixed(Mixin, of(1)), Jobs): ...\n",
+        "from app.job import Jobs as Base\n\n\nclass More(Mixin, Base): ...\n",
+        "Base = Jobs\n\n\nclass More(Mixin, Base): ...\n",
+        "More = type('More', (Mixin, Jobs), {})\n",
+        "def make(mixin, base):\n    return type(f'{base.__name__}', (mixin, base), {})\n",
+        "More = type(str('More'), BASES, {})\n",
+        "More = types.new_class('More', (Mixin, Jobs))\n",
+        "More = types.new_class('More', bases=(Mixin, Jobs))\n",
+        "More = dataclasses.make_dataclass('More', [], bases=(Mixin, Jobs))\n",
+        "BASES = (Mixin, Jobs)\n\n\nclass More(*BASES): ...\n",
+        "class More(*bases()): ...\n",
+        "class More(Jobs): ...\n\n\nMore.__bases__ = (Mixin, Jobs)\n",
+        "class More: ...\n\n\nMore.__bases__ = (Mixin, Jobs)\n",
+        "class More:\n    run = Jobs.run\n",
+        "class More: ...\n\n\nMore.run = Jobs.run\n",
+        "asyncio.run(Jobs.run(Mixin(), 1))\n",
+        "def work():\n    from app import job\n\n    return job.Jobs.run(Mixin(), 1)\n",
+        "class More(Mixin):\n    async def run(self):\n        await Jobs.run(self)\n",
+        "class More(Jobs):\n    def change(self):\n        self.__class__ = Mixin\n",
     ],
 )
 def test_a_method_that_a_subclass_may_have_another_of_is_not_followed(
     other: str, tmp_path: Path
 ) -> None:
-    other = f"from app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n{other}"
-    level, message = verdict(tmp_path, "return await self.load(s, key)", more={"more.py": other})
+    head = "import types\nfrom app.job import Jobs\nfrom elsewhere import Meta, Mixin, traced\n\n\n"
+    level, message = verdict(
+        tmp_path, "return await self.load(s, key)", more={"more.py": head + other}
+    )
     assert (level, "code that was not followed" in message) == ("unsafe", True)
 
 
@@ -453,7 +541,36 @@ async def touch(session, key):
     assert (level, "may change what it loaded" in message) == ("unsafe", True), message
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        "class More(Jobs):\n    async def run(self, *args):\n        await Jobs.run(self, *args)\n",
+        "Error = type('Error', (Exception, Other), {})\nprint(type(Jobs), type(f(Jobs)))\n",
+        "BASES = (Other, dict)\n\n\nclass More(*BASES, **OPTIONS): ...\n",
+        "class More(Other):\n    def change(self):\n        self.__class__.__bases__ = (Mixin,)\n",
+        "Other.__bases__ = (Mixin,)\n",
+        "Jobs().run(1)\njob = Jobs()\nasyncio.run(job.run(1))\nprint(job.run, other.Jobs.load)\n",
+        "class More(Other):\n    run = Other.run\n",
+        "Model = create_model('Model', run=(int, 1))\n",
+    ],
+)
+def test_a_method_that_all_objects_have_alike_is_followed(other: str, tmp_path: Path) -> None:
+    head = "class Other:\n    def run(self): ...\n\n\nclass Mixin: ...\n\n\n"
+    more = {"more.py": f"from app import other\nfrom app.job import Jobs\n\n\n{head}{other}"}
+    assert verdict(tmp_path, "return await self.load(s, key)", more=more) == ("safe", ANY)
+
+
 def test_a_function_in_a_file_that_cannot_be_parsed_is_not_followed(tmp_path: Path) -> None:
     more = {"crud.py": CRUD + "this is no Python\n"}
     level, message = verdict(tmp_path, "return await crud.get(s, key)", more=more)
     assert (level, "code that was not followed" in message) == ("unsafe", True)
+
+
+def test_a_package_is_followed_and_not_the_module_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "app" / "crud").mkdir(parents=True)
+    body = "return await crud.get(s, key)"
+    writes = CRUD.replace("return await session.get(User, key)", "session.add(User(id=key))")
+    for module, package in ((CRUD, writes), (writes, CRUD)):
+        more = {"crud.py": module, "crud/__init__.py": package}
+        level, message = verdict(tmp_path, body, more=more)
+        assert level == ("safe" if package is CRUD else "unsafe"), message

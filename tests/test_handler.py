@@ -616,3 +616,10 @@ def test_the_reference_handler_is_not_taken_for_one_of_the_projects(tmp_path: Pa
     found, notices = check(tmp_path)
     assert notices == []
     assert [item.fix is not None for item in found] == [True]
+
+
+def test_a_module_that_its_package_hides_is_no_handler(tmp_path: Path) -> None:
+    files = {"app/__init__.py": "", "app/db.py": STANDARD, "app/db/__init__.py": STANDARD}
+    lay_out(tmp_path, files)
+    handlers = Project(Settings(root=tmp_path)).handlers
+    assert [handler.path for handler in handlers] == [tmp_path / "app" / "db" / "__init__.py"]

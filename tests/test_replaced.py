@@ -85,8 +85,8 @@ def fixed(
     db: str = DB,
 ) -> FixResult:
     app, tests = tmp_path / "app", tmp_path / "tests"
-    app.mkdir()
-    tests.mkdir()
+    app.mkdir(exist_ok=True)
+    tests.mkdir(exist_ok=True)
     if opened == "get_maker()()":
         imports += "\nfrom app.x import get_maker"
     code = JOB.format(opened=opened, bases=bases, imports=imports)
@@ -100,7 +100,8 @@ def fixed(
         "other": "en = 1\n",
     }.items():
         (app / f"{module}.py").write_text(text)
-    (tests / "conftest.py").write_text(test)
+    if test:
+        (tests / "conftest.py").write_text(test)
     project = Project(Settings(root=tmp_path, handler=("app.db",), exclude=exclude))
     return fix("jobs.py", app / "jobs.py", code.encode(), project, RULES, unsafe=False)
 
@@ -341,3 +342,189 @@ def test_what_a_test_does_to_anything_else(opened: str, test: str, tmp_path: Pat
 def test_what_an_import_took_already_is_not_replaced_where_it_was(tmp_path: Path) -> None:
     test = f"{MOCK}patch('app.x.get_maker')"
     assert [item.code for item in fixed(tmp_path, "get_maker()()", test).applied] == ["SG103"]
+
+
+CONFIGURED = {
+    "configured": "db.SessionLocal.configure(bind=test_engine)",
+    "configured, as a fixture imports it": (
+        "def test():\n    from app.db import SessionLocal as S\n    S.configure(bind=1)"
+    ),
+    "configured by its method": "configure = db.SessionLocal.configure\nconfigure(bind=1)",
+    "configured by a parameter": "def test(maker):\n    maker.configure(bind=1)",
+    "an entry": "from app.db import SessionLocal\nSessionLocal.kw['bind'] = 1",
+    "an entry of a parameter": "def test(maker):\n    maker.kw['bind'] = 1",
+    "an entry, by another name": "kw = db.SessionLocal.kw\nkw['bind'] = 1",
+    "an entry, by a function": "def test(m): m.setitem(db.SessionLocal.kw, 'bind', 1)",
+    "entries": "db.SessionLocal.kw.update(bind=1)",
+    "entries, merged": "db.SessionLocal.kw |= {'bind': 1}",
+    "entries, by patch": "patch.dict(db.SessionLocal.kw, bind=1)",
+    "entries, by a string": "patch.dict('app.db.SessionLocal.kw', bind=1)",
+    "all entries": "def test(m): m.setattr(db.SessionLocal, 'kw', {})",
+    "all entries, assigned": "db.SessionLocal.kw = {}",
+    "its class": "db.SessionLocal.class_ = object",
+}
+
+
+@pytest.mark.parametrize("where", ["conftest.py", "tests/conftest.py", "app/tests/test_it.py"])
+@pytest.mark.parametrize("test", CONFIGURED.values(), ids=CONFIGURED.keys())
+def test_a_factory_that_a_test_configures(test: str, where: str, tmp_path: Path) -> None:
+    (tmp_path / where).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / where).write_text(MOCK + test)
+    result = fixed(tmp_path, "SessionLocal()", "", imports="from app import db\n" + TAKES)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert f"not fixed: {where} configures a session factory anew" in finding.help
+
+
+TAKES = "from app.db import SessionLocal"
+CONFIGURED_OTHERS = {
+    "a factory of its own": "from sqlalchemy.ext.asyncio import async_sessionmaker\n"
+    "S = async_sessionmaker()\nS.configure(bind=1)\nS.kw['bind'] = 1",
+    "anything else": "import logging\nlogging.configure(bind=1)\nprint(jobs.kw)\nMOCK.kw = {}",
+    "what is read": "kw = dict(db.SessionLocal.kw)\nprint(db.SessionLocal.kw['bind'])\n"
+    "S = make(**db.SessionLocal.kw)\nS.kw = db.SessionLocal.kw.copy()",
+    "entries of something else": "def test(node):\n    node.kw['id'] = node.kw['name'] = 1",
+    "of other arguments": "def test(app):\n    app.configure(debug=True)",
+}
+
+
+@pytest.mark.parametrize("test", CONFIGURED_OTHERS.values(), ids=CONFIGURED_OTHERS.keys())
+def test_anything_else_that_a_test_configures(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\n" + TAKES
+    result = fixed(tmp_path, "SessionLocal()", MOCK + test, imports=imports)
+    assert [item.code for item in result.applied] == ["SG103"]
+
+
+MODULES = {
+    "an item": "sys.modules['app.db'] = MagicMock()",
+    "a package": "sys.modules['app'] = MagicMock()",
+    "an item, in a fixture": "def test(m): m.setitem(sys.modules, 'app.db', 1)",
+    "by patch": "patch.dict(sys.modules, {'app.db': MagicMock()})",
+    "by patch, with its string": "patch.dict('sys.modules', {'app.db': 1})",
+    "by keywords": "patch.dict('sys.modules', **{'app.db': 1})",
+    "an update": "from sys import modules\nmodules.update({'app.db': 1})",
+    "a default": "sys.modules.setdefault('app.db', 1)",
+    "by a name": "for name in ('torch', 'app.db'):\n    sys.modules[name] = 1",
+    "of a dictionary": "FAKES = {'app.db': 1}\npatch.dict(sys.modules, FAKES)",
+    "by the name of a module": "sys.modules[db.__name__] = 1",
+    "what is behind it": "sys.modules['app.x'] = 1",
+}
+SYS = "import sys\nfrom unittest.mock import MagicMock, patch\nfrom app import db\n"
+
+
+@pytest.mark.parametrize("test", MODULES.values(), ids=MODULES.keys())
+def test_a_module_that_a_test_puts_another_in_the_place_of(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\nfrom app.x import SessionLocal"
+    result = fixed(tmp_path, "SessionLocal()", SYS + test, imports=imports)
+    assert result.applied == []
+    [finding] = result.remaining
+    assert "tests/conftest.py replaces the module app." in finding.help
+
+
+def test_a_module_that_a_star_is_of(tmp_path: Path) -> None:
+    imports, test = "from app import db\nfrom app.x import *", f"{SYS}sys.modules['app.db'] = 1"
+    result = fixed(tmp_path, "SessionLocal()", test, imports=imports)
+    assert result.applied == []
+    assert "replaces the module app.db by another" in result.remaining[0].help
+
+
+OTHER_MODULES = {
+    "of no concern": "sys.modules['torch'] = sys.modules['app.other'] = MagicMock()",
+    "by names": "for name in ('torch', 'cv2'):\n    sys.modules[name] = 1",
+    "what is loaded by hand": "import importlib.util as u\n"
+    "spec = u.spec_from_file_location('job', 'scripts/job.py')\n"
+    "sys.modules[spec.name] = u.module_from_spec(spec)",
+    "forgotten": "def test(m): m.delitem(sys.modules, 'app.db')\ndel sys.modules['app.db']",
+    "of another object": "net.modules['app.db'] = 1",
+    "the file itself": "sys.modules[__name__] = 1",
+    "read": "print(sys.modules['app.db'])",
+}
+
+
+@pytest.mark.parametrize("test", OTHER_MODULES.values(), ids=OTHER_MODULES.keys())
+def test_what_a_test_does_to_other_modules(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\nfrom app.x import SessionLocal"
+    result = fixed(tmp_path, "SessionLocal()", SYS + test, imports=imports)
+    assert [item.code for item in result.applied] == ["SG103"]
+
+
+BY_NAMES = {
+    "several of a module": "from tests.fakes import FAKES\npatch.multiple(db, **FAKES)",
+    "several by string": "from tests.fakes import FAKES\npatch.multiple('app.db', **FAKES)",
+    "its names": "from tests.fakes import FAKES\npatch.dict(db.__dict__, FAKES)",
+    "its names, by string": "from tests.fakes import FAKES\npatch.dict('app.db.__dict__', FAKES)",
+    "an update": "from tests.fakes import FAKES\nvars(db).update(FAKES)",
+    "a function that sets several": (
+        "def swap(module, **values):\n    return patch.multiple(module, **values)\n"
+        "swap('app.db', engine=1)"
+    ),
+    "a function that sets several, of the module": (
+        "from tests.fakes import swap\nswap(db, engine=1)"
+    ),
+    "globals of a function": (
+        "from app.db import get_session\n"
+        "def test(m): m.setitem(get_session.__globals__, 'engine', 1)"
+    ),
+    "globals of a function of the module": "db.get_session.__globals__['engine'] = 1",
+    "globals of a function, by patch": (
+        "from app.db import get_session\npatch.dict(get_session.__globals__, {'engine': 1})"
+    ),
+    "globals of a function, any": (
+        "from app.db import get_session\nfrom tests.fakes import FAKES\n"
+        "get_session.__globals__.update(FAKES)"
+    ),
+}
+
+
+@pytest.mark.parametrize("test", BY_NAMES.values(), ids=BY_NAMES.keys())
+def test_names_that_a_test_does_not_write_out(test: str, tmp_path: Path) -> None:
+    assert_unsafe(fixed(tmp_path, "AsyncSession(db.engine)", MOCK + test))
+
+
+OTHER_NAMES = {
+    "of another module": "from app import other\npatch.multiple(other, **FAKES)",
+    "of a dictionary": "import os\npatch.dict(os.environ, FAKES)\npatch.dict(db.cache, FAKES)",
+    "of a function of another": "from app.x import get_maker\nget_maker.__globals__['engine'] = 1",
+    "keywords beside another": "swap('app.other', engine=1)\nswap(db.engine, engine=1)",
+}
+
+
+@pytest.mark.parametrize("test", OTHER_NAMES.values(), ids=OTHER_NAMES.keys())
+def test_names_of_others_that_a_test_does_not_write_out(test: str, tmp_path: Path) -> None:
+    test = "from unittest.mock import patch\nfrom app import db\nfrom tests.fakes import *\n" + test
+    result = fixed(tmp_path, "AsyncSession(db.engine)", test)
+    assert [item.code for item in result.applied] == ["SG101"]
+
+
+LIBRARY = {
+    "by its string": "patch('sqlalchemy.ext.asyncio.create_async_engine')",
+    "where it stands": "patch('sqlalchemy.ext.asyncio.engine.create_async_engine')",
+    "a class": "import sqlalchemy.ext.asyncio as sa\npatch.object(sa, 'async_sessionmaker')",
+    "SQLModel's": "patch('sqlmodel.ext.asyncio.session.AsyncSession')",
+    "assigned": "from sqlalchemy.ext import asyncio\nasyncio.AsyncSession = 1",
+    "by a keyword": "patch.multiple('sqlalchemy.ext.asyncio', create_async_engine=1)",
+    "the module": "import sys\nsys.modules['sqlalchemy.ext.asyncio'] = 1",
+}
+
+
+@pytest.mark.parametrize("test", LIBRARY.values(), ids=LIBRARY.keys())
+def test_what_a_test_replaces_in_sqlalchemy(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\n" + TAKES
+    assert_unsafe(fixed(tmp_path, "SessionLocal()", MOCK + test, imports=imports))
+
+
+OTHER_OF_LIBRARY = {
+    "a method": "patch('sqlalchemy.ext.asyncio.AsyncSession.commit')",
+    "a method, by its class": "from sqlalchemy.ext.asyncio import AsyncSession\n"
+    "patch.object(AsyncSession, 'commit')",
+    "what a module of the project has": "patch('app.other.create_async_engine')",
+    "what it uses itself": "from sqlalchemy.ext.asyncio import create_async_engine\n"
+    "import sqlalchemy.ext.asyncio\nsqlalchemy.ext.asyncio.create_async_engine('x')\n",
+}
+
+
+@pytest.mark.parametrize("test", OTHER_OF_LIBRARY.values(), ids=OTHER_OF_LIBRARY.keys())
+def test_anything_else_that_a_test_does_to_sqlalchemy(test: str, tmp_path: Path) -> None:
+    imports = "from app import db\n" + TAKES
+    result = fixed(tmp_path, "SessionLocal()", MOCK + test, imports=imports)
+    assert [item.code for item in result.applied] == ["SG103"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from session_guard.names import dictionaries
-from session_guard.names.bindings import Call, Ref
+from session_guard.names.bindings import Attribute, Call, Constant, Ref, end_of, lookup
 from session_guard.names.evaluation import class_member
 from session_guard.names.values import (
     UNKNOWN,
@@ -22,6 +23,7 @@ from session_guard.records import dataclass
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from session_guard.names.bindings import Expr, Place
     from session_guard.names.values import Namespace, Value
 
 SQLALCHEMY_SESSION = "sqlalchemy.ext.asyncio.AsyncSession"
@@ -39,9 +41,14 @@ ENGINE_BUILDERS = frozenset(
     }
 )
 _SESSION_ARGUMENTS = frozenset({"bind", "binds", "class_", "expire_on_commit", "autoflush"})
+_OF_FACTORIES = frozenset({"kw", "class_"})
+"""The attributes of a factory that say what it opens."""
 _ABOUT_SESSIONS = SESSION_CLASSES | FACTORY_CLASSES | SCOPED_SESSION_CLASS | ENGINE_BUILDERS
 MAKERS = frozenset(name.rpartition(".")[2] for name in _ABOUT_SESSIONS)
 """The names under which SQLAlchemy and SQLModel export what makes sessions and engines."""
+
+LIBRARIES = frozenset(name.partition(".")[0] for name in _ABOUT_SESSIONS)
+"""The packages that have them."""
 
 
 def derives_from(value: Value, names: frozenset[str]) -> bool:
@@ -220,26 +227,95 @@ def is_session_class(value: Value) -> bool:
     return derives_from(value, SESSION_CLASSES)
 
 
-def reconfigures_factories(names: Namespace) -> bool:
-    """Return whether a module gives a factory another engine or other options after it was built.
+def reconfigured_factories(names: Namespace) -> Iterator[Value]:
+    """Yield the factories that a module gives another engine or other options later.
 
-    `factory.configure(...)` and changes of `factory.kw` do; where the factory is not known, a call
-    of `configure` with arguments of sessions is taken for one.
+    `factory.configure(...)` and changes of `factory.kw` do. Where the factory is not known,
+    `UNKNOWN` is yielded for a call of `configure` with arguments of sessions, and for such an entry
+    of a `kw`.
     """
     for call, place in names.scope.calls:
-        function = call.function
-        if not isinstance(function, Ref) or function.parts[-1] not in ("configure", "update"):
-            continue
-        for value in names.evaluate(function, place):
-            owner = value.owner if isinstance(value, Method) else None
-            if isinstance(owner, Method):
-                owner = owner.owner  # `factory.kw.update(...)`
-            if owner is not None and factory(owner) is not None:
-                return True
-            if value == UNKNOWN and {key for key, _ in call.keywords} & _SESSION_ARGUMENTS:
-                return True
-    owners = [store.owner for store in names.scope.stores]
-    return any(isinstance(owner, Ref) and owner.parts[-1] == "kw" for owner in owners)
+        for owner in _configured(call.function, names, place):
+            unsure = owner == UNKNOWN and {key for key, _ in call.keywords} & _SESSION_ARGUMENTS
+            if factory(owner) is not None or unsure:
+                yield owner
+        # What is handed to a function may be changed there: `monkeypatch.setitem(factory.kw, ...)`.
+        is_reading = _is_builtin(call.function, place)
+        for given in (*call.arguments, *(value for key, value in call.keywords if key)):
+            if not is_reading:
+                yield from filter(factory, _owners(given, "kw", names, place))
+            if isinstance(given, Constant) and isinstance(given.value, str):
+                yield from _named_in(given.value, call, names, place)
+    for store in names.scope.stores:
+        yield from (
+            owner
+            for owner in _dictionaries(store.owner, names, store.place)
+            if factory(owner) is not None or (owner == UNKNOWN and _may_be_argument(store.key))
+        )
+    for parts, every in names.scope.assigned_attributes.items():
+        if parts[-1] in _OF_FACTORIES:
+            for assigned in every:
+                yield from filter(factory, names.evaluate(Ref(parts[:-1]), assigned.place))
+
+
+def _is_builtin(function: Expr, place: Place) -> bool:
+    """Return whether a function is one of Python's own, none of which changes a dictionary."""
+    return (
+        isinstance(function, Ref)
+        and len(function.parts) == 1
+        and hasattr(builtins, function.parts[0])
+        and lookup(function.parts[0], place) is None
+    )
+
+
+def _may_be_argument(key: Expr) -> bool:
+    """Return whether the key of an entry may be the name of a session's argument."""
+    return not isinstance(key, Constant) or key.value in _SESSION_ARGUMENTS
+
+
+def _configured(function: Expr, names: Namespace, place: Place) -> Iterator[Value]:
+    """Yield whose `configure` a call runs, or of whose `kw` it changes entries."""
+    match function:
+        case Ref((*_, "configure")) | Attribute(_, "configure"):
+            for value in names.evaluate(function, place):
+                yield value.owner if isinstance(value, Method) else value
+        case Ref((*owner, "update" | "setdefault" | "__setitem__")) if owner:
+            yield from _dictionaries(Ref(tuple(owner)), names, place)
+        case Attribute(value, "update" | "setdefault" | "__setitem__"):
+            yield from _dictionaries(value, names, place)
+
+
+def _dictionaries(expr: Expr, names: Namespace, place: Place) -> Iterator[Value]:
+    """Yield the objects whose `kw` an expression, or what it is a name of, may be."""
+    yield from _owners(expr, "kw", names, place)
+    if isinstance(expr, Ref) and len(expr.parts) == 1:
+        for binding in lookup(expr.parts[0], place) or ():
+            if isinstance(binding.value, (Ref, Attribute)) and binding.kind == "assign":
+                yield from _owners(binding.value, "kw", names, binding.place)
+
+
+def _owners(expr: Expr, name: str, names: Namespace, place: Place) -> tuple[Value, ...]:
+    """Return whose attribute of a name an expression is: nobody's where it is another."""
+    match expr:
+        case Ref((*owner, last)) if owner and last == name:
+            return names.evaluate(Ref(tuple(owner)), place)
+        case Attribute(owner, last) if last == name:
+            return names.evaluate(owner, place)
+    return ()
+
+
+def _named_in(text: str, call: Call, names: Namespace, place: Place) -> Iterator[Value]:
+    """Yield the factory that a string means: `patch("app.db.SessionLocal.kw")`, or beside it."""
+    dotted, _, name = text.rpartition(".")
+    if name not in _OF_FACTORIES:
+        return
+    if dotted:
+        found = names.find_module(dotted)
+        if found is not None and found[1]:
+            yield from filter(factory, found[0].evaluate(Ref(found[1]), end_of(found[0].scope)))
+    else:
+        for given in call.arguments:
+            yield from filter(factory, names.evaluate(given, place))
 
 
 def is_maker(value: Value) -> bool:

@@ -34,6 +34,9 @@ _SETS_ATTRIBUTE = rb"(?<!\bself)\.(\w+)[ \t]*(?::[^=\n]*)?=(?!=)"
 # It may be assigned to among others: `db.engine, x = ...`, `for db.engine in ...`.
 _MAY_SET_ATTRIBUTE = rb"\.\s*(\w+)\b(?!\s*[.(\[])"
 _CALLS = rb"\b(\w+)\s*\("
+_QUOTES = rb"[\"'](\w+)(?=[\"'])"
+# A string that a call gets behind another argument, or that begins with what its name is of.
+_NAMES_IN_STRING = rb"(?:[,=]\s*|\(\s*(?=[\"'][\w.]+[.:]))[\"'](?:[\w.]*[.:])?(\w+)[\"']"
 # What sets attributes of a `state`, or has async functions that yield.
 _MAY_FILL_STATE = Some((Every((Has((b"yield",)), Has((b"async",)))), Matches(rb"\bstate\s*\.")))
 
@@ -105,6 +108,19 @@ class ProjectElsewhere(Elsewhere):
     def may_set(self, name: str) -> list[Path]:
         """Return the files that may assign to an attribute of a name, of whatever object."""
         return self._having(_MAY_SET_ATTRIBUTE, name.encode(), self._may_be_setting)
+
+    def may_use(self, name: str) -> dict[Path, None]:
+        """Return the files that may have an attribute of a name, of whatever object, or call it."""
+        calling = self._having(_CALLS, name.encode(), self._calling)
+        return dict.fromkeys((*self.may_set(name), *calling))
+
+    def quotes(self, name: str) -> list[Path]:
+        """Return the files that have a name in quotes."""
+        return self._having(_QUOTES, name.encode(), self._quoting)
+
+    def names_in_string(self, name: str) -> list[Path]:
+        """Return the files that may give a call a name in a string."""
+        return self._having(_NAMES_IN_STRING, name.encode(), self._naming_in_strings)
 
     def calls(self, name: str) -> tuple[Located, ...]:
         """Return the calls of what has a name, as an attribute of a module or without one."""
@@ -184,6 +200,14 @@ class ProjectElsewhere(Elsewhere):
     @cached_property
     def _may_be_setting(self) -> dict[bytes, list[Path]]:
         return self._files_by_name(_MAY_SET_ATTRIBUTE)
+
+    @cached_property
+    def _quoting(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_QUOTES)
+
+    @cached_property
+    def _naming_in_strings(self) -> dict[bytes, list[Path]]:
+        return self._files_by_name(_NAMES_IN_STRING)
 
     @cached_property
     def _calling(self) -> dict[bytes, list[Path]]:

@@ -29,10 +29,11 @@ class ModuleIndex:
         self.root_package = _package(root)
         """The dotted name of the package that the root is, if it is one."""
         for path in self.files:
-            parts = self.parts(path)
             if path.name == "__init__.py":
-                self._packages.add(parts)
-            if parts:
+                self._packages.add(self.parts(path))
+        for path in self.files:
+            parts = self.parts(path)
+            if parts and not self.is_hidden(path):
                 self._by_last_part.setdefault(parts[-1], []).append((parts, path))
 
     def parts(self, path: Path) -> tuple[str, ...]:
@@ -43,6 +44,10 @@ class ModuleIndex:
             relative = Path(path.name)
         parts = relative.with_suffix("").parts
         return parts[:-1] if parts[-1] == "__init__" else parts
+
+    def is_hidden(self, path: Path) -> bool:
+        """Return whether Python never imports a module, but the package of its name beside it."""
+        return path.name != "__init__.py" and self.parts(path) in self._packages
 
     def is_package(self, parts: tuple[str, ...]) -> bool:
         """Return whether the folder that `parts` lead to from the root has an `__init__.py`."""

@@ -17,7 +17,7 @@ from session_guard.names.bindings import Call, Constant, Function, Ref, Scope, e
 from session_guard.names.from_ast import build_table
 from session_guard.names.held import Holders
 from session_guard.names.values import Namespace
-from session_guard.project import assigning
+from session_guard.project import assigning, class_making, replacing
 from session_guard.project.asked import ALL, OWN, STANDING, Asked, scopes_of
 from session_guard.project.assigning import SETS_BY_NAME
 from session_guard.project.elsewhere import ProjectElsewhere
@@ -71,7 +71,7 @@ _REFERENCE = "session_guard.async_session"
 REFERENCE_FILE = Path(__file__).parents[1] / "async_session.py"
 """The reference handler, as it is installed."""
 _USES_REFERENCE = Matches(rb"\bsession_guard(\.async_session\b|\s+import\s+async_session\b)")
-_RECONFIGURES = Matches(rb"\.configure\s*\(|\.kw\b")
+_RECONFIGURES = Matches(rb"\.configure\b|[.\"'](?:kw|class_)\b")
 _RELATES = Found(
     rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
@@ -127,6 +127,20 @@ _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Gene
 # How a class may give its objects, or those that derive from it, other methods.
 _GIVES_METHODS = frozenset({"__getattr__", "__getattribute__", "__init_subclass__"})
 _REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
+# What may replace names that are not in the file's text.
+_REPLACES_ANY = Matches(
+    rb"\bmultiple\s*\(|__globals__|(?:__dict__[\"']?|\bvars\s*\([^)]*\))\s*(?:[\[,]|\.update)"
+)
+_SYS_MODULES = Matches(rb"\bmodules\b")
+_REPLACES_MAKERS = Every(
+    (
+        Has((b"sqlalchemy", b"sqlmodel")),
+        Has(tuple(sorted(name.encode() for name in openings.MAKERS))),
+        Matches(
+            rb"patch|setattr|__dict__|\.(?:%s)\s*=[^=]" % "|".join(sorted(openings.MAKERS)).encode()
+        ),
+    )
+)
 _ADDS_ROUTES, _HANDS_OVER = Matches(ADDS_ROUTES.pattern), Matches(HANDS_OVER.pattern)
 _HAS_MODULES = rb"(?:\bmodules\s*\[|\b(?:import_module|__import__)\s*\()"
 _SERVES, _SETS_BY_NAME = Matches(SERVES.pattern), Matches(SETS_BY_NAME.pattern)
@@ -169,6 +183,7 @@ class Project:
         self._injected: dict[Path, tuple[Namespace, dict[str, list[_Injected]]]] = {}
         self._taken: dict[Path, Taken | None] = {}
         self._set_by_names: dict[Path, tuple[Namespace, tuple[tuple[Expr, str, Place], ...]]] = {}
+        self._named: dict[Path, tuple[Namespace, dict[str, list[tuple[str, Expr, Place]]]]] = {}
         self._replaced: dict[Path, dict[str, set[Replaced]]] = {}
         self._mentions: dict[str, tuple[Path, ...]] = {}
         self._holders = Holders()
@@ -347,7 +362,7 @@ class Project:
     def _discovered(self) -> Iterator[Handler]:
         words = (CONTEXT_MANAGER.encode(), b"contextmanager")
         for path in self._own_files(Every(tuple(Has((word,)) for word in words))):
-            handler = self._read(path, None)
+            handler = None if self.modules.is_hidden(path) else self._read(path, None)
             if handler is not None and is_context_manager(handler.namespace):
                 yield handler
 
@@ -599,12 +614,20 @@ class Project:
     def reconfigured_factory(self) -> str | None:
         """Where a session factory gets another engine or other options after it was built, if any.
 
-        `factory.configure(...)` and `factory.kw` change all that is opened from it later.
+        `factory.configure(...)` and `factory.kw` change all that is opened from it later, in tests
+        too: what these run would reach the real database. What they made themselves is theirs.
         """
-        for path in self._own_files(_RECONFIGURES):
+        own = self._every_own_file
+        for path, _ in self.asked.in_turn(ALL, _RECONFIGURES, self._every_file, self._data):
             names = self.names_of(path)
-            if names is None or openings.reconfigures_factories(names):
-                return self.shown(path)
+            if names is None:
+                if path in own:
+                    return self.shown(path)
+                continue
+            for factory in openings.reconfigured_factories(names):
+                home = factory.home.path if isinstance(factory, values.Result) else None
+                if path in own or home is None or home in own:
+                    return self.shown(path)
         return None
 
     @cached_property
@@ -631,6 +654,12 @@ class Project:
             names = self.names_of(path)
             if names is None or assigning.sets_in_modules(names, name, self._set_in(names)):
                 return self.shown(path)
+        for path in self._elsewhere.names_in_string(name):
+            names = self.names_of(path)
+            if names is not None and assigning.names_of_module(
+                names, name, self._named_to_others(names).get(name, ())
+            ):
+                return self.shown(path)
         return None
 
     @cached_property
@@ -649,6 +678,16 @@ class Project:
         if known is None or known[0] is not names:
             found = tuple(assigning.set_by_name(names))
             known = self._set_by_names[names.path] = names, found
+        return known[1]
+
+    def _named_to_others(self, names: Namespace) -> dict[str, list[tuple[str, Expr, Place]]]:
+        """Return by their last names what calls get in strings beside what may be a module."""
+        known = self._named.get(names.path)
+        if known is None or known[0] is not names:
+            by_name: dict[str, list[tuple[str, Expr, Place]]] = {}
+            for text, module, place in assigning.named_to_others(names):
+                by_name.setdefault(text.rpartition(".")[2], []).append((text, module, place))
+            known = self._named[names.path] = names, by_name
         return known[1]
 
     def may_be_set_anew(self, attribute: str) -> bool:
@@ -700,16 +739,45 @@ class Project:
 
         It may be overridden, set by its name, or wrapped by what makes or decorates the class.
         """
-        quoted = Matches(rb"[\"']%s[\"']" % re.escape(name.encode()))
         return (
             self.is_overridden(owner, name)
             or any(
                 not _is_plain(one) or not _GIVES_METHODS.isdisjoint(one.definition.scope.bindings)
                 for one in self._kin(owner)
             )
+            or any("__class__" in one.definition.scope.attributes for one in self._kin(owner))
             or self._are_set_by_name([owner])
-            or any(self._own_files(quoted))
+            or bool(self._elsewhere.quotes(name))
+            or any(class_making.may_derive(made, owner, names) for made, names in self._made)
         )
+
+    @cached_property
+    def _made(self) -> tuple[tuple[class_making.Made, Namespace], ...]:
+        """The classes that the project makes otherwise than by `class X(A, B)`."""
+        return tuple(
+            (made, names)
+            for path in self._own_files(Matches(class_making.MAKES_CLASSES))
+            if (tree := self.tree(path)) is not None and (names := self.names_of(path)) is not None
+            for made in class_making.made_in(tree)
+        )
+
+    def is_borrowed(self, owner: values.LocalClass, method: str) -> bool:
+        """Return whether a method of a class may run for an object of another class.
+
+        Another class may have it as its own, or it may be called with whatever object.
+        """
+        known = {one.definition.name for one in self._kin(owner)}
+        taken = rb"\b(?:%s)\s*\.\s*%s\b" % ("|".join(sorted(known)).encode(), method.encode())
+        for path in self._elsewhere.may_use(method):
+            if self._ask(Matches(taken), path):
+                tree, names = self.tree(path), self.names_of(path)
+                if (
+                    tree is None
+                    or names is None
+                    or class_making.borrows(tree, method, owner, known, names)
+                ):
+                    return True
+        return False
 
     def is_overridden(self, owner: values.LocalClass, name: str) -> bool:
         """Return whether a class of the project has, or is given, another for a class's method."""
@@ -1055,18 +1123,95 @@ class Project:
         return next(
             (
                 path
-                for path in self._mentioning(name)
+                for path in dict.fromkeys((*self._mentioning(name), *self._replacing_any))
                 # The handler's own `engine` may be called as a module is.
                 if path not in (home, own) and self._may_replace(path, owner, name)
             ),
             None,
         )
 
+    @cached_property
+    def _replacing_any(self) -> tuple[Path, ...]:
+        """The files that may replace names that they do not have in their text."""
+        asked = self.asked.in_turn(ALL, _REPLACES_ANY, self._every_file, self._data)
+        return tuple(path for path, _ in asked)
+
+    def replaced_module_by(self, path: Path) -> Path | None:
+        """Return a file that may put another module in the place of the one at `path`, or None.
+
+        Tests do: `sys.modules["app.db"] = MagicMock()`.
+        """
+        return next(
+            (
+                by
+                for by, names, replaced in self._replaced_modules
+                if by != path and any(self._has_module(dotted, path, names) for dotted in replaced)
+            ),
+            None,
+        )
+
+    def is_another_module(self, path: Path) -> bool:
+        """Return whether the project's own code may put another module in the place of one.
+
+        It may be the module itself that does, or a package that it is in.
+        """
+        for by, names, replaced in self._replaced_modules:
+            taken = self._taken_by(by)
+            if taken is None or self._is_test(by, taken):
+                continue
+            for dotted in replaced:
+                if dotted != replacing.ITSELF:
+                    found = self._has_module(dotted, path, names)
+                else:
+                    found = by == path or (by.name == "__init__.py" and by.parent in path.parents)
+                if found:
+                    return True
+        return False
+
+    def _has_module(self, dotted: str, path: Path, importer: Namespace) -> bool:
+        """Return whether a dotted name means a module, or a package that it is in."""
+        found = self.modules.find(importer.absolute(dotted), importer.path)
+        if found is None or found[1]:
+            return False
+        package = found[0].parent if found[0].name == "__init__.py" else None
+        return found[0] == path or package in path.parents
+
+    @cached_property
+    def _replaced_modules(self) -> tuple[tuple[Path, Namespace, frozenset[str]], ...]:
+        """The files that put modules in the place of others, and the names of these."""
+        found = []
+        for path, _ in self.asked.in_turn(ALL, _SYS_MODULES, self._every_file, self._data):
+            taken, tree, names = self._taken_by(path), self.tree(path), self.names_of(path)
+            if taken is not None and tree is not None and names is not None:
+                replaced = frozenset(replacing.replaced_modules(tree, taken))
+                if replaced:
+                    found.append((path, names, replaced))
+        return tuple(found)
+
+    @cached_property
+    def replaced_of_libraries(self) -> tuple[Path, str] | None:
+        """A file that replaces what makes sessions or engines in SQLAlchemy itself, and its name.
+
+        What the handler makes later, or made before, is another's then.
+        """
+        for by, _, replaced in self._replaced_modules:
+            for dotted in sorted(replaced):
+                if dotted.split(".", 1)[0] in openings.LIBRARIES:
+                    return by, dotted
+        for path, _ in self.asked.in_turn(ALL, _REPLACES_MAKERS, self._every_file, self._data):
+            if self._taken_by(path) is not None:
+                for name in sorted(openings.MAKERS & self._replaced[path].keys()):
+                    for owner in sorted(one.owner or "" for one in self._replaced[path][name]):
+                        if owner.split(".", 1)[0] in openings.LIBRARIES:
+                            return path, f"{owner}.{name}"
+        return None
+
     def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
-        for replaced in self._replaced[path].get(name, ()):
+        every = self._replaced[path]
+        for replaced in (*every.get(name, ()), *every.get(replacing.ANY, ())):
             if replaced.owner is not None:
                 if replaces(replaced.owner, owner, names):
                     return True

@@ -28,7 +28,16 @@ _RENAMES_HANDLER = (
     rb"|([=:\[{]|\breturn\b)\s*[\w.]*\bget_(background_)?session\b(?!\s*\()"
 )
 _FROM_IMPORT = rb"\bfrom\s+([\w.]+)\s+import\b\s*(\([^)]*\)|[^\n;#(]*)"
-_EXTENDS = rb"(?m)^[ \t]*class\s+(\w+)\s*\(([^)]*)\)"
+# The bases of a class may be calls themselves, and it may have parameters of its own.
+_EXTENDS = (
+    rb"(?m)^[ \t]*class\s+(\w+)\s*(?:\[[^\]]*\]\s*)?"
+    rb"\(((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)"
+)
+# Another name of what may be a class.
+_RENAMES = (
+    rb"\b(?P<base>\w+)[ \t]+as[ \t]+(?P<name>\w+)"
+    rb"|(?m:^(?P<other>[A-Z]\w*)[ \t]*=[ \t]*(?:\w+\.)*(?P<of>\w+)[ \t]*(?:#.*)?$)"
+)
 
 Answer = bool | tuple[str, ...]
 """Whether something is in a file, or what of it: nothing is false."""
@@ -136,7 +145,10 @@ class Sources(NamedTuple):
 
 
 class Extends(NamedTuple):
-    """The names of the classes in a file that have a base of a name, or one with it in it."""
+    """The names of the classes in a file that have a base of a name, or one with it in it.
+
+    Another name that the file gives the base counts as such a class.
+    """
 
     base: bytes
 
@@ -152,10 +164,14 @@ _KINDS: tuple[type[Any], ...] = (
 
 
 def extending(data: bytes) -> dict[bytes, list[bytes]]:
-    """Return the classes of a file, by each word among their bases."""
+    """Return the classes of a file, by each word among their bases, and by what they rename."""
     found: dict[bytes, list[bytes]] = {}
     for name, bases in _compiled(_EXTENDS).findall(data):
         for base in _compiled(rb"\w+").findall(bases):
+            found.setdefault(base, []).append(name)
+    for match in _compiled(_RENAMES).finditer(data):
+        base, name = match["base"] or match["of"], match["name"] or match["other"]
+        if base != name:
             found.setdefault(base, []).append(name)
     return found
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from session_guard.module import Module
-from session_guard.names.bindings import Function
+from session_guard.names.bindings import Function, Ref, class_of_receiver
 from session_guard.names.values import LocalClass, LocalFunction
+from session_guard.project import assigning
 from session_guard.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from session_guard.names.bindings import Scope
     from session_guard.project.project import Project
     from session_guard.sources import Decoded
 
@@ -86,22 +88,54 @@ def _is_plain(function: LocalFunction, call: cst.Call, module: Module) -> bool:
     definition, project = function.definition, module.project
     if not definition.is_async or definition.is_generator or definition.decorators:
         return False
-    if project.assigned_elsewhere(definition.name) is not None:
+    home = function.home.path
+    looked_up = {definition.name, *_names_in(call.func, module), "__class__"}
+    if any(project.assigned_elsewhere(name) is not None for name in sorted(looked_up)):
+        return False
+    if home != module.path and project.is_another_module(home):
+        return False
+    if module.once(_sets_any_global):
         return False
     around = definition.place.scope
     if around.definition is None:
         return around.kind == "module"
     owner = LocalClass(around.definition, function.home)
     # A comprehension has a scope of its own, and the method's names round it.
-    is_own = (
-        isinstance(call.func, cst.Attribute)
-        and isinstance(name := call.func.value, cst.Name)
-        and all(
-            binding.kind == "parameter" and binding.place.scope.receiver == name.value
-            for binding in module.bindings(module.expr(name), module.place(call))
-        )
+    name = call.func.value if isinstance(call.func, cst.Attribute) else None
+    if not isinstance(name, cst.Name):
+        return False
+    bindings = module.bindings(module.expr(name), module.place(call))
+    callers = [binding.place.scope for binding in bindings if binding.kind == "parameter"]
+    return (
+        0 < len(callers) == len(bindings)
+        and all(name.value == caller.receiver for caller in callers)
+        and not project.may_run_another(owner, definition.name)
+        and not any(_is_borrowed(caller, module) for caller in callers)
     )
-    return is_own and not project.may_run_another(owner, definition.name)
+
+
+def _is_borrowed(caller: Scope, module: Module) -> bool:
+    """Return whether a method may run for an object of a class that it does not stand in."""
+    function, around = caller.function, caller.parent
+    if function is None or around is None or around.definition is None:
+        return True
+    owner = LocalClass(around.definition, module.names)
+    # One of the class itself gets the class that it is taken from.
+    return not function.is_decorated("classmethod") and module.project.is_borrowed(
+        owner, function.name
+    )
+
+
+def _sets_any_global(module: Module) -> bool:
+    return assigning.sets_any_global(module.names)
+
+
+def _names_in(function: cst.BaseExpression, module: Module) -> Iterator[str]:
+    """Yield the names by which a function is looked up, but for a receiver's."""
+    match module.expr(function):
+        case Ref((first, *rest)):
+            is_receiver = class_of_receiver(first, module.place(function)) is not None
+            yield from rest if is_receiver else (first, *rest)
 
 
 def _module_of(project: Project, path: Path) -> Module | None:

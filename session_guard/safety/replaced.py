@@ -53,17 +53,57 @@ def way_to(expr: Expr, place: Place, module: Module) -> Way:
 
 
 def replaced_names(way: Iterable[tuple[Path | LocalClass, str]], module: Module) -> Iterator[str]:
-    """Yield, for each name on the way that a test replaces, that it does."""
+    """Yield, for each name on the way that a test replaces, that it does.
+
+    It may replace the module too that the name was imported from, or what SQLAlchemy has.
+    """
     project = module.project
+    library = project.replaced_of_libraries
+    if library is not None:
+        by, dotted = library
+        yield f"{project.shown(by)} replaces `{dotted}` by another"
+    modules: dict[Path, None] = {}
     for owner, name in way:
-        by = project.replaced_by(owner, name)
-        if by is None:
+        modules.update(dict.fromkeys(_modules_behind(owner, name, module)))
+        by_other = project.replaced_by(owner, name)
+        if by_other is None:
             continue
         if isinstance(owner, LocalClass):
             of = f"`{owner.definition.name}`"
         else:
             of = "this file" if owner == module.path else project.module_name(owner)
-        yield f"{project.shown(by)} replaces `{name}` of {of} by another"
+        yield f"{project.shown(by_other)} replaces `{name}` of {of} by another"
+    for path in modules:
+        by_other = project.replaced_module_by(path)
+        if by_other is not None:
+            of = project.module_name(path)
+            yield f"{project.shown(by_other)} replaces the module {of} by another"
+
+
+def _modules_behind(owner: Path | LocalClass, name: str, module: Module) -> Iterator[Path]:
+    """Yield the other modules that a name leads through: where it stands and is imported from."""
+    waiting: list[tuple[Path, str | None]] = (
+        [(owner.home.path, None)] if isinstance(owner, LocalClass) else [(owner, name)]
+    )
+    seen: set[tuple[Path, str | None]] = set()
+    while waiting:
+        path, last = waiting.pop()
+        if (path, last) in seen:
+            continue
+        seen.add((path, last))
+        if path != module.path:
+            yield path
+        names = module.names if path == module.path else module.project.names_of(path)
+        if names is None or last is None:
+            continue
+        bindings = names.scope.bindings.get(last, ())
+        sources = [binding.target for binding in bindings if binding.target]
+        stars = [] if bindings else [target for target, _ in names.scope.star_imports]
+        for target in (*sources, *stars):
+            found = names.find_module(names.absolute(target))
+            if found is not None:
+                of = last if target in stars else None
+                waiting.append((found[0].path, found[1][0] if found[1] else of))
 
 
 class _Way:
