@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable, Collection, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -370,7 +370,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         sqlalchemy.exc.PendingRollbackError: the same, where it was a flush.
         RuntimeError, ValueError: no database URL, or one that is no use.
     """
-    history = _History()
+    history, steps = _History(), _Steps()
     session = get_background_task_session_factory()()
     try:
         history.log("opened")
@@ -379,7 +379,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
         await session.commit()
     except BaseException as error:
         try:
-            await _to_completion(session.rollback())
+            await steps.complete(session.rollback())
         except Exception as rollback_error:  # noqa: BLE001
             # The connection is lost and the transaction with it: the block's error is raised.
             logger.log(_settings.log_level, "rollback failed: %s", _describe(rollback_error))
@@ -389,7 +389,7 @@ async def get_background_session() -> AsyncGenerator[AsyncSession, None]:
     else:
         history.log("committed")
     finally:
-        await _to_completion(session.close())
+        await steps.complete(session.close())
 
 
 @asynccontextmanager
@@ -419,8 +419,6 @@ class _Slot:
         self.factory: async_sessionmaker[AsyncSession] | None = None
         self.closer: AsyncGenerator[None, None] | None = None
         self.is_left = False
-        self.unattended: set[asyncio.Task[None]] = set()
-        """What ends sessions, and whose own tasks could not wait for it."""
 
     def get_engine(self) -> AsyncEngine:
         if self.engine is None:
@@ -457,8 +455,7 @@ class _Slot:
 
     async def close_connections(self) -> None:
         if self.engine is not None:
-            await _end_of(self.unattended)
-            await _to_completion(self.engine.dispose())
+            await _Steps().complete(self.engine.dispose())
             _let_tasks_wait(self.engine)
 
     def drop_connections(self) -> None:
@@ -645,13 +642,22 @@ def _remember_first_error(context: ExceptionContext) -> None:
         # Not on the engine, where one listener makes every statement look for more.
         event.listen(connection, "commit", _prove_transaction_alive)
         if context.is_disconnect:
-            event.listen(connection, "commit", lambda lost: _refuse_if_lost(lost, failure))
+            vars(connection)[_FIRST_ERROR] = failure  # its `info` goes with what was lost
+            event.listen(connection, "commit", _refuse_if_lost)
+        event.listen(connection, "rollback", _forget_errors)
         event.listen(connection, "rollback_savepoint", _forget_errors_before_savepoint)
+
+
+def _forget_errors(connection: Connection) -> None:
+    """Before a ROLLBACK: after it another transaction may begin."""
+    vars(connection).pop(_FIRST_ERROR, None)
+    if not connection.closed and not connection.invalidated:  # as a cancellation leaves it
+        connection.info.pop(_FIRST_ERROR, None)
 
 
 def _forget_errors_before_savepoint(connection: Connection, name: str, context: None) -> None:
     """Before a ROLLBACK TO SAVEPOINT: after it the transaction is alive, or it fails itself."""
-    if not connection.closed and not connection.invalidated:  # as a cancellation leaves it
+    if not connection.closed and not connection.invalidated:
         connection.info.pop(_FIRST_ERROR, None)
 
 
@@ -676,9 +682,11 @@ def _prove_transaction_alive(connection: Connection) -> None:
         ) from first_error
 
 
-def _refuse_if_lost(connection: Connection, failure: BaseException) -> None:
+def _refuse_if_lost(connection: Connection) -> None:
     """Before a COMMIT of what went with its connection."""
-    if connection.invalidated:
+    failure: BaseException | None = vars(connection).get(_FIRST_ERROR)
+    is_autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
+    if failure is not None and connection.invalidated and not is_autocommit:
         raise TransactionAbortedError(
             f"nothing was stored: {_describe(failure)} ended the connection, was caught, and the "
             "transaction was committed; let such errors leave the session's block"
@@ -788,53 +796,59 @@ def _describe(error: BaseException) -> str:
     return type(error).__name__ + (f" (SQLSTATE {sqlstate})" if sqlstate else "")
 
 
-async def _to_completion(step: Coroutine[Any, Any, None]) -> None:
-    """Await `step` to its end, however often this task is cancelled meanwhile; then be cancelled.
+class _Steps:
+    """The steps that end a session: each is awaited to its end, one after the other."""
 
-    A shield alone would return at the first cancellation and leave the connection to a task that
-    nobody awaits. A step that takes longer than `connection_timeout` is cancelled itself.
+    def __init__(self) -> None:
+        self._unattended: asyncio.Task[None] | None = None
+        """A step for which nothing waits any more."""
 
-    Raises:
-        TimeoutError: the step was cancelled.
-    """
-    loop = asyncio.get_running_loop()
-    slot = _slots.get(loop)
-    if slot is not None and slot.unattended:
-        step = _after(tuple(slot.unattended), step)
-    task = loop.create_task(step)
-    deadline = loop.time() + _settings.connection_timeout
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        if loop.time() >= deadline:
-            # Again each time: asyncpg to 0.30 waits without end to close what no longer answers.
-            task.cancel()
-            deadline += _settings.connection_timeout
-        try:
-            await asyncio.sleep(0)  # enough where a step waits for nothing, and cheaper
-            if not task.done():
-                await asyncio.wait({task}, timeout=deadline - loop.time())
-        except asyncio.CancelledError as error:
-            cancelled = error
-        except GeneratorExit:
-            # Nothing may wait here any more. Python before 3.13 does this where the `aclose()` of a
-            # generator is cancelled before it has begun, as in the last moments of a loop.
-            if slot is not None:
-                slot.unattended.add(task)
-                task.add_done_callback(slot.unattended.discard)
-            raise
-    if cancelled is not None:
-        raise cancelled from (None if task.cancelled() else task.exception())
-    if task.cancelled():
-        raise TimeoutError
-    task.result()
+    async def complete(self, step: Coroutine[Any, Any, None]) -> None:
+        """Await `step` to its end, however often this task is cancelled meanwhile; then be so.
+
+        A shield alone would return at the first cancellation and leave the connection to a task
+        that nobody awaits. A step that takes longer than `connection_timeout` is cancelled itself.
+
+        Raises:
+            TimeoutError: the step was cancelled.
+        """
+        loop = asyncio.get_running_loop()
+        if self._unattended is not None:
+            step = _after(self._unattended, step)
+        task = loop.create_task(step)
+        deadline = loop.time() + _settings.connection_timeout
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            if loop.time() >= deadline:
+                # Again each time: asyncpg to 0.30 waits without end to close what does not answer.
+                task.cancel()
+                deadline += _settings.connection_timeout
+            try:
+                await asyncio.sleep(0)  # enough where a step waits for nothing, and cheaper
+                if not task.done():
+                    await asyncio.wait({task}, timeout=deadline - loop.time())
+            except asyncio.CancelledError as error:
+                cancelled = error
+            except GeneratorExit:
+                # This step can be awaited no more, the next one can. Python before 3.13 does so to
+                # a generator whose `aclose()` is cancelled before it has begun, as a loop ends.
+                self._unattended = task
+                raise
+        if cancelled is not None:
+            raise cancelled from (None if task.cancelled() else task.exception())
+        if task.cancelled():
+            raise TimeoutError
+        task.result()
 
 
-async def _after(others: Collection[asyncio.Task[None]], step: Coroutine[Any, Any, None]) -> None:
-    await _end_of(others)
-    await step
-
-
-async def _end_of(tasks: Collection[asyncio.Task[None]]) -> None:
-    """Wait for tasks to end, for no longer than for anything else that ends a session."""
-    if tasks:
-        await asyncio.wait(tasks, timeout=_settings.connection_timeout)
+async def _after(other: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> None:
+    try:
+        with suppress(asyncio.CancelledError):  # it takes too long
+            await asyncio.wait({other})
+        other.cancel()
+        await asyncio.wait({other})
+        if not other.cancelled():
+            other.exception()  # heard of: the error that the session failed with is the one raised
+        await step
+    finally:
+        step.close()

@@ -236,6 +236,20 @@ def test_swallowed_error_is_raised_by_an_explicit_commit(database: Database) -> 
     assert database.stored() == []
 
 
+def test_error_of_a_transaction_that_was_rolled_back_is_not_named(database: Database) -> None:
+    async def work() -> None:
+        async with async_session.engine.connect() as connection:
+            with suppress(DBAPIError):
+                await connection.execute(text("SELECT 1/0"))
+            await connection.rollback()
+            with suppress(DBAPIError):
+                await connection.execute(text("SELECT no_such_column"))
+            await connection.commit()
+
+    with pytest.raises(TransactionAbortedError, match="SQLSTATE 42703"):
+        database.run(work)
+
+
 def test_others_who_listen_hear_of_no_commit_that_is_none(database: Database) -> None:
     committing: list[object] = []
 

@@ -176,35 +176,53 @@ def test_what_a_loop_closed_in_haste_left_can_be_disposed_of(handler: Postgres) 
     configure(SessionSettings(url=handler.dsn, tls="off"))
 
 
+async def rows() -> AsyncGenerator[int, None]:
+    async with get_background_session() as session:
+        result = await session.stream(text("SELECT pg_backend_pid() FROM generate_series(1, 3000)"))
+        async for row in result:
+            yield row[0]
+
+
+async def leave_a_generator(moments: int) -> int:
+    """Leave a generator with a session in it that many steps of the loop before it ends."""
+    found = 0
+    async for pid in rows():
+        found = pid
+        break
+    for _ in range(moments):
+        await asyncio.sleep(0)
+    return found
+
+
 @pytest.mark.parametrize("moments", [0, 1])
 def test_generator_left_at_the_end_of_a_run_leaves_no_connection(
     handler: Postgres, not_collected: None, moments: int
 ) -> None:
-    pids: set[int] = set()
     failures: list[object] = []
 
-    async def rows() -> AsyncGenerator[int, None]:
-        async with get_background_session() as session:
-            result = await session.stream(
-                text("SELECT pg_backend_pid() FROM generate_series(1, 3000)")
-            )
-            async for row in result:
-                yield row[0]
-
-    async def job() -> None:
+    async def job() -> int:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda loop, context: failures.append(context))
-        async for pid in rows():
-            pids.add(pid)
-            break
-        for _ in range(moments):
-            await asyncio.sleep(0)
+        return await leave_a_generator(moments)
 
-    for _ in range(5):
-        asyncio.run(job())
+    pids = {asyncio.run(job()) for _ in range(5)}
     assert len(pids) == 5
     assert connected(handler, pids) == set()
     assert failures == []
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("moments", [1, 3])
+def test_loop_closed_in_the_middle_of_a_rollback_harms_no_other(
+    handler: Postgres, moments: int
+) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(leave_a_generator(moments))
+    loop.close()
+    for _ in range(2):
+        assert len(asyncio.run(at_once(2))) == 2
 
 
 def in_a_thread_of_its_own(work: Callable[[], object]) -> None:

@@ -314,6 +314,20 @@ def test_swallowed_loss_of_the_connection_is_named(observed: Observed) -> None:
     assert observed.story == [("opened", None), ("commit failed", "connection")]
 
 
+def test_swallowed_loss_of_a_connection_in_autocommit_is_no_lost_transaction(
+    observed: Observed,
+) -> None:
+    async def block(session: AsyncSession) -> None:
+        await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+        pid = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        await observed.server.fetch("SELECT pg_terminate_backend($1)", pid)
+        with suppress(DBAPIError):
+            await session.execute(text("SELECT 1"))
+
+    observed.run_block(block)
+    assert observed.story == [("opened", None), ("committed", None)]
+
+
 def test_swallowed_timeout_of_a_statement_is_named(observed: Observed) -> None:
     async def block(session: AsyncSession) -> None:
         await insert(session)
