@@ -303,11 +303,15 @@ async def _remedies(error: Exception, opened: Opening, target: Target) -> dict[s
     if _names(given.get(NAME_FUNC)).startswith(_FAILS):
         remedies[NAME_FUNC] = f"Its `{NAME_FUNC}` fails when it is called."
     if not remedies and isinstance(of_driver(error), (TypeError, ValueError)):
-        for name in given:
-            # Where to connect is what the doctor connects with too.
-            if name not in _PLACE and re.search(rf"\b{re.escape(name)}\b", str(error)):
-                place = "the query of its URL" if name in opened.in_query else "its connect_args"
-                remedies[name] = f"Leave `{name}` out of {place}, or correct it."
+        # Where to connect is what the doctor connects with too.
+        others = [name for name in given if name not in _PLACE]
+        named = [name for name in others if re.search(rf"\b{re.escape(name)}\b", str(error))]
+        # All that a URL's query gives is text, which few arguments of asyncpg may be.
+        for name in named or [name for name in others if name in opened.in_query]:
+            place = "its connect_args"
+            if name in opened.in_query:
+                place = "the query of its URL, and of its connect_args if it is there"
+            remedies[name] = f"Leave `{name}` out of {place}, or correct it."
     return remedies
 
 

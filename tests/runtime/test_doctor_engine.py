@@ -165,6 +165,9 @@ parameter_of_driver = with_arguments(command_timeout=5, server_settings={"comman
 parameter_no_string = with_arguments(server_settings={"application_name": 1})
 parameters_no_dictionary = with_arguments(server_settings=7)
 unknown_argument = with_arguments(raw_sql="s3cret-Pa55word")
+text_in_query = create_async_engine(
+    url.update_query_dict({"timeout": "5"}), connect_args={"ssl": False, **anonymous}
+)
 in_query = create_async_engine(
     url.update_query_dict({"sslmode": "disable"}), connect_args={"ssl": False, **anonymous}
 )
@@ -467,7 +470,15 @@ def test_nothing_is_invented_of_what_opens_connections_by_itself(
         (
             "in_query",
             "TypeError",
-            "Leave `sslmode` out of the query of its URL, or correct it.",
+            "Leave `sslmode` out of the query of its URL, and of its connect_args if it is there, "
+            "or correct it.",
+            "",
+        ),
+        (
+            "text_in_query",
+            "TypeError",
+            "Leave `timeout` out of the query of its URL, and of its connect_args if it is there, "
+            "or correct it.",
             "",
         ),
         (
