@@ -31,7 +31,6 @@ from session_guard.project.handler import (
     opening_of,
     shortfall_of,
 )
-from session_guard.project.hearing import may_write
 from session_guard.project.import_names import name_after
 from session_guard.project.making import (
     built_in,
@@ -839,6 +838,8 @@ class Project:
     @cached_property
     def writer_in_reads(self) -> Path | None:
         """A file that may have something written as a session, or its connection, reads."""
+        from session_guard.project.hearing import may_write  # most runs do without LibCST
+
         return self._listener_to(_READS_OF_SESSIONS, _READS, may_write)
 
     def _listener_to(
