@@ -766,8 +766,10 @@ def _cause(error: BaseException) -> Cause:
     # Whoever reads from a generator with a session in it may close it before its end.
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled"
-    if isinstance(error, TransactionAbortedError) and error.__cause__ is not None:
-        return _cause(error.__cause__)
+    first = error.__cause__ if isinstance(error, TransactionAbortedError) else None
+    # Whoever raises it on may have made it its own cause, or a group with it.
+    if first and not isinstance(first, (BaseExceptionGroup, TransactionAbortedError)):
+        return _cause(first)
     if isinstance(error, (exc.NoResultFound, exc.MultipleResultsFound)):
         return "domain"
     if isinstance(error, exc.TimeoutError):
@@ -813,7 +815,8 @@ class _Steps:
             TimeoutError: the step was cancelled.
         """
         loop = asyncio.get_running_loop()
-        if self._unattended is not None:
+        # One of a loop that has ended never ends.
+        if self._unattended is not None and self._unattended.get_loop() is loop:
             step = _after(self._unattended, step)
         task = loop.create_task(step)
         deadline = loop.time() + _settings.connection_timeout
@@ -846,8 +849,8 @@ async def _after(other: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> 
         with suppress(asyncio.CancelledError):  # it takes too long
             await asyncio.wait({other})
         other.cancel()
-        await asyncio.wait({other})
-        if not other.cancelled():
+        await asyncio.wait({other}, timeout=_settings.connection_timeout)
+        if other.done() and not other.cancelled():
             other.exception()  # heard of: the error that the session failed with is the one raised
         await step
     finally:

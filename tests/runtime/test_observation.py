@@ -328,6 +328,16 @@ def test_swallowed_loss_of_a_connection_in_autocommit_is_no_lost_transaction(
     assert observed.story == [("opened", None), ("committed", None)]
 
 
+def test_aborted_transaction_that_is_its_own_cause_is_told_of(observed: Observed) -> None:
+    async def block(session: AsyncSession) -> None:
+        error = TransactionAbortedError("of another session")
+        raise error from ExceptionGroup("its task", [error])
+
+    with pytest.raises(TransactionAbortedError):
+        observed.run_block(block)
+    assert observed.story == [("opened", None), ("rolled back", "database")]
+
+
 def test_swallowed_timeout_of_a_statement_is_named(observed: Observed) -> None:
     async def block(session: AsyncSession) -> None:
         await insert(session)
