@@ -684,7 +684,7 @@ def _prove_transaction_alive(connection: Connection) -> None:
 
 def _refuse_if_lost(connection: Connection) -> None:
     """Before a COMMIT of what went with its connection."""
-    failure: BaseException | None = vars(connection).get(_FIRST_ERROR)
+    failure: BaseException | None = vars(connection).pop(_FIRST_ERROR, None)
     is_autocommit = connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT"
     if failure is not None and connection.invalidated and not is_autocommit:
         raise TransactionAbortedError(
