@@ -16,6 +16,7 @@ from typing import Any
 import anyio
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from session_guard.async_session import (
     SessionEvent,
@@ -231,10 +232,13 @@ def test_network_stands_still_and_callers_give_up(
 
 def test_pool_is_exhausted(ledger: Ledger, pgbouncer: PgBouncer) -> None:
     async def hold() -> None:
-        async with get_background_session() as session:
-            _transaction.set(HOLDER)
-            await session.execute(text("SELECT 1"))
-            await asyncio.sleep(0.6)
+        _transaction.set(HOLDER)
+        while True:
+            with suppress(PoolTimeoutError):  # it waits for the one connection as all do
+                async with get_background_session() as session:
+                    await session.execute(text("SELECT 1"))
+                    await asyncio.sleep(0.6)
+                return
 
     run(
         ledger,
