@@ -651,13 +651,14 @@ def _remember_first_error(context: ExceptionContext) -> None:
 def _forget_errors(connection: Connection) -> None:
     """Before a ROLLBACK: after it another transaction may begin."""
     vars(connection).pop(_FIRST_ERROR, None)
-    if not connection.closed and not connection.invalidated:  # as a cancellation leaves it
-        connection.info.pop(_FIRST_ERROR, None)
+    _forget_errors_before_savepoint(connection)
 
 
-def _forget_errors_before_savepoint(connection: Connection, name: str, context: None) -> None:
+def _forget_errors_before_savepoint(
+    connection: Connection, name: str = "", context: None = None
+) -> None:
     """Before a ROLLBACK TO SAVEPOINT: after it the transaction is alive, or it fails itself."""
-    if not connection.closed and not connection.invalidated:
+    if not connection.closed and not connection.invalidated:  # as a cancellation leaves it
         connection.info.pop(_FIRST_ERROR, None)
 
 

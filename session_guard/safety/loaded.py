@@ -147,11 +147,15 @@ def tracked_names(
     names that are `known` have such objects from the start.
     """
     answers = module.once(_tracked_so_far)
-    owners = None if columns_of is None else frozenset(owner.key for owner in columns_of)
-    key = id(block), session, known, owners
+    key = id(block), session, known, _keys(columns_of)
     if key not in answers:
         answers[key] = _tracked_names(module, block, session, columns_of, known)
     return answers[key]
+
+
+def _keys(classes: Collection[LocalClass] | None) -> frozenset[object] | None:
+    """Return what some classes are known by, as a part of a key for what is kept."""
+    return None if classes is None else frozenset(owner.key for owner in classes)
 
 
 def _tracked_so_far(module: Module) -> dict[object, frozenset[str]]:
@@ -254,8 +258,7 @@ def _items_given(called: Called, columns_of: Collection[LocalClass] | None) -> l
     """
     module, session = called.module, called.session
     known = module.once(_given_so_far)
-    classes = frozenset(owner.key for owner in columns_of) if columns_of is not None else None
-    key = id(called.function), session, classes
+    key = id(called.function), session, _keys(columns_of)
     if key not in known:
         known[key] = None  # for one that calls itself
         body, given = called.function.body, frozenset(called.given)

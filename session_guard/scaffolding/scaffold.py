@@ -117,10 +117,11 @@ def plan(project: Project, module: str | None) -> Scaffold:
         not_told = f"there are {len(engines)} engines, in {', '.join(homes)}"
     name, not_same = None, not_told
     refused: dict[str, str] = {}
-    if engine is not None:
-        refused = former_engine.refused_parameters(former_engine.facts(engine, project).url)
-    if engine is not None and not_told is None:
-        not_same = former_engine.difference(former_engine.facts(engine, project))
+    facts = former_engine.facts(engine, project) if engine is not None else None
+    if facts is not None:
+        refused = former_engine.refused_parameters(facts.url)
+    if engine is not None and facts is not None and not_told is None:
+        not_same = former_engine.difference(facts)
         name = former_engine.name_of(engine, project) if not_same is None else None
         if name is None and not_same is None:
             not_same = "it has no name at the top of its module"
