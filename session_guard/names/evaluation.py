@@ -130,6 +130,9 @@ _PROVIDERS = frozenset(
 _SAME_ITEMS = frozenset({"iter", "list", "reversed", "set", "sorted", "tuple"})
 _PROVIDER = "<provider>"
 _PROVIDE = "dependency_injector.wiring.Provide"
+_CHAINED = (Result, Method, Partial)
+"""What calls and attributes of are told apart by where their chain began."""
+_CHAINED_BY_METHODS = (*_CHAINED, Dictionary)
 _DEEPEST = 40
 _MOST_NAMES = 12
 _MOST_VALUES = 50
@@ -1119,29 +1122,33 @@ def _distinct(found: Iterable[Value]) -> tuple[Value, ...]:
 def _origin(value: Value) -> object:
     """Return what tells a value from others: the call it came of, and where its chain began."""
     last = value
-    while True:
-        match value:
-            case Result(function=Result() | Method() | Partial() as inner):
-                value = inner
-            case Method(owner=Result() | Method() | Partial() | Dictionary() as inner):
-                value = inner
-            case _:
-                break
+    while True:  # by type, since little is asked more often
+        inner: Value
+        chained: tuple[type, ...]
+        if type(value) is Result:
+            inner, chained = value.function, _CHAINED
+        elif type(value) is Method:
+            inner, chained = value.owner, _CHAINED_BY_METHODS
+        else:
+            break
+        if type(inner) not in chained:
+            break
+        value = inner
     if value is last:
-        return _made(value) if isinstance(value, (Result, Dictionary)) else value
+        return _made(value) if type(value) in (Result, Dictionary) else value
     return (_made(last), _made(value))
 
 
 def _made(value: Value) -> object:
-    match value:
-        case Result(function=External(dotted)):
-            return (dotted, id(value.call.node), *(id(step.call.node) for step in value.through))
-        case Result():
-            return (id(value.call.node), *(id(step.call.node) for step in value.through))
-        case Method(name=name):
-            return name
-        case Dictionary(display=display):
-            return (id(display.node), *(parts for parts, _, _ in value.names))
+    if type(value) is Result:
+        steps = [id(step.call.node) for step in value.through] if value.through else ()
+        if type(value.function) is External:
+            return (value.function.dotted, id(value.call.node), *steps)
+        return (id(value.call.node), *steps)
+    if type(value) is Method:
+        return value.name
+    if type(value) is Dictionary:
+        return (id(value.display.node), *(parts for parts, _, _ in value.names))
     return value
 
 

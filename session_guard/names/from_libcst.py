@@ -148,6 +148,15 @@ def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
         waiting.extend(reversed(inner))
 
 
+def _text_in(node: cst.SimpleString) -> str | bytes:
+    """Return what a string stands for; Python is asked only where that is not what is written."""
+    written = node.value
+    if written[0] not in "\"'" or "\\" in written or "\r" in written:
+        return node.evaluated_value
+    quotes = 3 if written[:3] in ('"""', "'''") else 1
+    return written[quotes:-quotes]
+
+
 def dotted_parts(node: cst.CSTNode | None) -> tuple[str, ...] | None:
     """Return the parts of `a.b.c`, or None where `node` is something else."""
     parts: list[str] = []
@@ -549,7 +558,7 @@ class Converter:
             case cst.Await():
                 return Await(self.expr(node.expression))
             case cst.SimpleString():
-                return Constant(node.evaluated_value)
+                return Constant(_text_in(node))
             case cst.ConcatenatedString() if node.evaluated_value is not None:
                 return Constant(node.evaluated_value)
             case cst.FormattedString():

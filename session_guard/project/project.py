@@ -53,7 +53,7 @@ from session_guard.project.questions import (
 from session_guard.project.replacing import Replaced, replaced_in, replaces
 from session_guard.project.routes import ADDS_ROUTES, HANDS_OVER, SERVES, is_run_of_object
 from session_guard.project.setters import READING_METHODS, Setters
-from session_guard.project.takers import Taken, parsed, taken_in
+from session_guard.project.takers import TESTING, Taken, parsed, taken_in
 from session_guard.project.taking import taken_from_others
 from session_guard.texts import Texts
 
@@ -126,6 +126,8 @@ _PLAIN_BASES = frozenset(map(values.External, ("object", "abc.ABC", "typing.Gene
 # How a class may give its objects, or those that derive from it, other methods.
 _GIVES_METHODS = frozenset({"__getattr__", "__getattribute__", "__init_subclass__"})
 _REPLACING = Has((b"patch", b"setattr", b"__dict__", b"__globals__", b"vars("))
+# Of the project's own files, those that replace something, or may be tests.
+_REPLACES = Has((*_REPLACING.words, *sorted(name.encode() for name in TESTING)))
 # What may replace names that are not in the file's text.
 _REPLACES_ANY = Matches(
     rb"\bmultiple\s*\(|__globals__|(?:__dict__[\"']?|\bvars\s*\([^)]*\))\s*(?:[\[,]|\.update)"
@@ -1208,6 +1210,8 @@ class Project:
         return None
 
     def _may_replace(self, path: Path, owner: Path | values.LocalClass, name: str) -> bool:
+        if path in self._every_own_file and not self._ask(_REPLACES, path):
+            return False
         taken, names = self._taken_by(path), self.names_of(path)
         if taken is None or names is None:
             return False
@@ -1230,9 +1234,14 @@ class Project:
 
         It is not of a file that cannot be parsed, which counts where it names the module as well.
         """
+        is_package = path.name == "__init__.py"
         wanted = Has((name.encode(),))
-        module = Matches(rb"\b%s\b" % re.escape(self.modules.parts(path)[-1].encode()))
-        naming = Has((*wanted.words, b"*"))
+        module = Matches(
+            rb"\b%s\b" % re.escape((path.parent if is_package else path).stem.encode())
+        )
+        naming: Question = Has((*wanted.words, b"*"))
+        if not is_package:  # which `from . import name` does not name
+            naming = Every((naming, module))
         for other, _ in self.asked.in_turn(ALL, naming, self.modules.files, self._data):
             if other == path:
                 continue

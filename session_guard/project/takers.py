@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOTTED = re.compile(r"\.*[^\W\d]\w*([.:]\w+)*")
-_TESTING = frozenset({"mock", "pytest", "pytest_mock", "unittest"})
+TESTING = frozenset({"mock", "pytest", "pytest_mock", "unittest"})
+"""The packages that tests are written with."""
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class Taken:
     def is_test(self) -> bool:
         """Whether it imports what tests are written with."""
         imported = {*self.modules.values(), *(module for module, _ in self.imported)}
-        return any(module.split(".", 1)[0] in _TESTING for module in imported)
+        return any(module.split(".", 1)[0] in TESTING for module in imported)
 
     def takes(self, name: str, is_module: Callable[[str], bool]) -> bool:
         """Return whether the file takes `name` from a module.
