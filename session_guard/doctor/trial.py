@@ -366,6 +366,8 @@ async def _run(engine: AsyncEngine, work: Mode, load: Load, *, notes_servers: bo
                 if notes_servers:
                     await _note_server(engine, counts)
                 await work(engine, number, turn, counts)
+            except TargetError:
+                raise
             except Exception as error:  # settings that are no good fail in many ways
                 counts.failed += 1
                 counts.lost += is_trouble(error)
@@ -407,7 +409,14 @@ async def _transactions(engine: AsyncEngine, number: int, turn: int, counts: Cou
 
 
 async def _autocommit(engine: AsyncEngine, number: int, turn: int, counts: Counts) -> None:
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    # On an engine whose own options have a level, SQLAlchemy does not heed another engine's.
+    async with engine.connect() as connection:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not await is_in_autocommit(connection):
+            raise TargetError(
+                "AUTOCOMMIT cannot be tried: something keeps the engine's connections at another "
+                "isolation level; see its listeners"
+            )
         await _queries(connection, number, turn, counts)
 
 

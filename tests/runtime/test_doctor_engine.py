@@ -29,6 +29,8 @@ from sqlalchemy import event
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 from sqlalchemy.util import await_only
 
+from session_guard import async_session
+
 url = make_url(os.environ["APP_DATABASE"]).set(drivername="postgresql+asyncpg")
 naive = create_async_engine(url, connect_args={"ssl": False})
 naive_pool_of_one = create_async_engine(
@@ -154,6 +156,20 @@ unique_in_autocommit = create_async_engine(
         **caches_off,
     },
 )
+
+def handler(**settings):
+    settings = async_session.SessionSettings(url=os.environ["APP_DATABASE"], tls="off", **settings)
+    async_session.configure(settings)
+    return async_session.engine
+
+def handler_with_unique_names():
+    return handler(statement_names="unique")
+
+kept_at_a_level = create_async_engine(url, connect_args={"ssl": False, **anonymous})
+
+@event.listens_for(kept_at_a_level.sync_engine, "set_connection_execution_options")
+def keep(connection, options):
+    options["isolation_level"] = "READ COMMITTED"
 
 def with_arguments(**arguments):
     return create_async_engine(url, connect_args={"ssl": False, **anonymous, **arguments})
@@ -284,6 +300,18 @@ def test_engine_in_autocommit_with_wrong_settings_is_unsafe(app: Path) -> None:
     transactions, *_, cursors = re.split("  +", row)[1:4]
     assert transactions.startswith(("none in AUTOCOMMIT", "cannot connect"))
     assert transactions.startswith("cannot connect") or cursors == "none in AUTOCOMMIT"
+
+
+def test_autocommit_is_tried_on_engines_with_a_level_of_their_own(app: Path) -> None:
+    found = report(None, "--engine", "app.db:handler_with_unique_names", folder=app)
+    assert found["settings"]["isolation_level"] == "READ COMMITTED"
+    modes = outcomes(found)["app.db:handler_with_unique_names"]["modes"]
+    assert modes["AUTOCOMMIT"]["errors"]["InvalidSQLStatementNameError"]
+    assert found["conclusion"].endswith("unique_names was wrong or failed in AUTOCOMMIT.")
+    assert report(None, "--engine", "app.db:handler", folder=app)["verdict"] == "safe"
+    run = doctor(None, "--engine", "app.db:kept_at_a_level", folder=app)
+    assert run.returncode == UNKNOWN
+    assert "AUTOCOMMIT cannot be tried" in run.stderr
 
 
 def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
