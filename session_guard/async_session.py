@@ -526,6 +526,8 @@ def _begun_closer(slot: _Slot) -> AsyncGenerator[None, None] | None:
             yield
         finally:
             slot.is_left = True
+            if steps := [step for step in list(_unattended) if step.get_loop() is loop]:
+                await asyncio.wait(steps)
             await slot.close_connections()
             with _lock:
                 if _slots.get(loop) is slot:  # none, or the next one, after `dispose()`
@@ -804,55 +806,78 @@ class _Steps:
 
     def __init__(self) -> None:
         self._unattended: asyncio.Task[None] | None = None
-        """A step for which nothing waits any more."""
+        """The last one that nothing waits for."""
 
     async def complete(self, step: Coroutine[Any, Any, None]) -> None:
         """Await `step` to its end, however often this task is cancelled meanwhile; then be so.
 
         A shield alone would return at the first cancellation and leave the connection to a task
         that nobody awaits. A step that takes longer than `connection_timeout` is cancelled itself.
+        Where this task may not wait, the end of its loop does.
 
         Raises:
             TimeoutError: the step was cancelled.
         """
-        loop = asyncio.get_running_loop()
-        # One of a loop that has ended never ends.
-        if self._unattended is not None and self._unattended.get_loop() is loop:
-            step = _after(self._unattended, step)
-        task = loop.create_task(step)
-        deadline = loop.time() + _settings.connection_timeout
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            if loop.time() >= deadline:
-                # Again each time: asyncpg to 0.30 waits without end to close what does not answer.
-                task.cancel()
-                deadline += _settings.connection_timeout
-            try:
-                await asyncio.sleep(0)  # enough where a step waits for nothing, and cheaper
-                if not task.done():
-                    await asyncio.wait({task}, timeout=deadline - loop.time())
-            except asyncio.CancelledError as error:
-                cancelled = error
-            except GeneratorExit:
-                # This step can be awaited no more, the next one can. Python before 3.13 does so to
-                # a generator whose `aclose()` is cancelled before it has begun, as a loop ends.
-                self._unattended = task
-                raise
-        if cancelled is not None:
-            raise cancelled from (None if task.cancelled() else task.exception())
-        if task.cancelled():
-            raise TimeoutError
-        task.result()
+        if _may_not_wait():
+            self._unattended = asyncio.create_task(_complete_after(self._unattended, step))
+            _unattended.add(self._unattended)
+            self._unattended.add_done_callback(_hear_of)
+        else:
+            await _end_of(asyncio.create_task(step))
 
 
-async def _after(other: asyncio.Task[None], step: Coroutine[Any, Any, None]) -> None:
-    try:
-        with suppress(asyncio.CancelledError):  # it takes too long
-            await asyncio.wait({other})
-        other.cancel()
-        await asyncio.wait({other}, timeout=_settings.connection_timeout)
-        if other.done() and not other.cancelled():
-            other.exception()  # heard of: the error that the session failed with is the one raised
-        await step
-    finally:
-        step.close()
+async def _end_of(task: asyncio.Task[None]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _settings.connection_timeout
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        if loop.time() >= deadline:
+            # Again each time: asyncpg to 0.30 waits without end to close what does not answer.
+            task.cancel()
+            deadline += _settings.connection_timeout
+        try:
+            await asyncio.sleep(0)  # enough where a step waits for nothing, and cheaper
+            if not task.done():
+                await asyncio.wait({task}, timeout=deadline - loop.time())
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    if task.cancelled():
+        raise TimeoutError
+    task.result()
+
+
+def _may_not_wait() -> bool:
+    """Tell whether this task closes a generator and was cancelled.
+
+    Where that was before it had begun, as at the end of a loop, Python before 3.13 throws the
+    cancellation into the generator, and later another error into what that waits for by then: the
+    generators behind it would never come to their ends.
+    """
+    task = asyncio.current_task()
+    return (
+        sys.version_info < (3, 13)
+        and task is not None
+        and task.cancelling() > 0
+        and type(task.get_coro()).__name__ == "async_generator_athrow"  # of `aclose()` too
+    )
+
+
+_unattended: set[asyncio.Task[None]] = set()
+"""The steps of all loops that nothing waits for but the ends of their loops."""
+
+
+async def _complete_after(
+    other: asyncio.Task[None] | None, step: Coroutine[Any, Any, None]
+) -> None:
+    if other is not None:
+        with suppress(Exception, asyncio.CancelledError):
+            await _end_of(other)
+    await _end_of(asyncio.create_task(step))
+
+
+def _hear_of(step: asyncio.Task[None]) -> None:
+    _unattended.discard(step)
+    if not step.cancelled():
+        step.exception()  # the error that the session failed with is the one raised

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from session_guard import async_session
 from session_guard.async_session import (
+    SessionEvent,
     SessionSettings,
     configure,
     dispose,
     get_background_session,
     get_background_task_session_factory,
     get_pool_figures,
+    get_session,
+    get_session_dependency,
 )
 
 from .proxy import Proxy, running_proxy
@@ -209,6 +213,60 @@ def test_generator_left_at_the_end_of_a_run_leaves_no_connection(
     assert len(pids) == 5
     assert connected(handler, pids) == set()
     assert failures == []
+
+
+async def sessions_of_a_request() -> AsyncGenerator[AsyncSession, None]:
+    async with get_session() as session:
+        yield session
+
+
+@asynccontextmanager
+async def unit_of_work() -> AsyncGenerator[AsyncSession, None]:
+    async with get_session() as session:
+        yield session
+
+
+async def sessions_of_a_unit() -> AsyncGenerator[AsyncSession, None]:
+    async with unit_of_work() as session:
+        yield session
+
+
+@pytest.mark.parametrize("moments", [0, 1])
+@pytest.mark.parametrize(
+    "sessions", [get_session_dependency, sessions_of_a_request, sessions_of_a_unit]
+)
+def test_generator_round_others_left_at_the_end_of_a_run_leaves_no_connection(
+    handler: Postgres,
+    not_collected: None,
+    sessions: Callable[[], AsyncGenerator[AsyncSession, None]],
+    moments: int,
+) -> None:
+    failures: list[object] = []
+    events: list[tuple[int, str]] = []
+
+    async def job() -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: failures.append(context))
+        async for session in sessions():
+            pid: int = (await session.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+            break
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        return pid
+
+    def note(event: SessionEvent) -> None:
+        events.append((event.number, event.outcome))
+
+    configure(SessionSettings(url=handler.dsn, tls="off", on_session_event=note))
+    pids = {asyncio.run(job()) for _ in range(5)}
+    assert len(pids) == 5
+    assert connected(handler, pids) == set()
+    assert get_pool_figures().in_use == 0
+    assert failures == []
+    numbers = [number for number, outcome in events if outcome == "opened"]
+    assert events == [
+        (number, outcome) for number in numbers for outcome in ("opened", "rolled back")
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
