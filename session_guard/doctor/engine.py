@@ -14,8 +14,9 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import asyncpg
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -30,7 +31,6 @@ from session_guard.standard import NAME_FUNC, NOT_OF_THE_SERVER, POOLER_SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
 
-    import asyncpg
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -97,12 +97,12 @@ def _kind(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Faults:
-    """Why an engine cannot connect where the doctor's own settings do."""
+    """Why an engine cannot connect where the doctor's own settings do, or loses what it sets."""
 
     error: str = ""
     """The class of its error; empty where the server gave it, which trying the engine tells too."""
     remedies: dict[str, str] = field(default_factory=dict)
-    """What to do, a sentence for each argument or startup parameter that is to blame."""
+    """What to do, a sentence for each argument or startup parameter that is to blame or lost."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,7 @@ async def read_back(
                 level = "AUTOCOMMIT"
             else:
                 level = await connection.get_isolation_level()
+        faults = Faults(remedies=await _remedies_for_dropped(opened, target))
     except DBAPIError as error:  # of the server; what its statements are worth is tried next
         faults = Faults(remedies=await _remedies(error, opened, target))
     except TargetError:
@@ -299,7 +300,7 @@ async def _remedies(error: Exception, opened: Opening, target: Target) -> dict[s
             await close(await target.connect({name: value}))
         except Exception as refusal:
             if not is_trouble(refusal):
-                remedies[_of_startup(name)] = _belongs(name, value)
+                remedies[_of_startup(name)] = _belongs(name, value, "refused")
     if _names(given.get(NAME_FUNC)).startswith(_FAILS):
         remedies[NAME_FUNC] = f"Its `{NAME_FUNC}` fails when it is called."
     if not remedies and isinstance(of_driver(error), (TypeError, ValueError)):
@@ -315,6 +316,35 @@ async def _remedies(error: Exception, opened: Opening, target: Target) -> dict[s
     return remedies
 
 
+async def _remedies_for_dropped(opened: Opening, target: Target) -> dict[str, str]:
+    """Return what to do about each startup parameter that connects and is not heeded."""
+    remedies = {}
+    for name, value in _startup_parameters(opened.arguments).items():
+        if name in NOT_OF_THE_SERVER or name in _HARMLESS_TO_LOSE:
+            continue
+        # What cannot be set is no setting of this server, or no user's: nothing is lost.
+        with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection = await target.connect({name: value})
+            try:
+                quoted = [text.replace("'", "''") for text in (name, value)]
+                [[is_kept]] = await ask(connection, _IS_KEPT.format(*quoted))
+            finally:
+                await close(connection)
+            if is_kept == "f":
+                remedies[_of_startup(name)] = _belongs(name, value, "dropped")
+    return remedies
+
+
+_HARMLESS_TO_LOSE = ("application_name",)
+"""No query depends on it, and Supavisor has its own there."""
+
+# Set to the end of the transaction, it is written as the server writes it.
+_IS_KEPT = (
+    "WITH found AS MATERIALIZED (SELECT current_setting('{0}', true) AS value) "
+    "SELECT value IS NOT DISTINCT FROM set_config('{0}', '{1}', true) FROM found"
+)
+
+
 def _startup_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
     value = given.get(SERVER_SETTINGS)
     return dict(value) if isinstance(value, dict) else {}  # asyncpg takes nothing else
@@ -325,14 +355,14 @@ def _of_startup(name: str) -> str:
     return f"{SERVER_SETTINGS}.{name}"
 
 
-def _belongs(name: str, value: object) -> str:
-    """Say where a setting belongs with which, as a startup parameter, nothing can connect."""
+def _belongs(name: str, value: object, fate: Literal["refused", "dropped"]) -> str:
+    """Say where a setting belongs that is of no use as a startup parameter."""
     if name in NOT_OF_THE_SERVER:
         return f"`{name}` is no startup parameter: it belongs in the connect_args themselves."
     if not isinstance(value, str):
         return f"The startup parameter `{name}` must be a string."
     return (
-        f"The startup parameter `{name}` is refused: a setting of the server belongs to the role "
+        f"The startup parameter `{name}` is {fate}: a setting of the server belongs to the role "
         "or the database (`ALTER ROLE … SET`), or to the transaction (`SET LOCAL`)."
     )
 

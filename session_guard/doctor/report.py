@@ -66,9 +66,14 @@ class Report:
         """Whether the engine, or what is recommended, is right here."""
         outcome = self.judged
         is_wrong = outcome.refusal or any(counts.is_wrong for counts in outcome.modes.values())
-        if is_wrong or self.server.mode == "statement":
+        if is_wrong or self._remedies or self.server.mode == "statement":
             return Verdict.UNSAFE
         return Verdict.UNKNOWN if self._doubt else Verdict.SAFE
+
+    @property
+    def _remedies(self) -> tuple[str, ...]:
+        """What to do about settings of the engine that are refused or dropped."""
+        return tuple(self.settings.faults.remedies.values()) if self.settings else ()
 
     @property
     def _doubt(self) -> str:
@@ -116,12 +121,12 @@ class Report:
                 return "Unsafe: no transaction can run in statement mode; use transaction mode."
             case Verdict.UNSAFE if outcome.refusal:
                 where = " in some of its programs" if outcome.modes else ""
-                remedies = self.settings.faults.remedies.values() if self.settings else ()
                 fails = f"{what} fails before its first query{where} ({outcome.refusal})."
-                return " ".join((f"Unsafe: {fails}", *remedies))
+                return " ".join((f"Unsafe: {fails}", *self._remedies))
             case Verdict.UNSAFE:
                 bad = [mode for mode, counts in outcome.modes.items() if counts.is_wrong]
-                return f"Unsafe: {what} was wrong or failed in {', '.join(bad)}."
+                fails = f"was wrong or failed in {', '.join(bad)}" if bad else "loses its settings"
+                return " ".join((f"Unsafe: {what} {fails}.", *self._remedies))
             case _:
                 return f"Not known: {what} {self._doubt}."
 

@@ -177,6 +177,13 @@ def with_arguments(**arguments):
 refused_parameter = with_arguments(
     server_settings={"statement_timeout": "5000", "application_name": "app"}
 )
+dropped_parameters = with_arguments(
+    server_settings={
+        "search_path": "app", "statement_timeout": "5000", "application_name": "app",
+        "TimeZone": "Asia/Tokyo", "statement_cache_size": "0", "it's not there": "1",
+    }
+)
+parameter_as_it_is = with_arguments(server_settings={"statement_timeout": "0"})
 parameter_of_driver = with_arguments(command_timeout=5, server_settings={"command_timeout": "5"})
 parameter_no_string = with_arguments(server_settings={"application_name": 1})
 parameters_no_dictionary = with_arguments(server_settings=7)
@@ -547,6 +554,28 @@ def test_engine_that_cannot_connect_by_its_own_fault(
     # Nothing is advised with which it could not connect.
     lines = [line.strip() for line in found["connect_args"].splitlines()]
     assert lines[4:-1] == ['"ssl": False,  # as it is now', *([kept] if kept else [])]
+
+
+def test_engine_whose_startup_parameters_are_dropped_is_unsafe(
+    app: Path, start_pgbouncer: Callable[..., PgBouncer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignored = "search_path,statement_timeout,statement_cache_size,it's not there"
+    pooler = start_pgbouncer(ignore_startup_parameters=ignored)
+    monkeypatch.setenv("APP_DATABASE", pooler.dsn)
+    found = report(None, "--engine", "app.db:dropped_parameters", folder=app)
+    assert found["verdict"] == "unsafe"
+    dropped = "The startup parameter `{}` is dropped: a setting of the server belongs to the role "
+    assert found["conclusion"].startswith(
+        "Unsafe: the engine app.db:dropped_parameters loses its settings. "
+        + dropped.format("search_path")
+    )
+    assert dropped.format("statement_timeout") in found["conclusion"]
+    assert found["conclusion"].count(" is dropped: ") == 2
+    kept = '"server_settings": {"application_name": ..., "TimeZone": ..., "it\'s not there": ...},'
+    assert kept in found["connect_args"]
+    # The server has that value all the same.
+    found = report(None, "--engine", "app.db:parameter_as_it_is", folder=app)
+    assert found["verdict"] == "safe"
 
 
 @pytest.mark.parametrize(
