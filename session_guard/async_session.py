@@ -117,8 +117,8 @@ class SessionEvent:
     cause: Cause | None = None
     """Where the error came from: the block's own code, or a row that is not there (`domain`), a
     statement that PostgreSQL or SQLAlchemy refused (`database`), the way there (`connection`:
-    refused, lost, no free place in the pool), or a cancellation (`cancelled`), as which counts that
-    a generator is closed before its end."""
+    refused, lost, no free place in the pool, no answer in the time that `asyncio.timeout()` gave),
+    or a cancellation (`cancelled`), as which counts that a generator is closed before its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -784,9 +784,17 @@ def _cause(error: BaseException) -> Cause:
         is_lost = sqlstate is not None and sqlstate.startswith(_CONNECTION_SQLSTATES)
         return "connection" if is_lost else "database"
     # SQLAlchemy lets through what happens while connecting: the system's errors, and timeouts.
+    if _comes_through(error, "asyncpg."):
+        return "connection"
+    # A limit of time has as its cause what it cut off: here a wait for the server or for the pool.
+    cut_off = error.__cause__ if isinstance(error, TimeoutError) else None
+    is_wait = isinstance(cut_off, asyncio.CancelledError) and _comes_through(cut_off, "sqlalchemy.")
+    return "connection" if is_wait else "domain"
+
+
+def _comes_through(error: BaseException, package: str) -> bool:
     frames = traceback.walk_tb(error.__traceback__)
-    is_drivers = any(f.f_globals.get("__name__", "").startswith("asyncpg.") for f, _ in frames)
-    return "connection" if is_drivers else "domain"
+    return any(f.f_globals.get("__name__", "").startswith(package) for f, _ in frames)
 
 
 def _sqlstate(error: BaseException) -> str | None:

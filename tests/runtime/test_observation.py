@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
@@ -272,6 +273,73 @@ def test_full_pool_is_a_matter_of_the_connection(observed: Observed) -> None:
         ("rolled back", "connection"),
         ("committed", None),
     ]
+
+
+async def wait_in_a_statement(session: AsyncSession) -> None:
+    await session.execute(text("SELECT pg_sleep(30)"))
+
+
+async def wait_in_a_stream(session: AsyncSession) -> None:
+    query = text("SELECT pg_sleep(n / 100) FROM generate_series(1, 3000) AS n")
+    async for _ in await session.stream(query):
+        pass
+
+
+async def wait_for_another_program(session: AsyncSession) -> None:
+    await session.execute(text("SELECT 1"))
+    await asyncio.sleep(30)
+
+
+@pytest.mark.parametrize(
+    ("wait", "cause"),
+    [
+        (wait_in_a_statement, "connection"),
+        (wait_in_a_stream, "connection"),
+        (wait_for_another_program, "domain"),
+    ],
+)
+def test_limit_of_time_that_cuts_off_the_server_is_a_matter_of_the_connection(
+    observed: Observed, wait: Block, cause: str
+) -> None:
+    async def within_a_limit(session: AsyncSession) -> None:
+        async with asyncio.timeout(0.3):
+            await wait(session)
+
+    async def by_another_task(session: AsyncSession) -> None:
+        await asyncio.wait_for(wait(session), 0.3)
+
+    for block in (within_a_limit, by_another_task):
+        with pytest.raises(TimeoutError):
+            observed.run_block(block)
+    assert observed.story == 2 * [("opened", None), ("rolled back", cause)]
+
+
+def test_limit_of_time_that_cuts_off_a_wait_for_the_pool_is_a_matter_of_the_connection(
+    observed: Observed,
+) -> None:
+    async def block(session: AsyncSession) -> None:
+        await session.execute(text("SELECT 1"))
+        async with get_background_session() as second:
+            async with asyncio.timeout(0.3):
+                await second.execute(text("SELECT 1"))
+
+    with pytest.raises(TimeoutError):
+        observed.run_block(block, pool_size=1, max_overflow=0)
+    assert observed.story[-2:] == 2 * [("rolled back", "connection")]
+
+
+def test_limit_of_time_that_cuts_off_connecting_is_a_matter_of_the_connection(
+    observed: Observed,
+) -> None:
+    async def block(session: AsyncSession) -> None:
+        async with asyncio.timeout(0.3):
+            await session.execute(text("SELECT 1"))
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://guard:x@127.0.0.1:{silent.getsockname()[1]}/postgres"
+        with pytest.raises(TimeoutError):
+            observed.run_block(block, url=url)
+    assert observed.story == [("opened", None), ("rolled back", "connection")]
 
 
 def test_commit_that_fails_is_told_from_a_block_that_does(observed: Observed) -> None:
