@@ -53,7 +53,7 @@ try:
         async_sessionmaker,
         create_async_engine,
     )
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
     # SQLAlchemy imports these two only when an engine connects, which is late to hear of it.
     for _name in ("asyncpg", "greenlet"):
@@ -454,9 +454,27 @@ class _Slot:
         return self.factory
 
     async def close_connections(self) -> None:
-        if self.engine is not None:
-            await _Steps().complete(self.engine.dispose())
-            _let_tasks_wait(self.engine)
+        """Close them together, so that each has its time where the network is silent.
+
+        Raises:
+            TimeoutError: some did not answer within `connection_timeout` seconds, and were cut.
+        """
+        if self.engine is None:
+            return
+        pool = cast("QueuePool", self.engine.pool)
+        closing = [_Steps().complete(self.engine.dispose()) for _ in range(pool.checkedin() or 1)]
+        try:
+            ends = await asyncio.gather(*closing, return_exceptions=True)
+        finally:
+            self.drop_connections()
+        errors = [end for end in ends if end is not None]
+        if cut := sum(isinstance(error, TimeoutError) for error in errors):
+            seconds = _settings.connection_timeout
+            raise TimeoutError(
+                f"{cut} of {len(closing)} connections were not closed in {seconds:g} s, and cut"
+            )
+        if errors:
+            raise errors[0]
 
     def drop_connections(self) -> None:
         """Give the engine a new pool, and leave the connections of the old one as they are."""

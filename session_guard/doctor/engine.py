@@ -60,13 +60,17 @@ def load(reference: str) -> AsyncEngine:
             raise TargetError(f"--engine {reference}: {module_name} has no {name}") from None
         except (Exception, SystemExit) as error:
             raise TargetError(
-                f"--engine {reference}: building it failed ({_kind(error)})"
+                f"--engine {reference}: building it failed ({_kind(error)}); "
+                f"`python -c 'import {module_name}; {module_name}.{name}'` shows why"
             ) from error
     if callable(found) and not isinstance(found, AsyncEngine):
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            raise TargetError(f"--engine {reference}: {name}() failed ({_kind(error)})") from error
+            raise TargetError(
+                f"--engine {reference}: {name}() failed ({_kind(error)}); "
+                f"`python -c 'import {module_name}; {module_name}.{name}()'` shows why"
+            ) from error
     if not isinstance(found, (AsyncEngine, Engine)):
         if inspect.iscoroutine(found):
             found.close()

@@ -341,8 +341,14 @@ def test_what_users_code_prints_is_not_in_the_report(app: Path) -> None:
         ("app.quits:engine", "app.quits cannot be imported (it calls sys.exit())"),
         ("app.fails:engine", "app.fails cannot be imported (it calls sys.exit())"),
         ("app.dies:engine", "app.dies:engine: a process that imported it ended"),
-        ("app.db:quits_in_children", "quits_in_children() failed (it calls sys.exit())"),
+        ("app.db:quits_in_children", "quits_in_children() failed (it calls sys.exit()); `python"),
         ("app.db:nothing", "app.db has no nothing"),
+        (
+            # Without DATABASE_URL.
+            "session_guard.async_session:engine",
+            "building it failed (RuntimeError); `python -c 'import session_guard.async_session; "
+            "session_guard.async_session.engine'` shows why",
+        ),
         ("app.db:not_an_engine", "that is no AsyncEngine: int; name an engine, or a"),
         ("app.db:made_later", "that is no AsyncEngine: coroutine"),
         ("app.db:broken", "that is no AsyncEngine: property"),

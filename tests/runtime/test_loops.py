@@ -400,6 +400,24 @@ def test_sessions_opened_during_dispose_are_the_next_engines(
     assert connected(handler, pids) == set()
 
 
+def test_connections_of_a_network_that_went_silent_are_cut_together(
+    handler: Postgres, not_collected: None
+) -> None:
+    async def main(proxy: Proxy) -> set[int]:
+        pids = await at_once(3)
+        proxy.hold()
+        with pytest.raises(TimeoutError, match=r"3 of 3 connections were not closed in 2 s"):
+            await dispose()
+        proxy.let_pass()
+        return pids | await at_once(1)
+
+    with running_proxy(handler.port) as proxy:
+        through = handler.dsn.replace(f":{handler.port}/", f":{proxy.port}/")
+        configure(SessionSettings(url=through, tls="off", connection_timeout=2))
+        pids = asyncio.run(main(proxy))
+        assert connected(handler, pids) == set()
+
+
 def test_connection_that_comes_back_late_at_the_end_of_a_loop_is_closed(
     handler: Postgres, not_collected: None
 ) -> None:
