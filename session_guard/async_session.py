@@ -53,7 +53,7 @@ try:
         async_sessionmaker,
         create_async_engine,
     )
-    from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+    from sqlalchemy.pool import ConnectionPoolEntry
 
     # SQLAlchemy imports these two only when an engine connects, which is late to hear of it.
     for _name in ("asyncpg", "greenlet"):
@@ -461,7 +461,7 @@ class _Slot:
         """
         if self.engine is None:
             return
-        pool = cast("QueuePool", self.engine.pool)
+        pool: Any = self.engine.pool
         closing = [_Steps().complete(self.engine.dispose()) for _ in range(pool.checkedin() or 1)]
         try:
             ends = await asyncio.gather(*closing, return_exceptions=True)
