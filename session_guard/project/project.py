@@ -1109,7 +1109,8 @@ class Project:
     def is_taken_from(self, path: Path, name: str) -> bool:
         """Return whether another file, a test too, has `name` from the module at `path`.
 
-        Such a name is part of what the module offers, though it may only import it.
+        The module is no package, which others may import from without its name. Such a name is part
+        of what the module offers, though it may only import it.
         """
         return any(
             taken is None or taken.takes(name, is_module)
@@ -1234,21 +1235,16 @@ class Project:
 
         It is not of a file that cannot be parsed, which counts where it names the module as well.
         """
-        is_package = path.name == "__init__.py"
         wanted = Has((name.encode(),))
-        module = Matches(
-            rb"\b%s\b" % re.escape((path.parent if is_package else path).stem.encode())
-        )
-        naming: Question = Has((*wanted.words, b"*"))
-        if not is_package:  # which `from . import name` does not name
-            naming = Every((naming, module))
+        module = Matches(rb"\b%s\b" % re.escape(path.stem.encode()))
+        naming = Every((Has((*wanted.words, b"*")), module))
         for other, _ in self.asked.in_turn(ALL, naming, self.modules.files, self._data):
             if other == path:
                 continue
             taken, names = self._taken_by(other), self.names_of(other)
             if taken is not None and names is not None:
                 yield other, taken, functools.partial(self._leads_to, path, names)
-            elif self._ask(Every((wanted, module)), other):
+            elif self._ask(wanted, other):
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:
