@@ -65,6 +65,11 @@ def command(diff: bool, module: str | None) -> int:
 def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[str]:
     handler = project.shown(scaffold.handler.path)
     yield f"{'Wrote' if wrote else 'Would write'} {handler}: the handler."
+    if scaffold.overwritten is not None:
+        yield (
+            f"  It is not called async_session.py: {scaffold.overwritten} is something else, which "
+            "the first import of such a module would overwrite."
+        )
     imports = [line for line in scaffold.url.imports if line]
     where = f" ({'; '.join(imports)})" if imports else ""
     if scaffold.url_not_told is not None:

@@ -38,7 +38,7 @@ from session_guard.project.making import (
     made_or_provided,
     making_names,
 )
-from session_guard.project.modules import ModuleIndex
+from session_guard.project.modules import ModuleIndex, binds_another
 from session_guard.project.questions import (
     Answer,
     Every,
@@ -494,11 +494,7 @@ class Project:
         if found is None or found[1] or found[0].name != "__init__.py":
             return None
         names = self.names_of(found[0])
-        bindings = names.scope.bindings.get(name, ()) if names is not None else ()
-        if names is None or not any(
-            binding.kind != "import" or names.absolute(binding.target) != dotted
-            for binding in bindings
-        ):
+        if names is None or not binds_another(names, name, dotted):
             return None
         return names, (name,)
 
