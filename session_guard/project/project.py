@@ -76,6 +76,12 @@ _RELATES = Found(
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
     rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)"
 )
+# One that is loaded together with what has it; `re` gives the name alone.
+_LOADS_TOGETHER = Found(
+    rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*[Rr]elationship\s*\("
+    rb"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
+    rb"[\"']?\blazy[\"']?\s*[=:]\s*(?![\"'](?:select\b|raise|noload|write_only|dynamic)|True|None)"
+)
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
 _LOOPS = Matches(rb"\bfor\b.+\bin\b")
@@ -899,6 +905,16 @@ class Project:
         return frozenset(
             name
             for _, names in self._own_answers(_RELATES)
+            if isinstance(names, tuple)
+            for name in names
+        )
+
+    @cached_property
+    def eager_relationships(self) -> frozenset[str]:
+        """The names of those attributes whose objects are loaded together with their owner."""
+        return frozenset(
+            name
+            for _, names in self._own_answers(_LOADS_TOGETHER)
             if isinstance(names, tuple)
             for name in names
         )
