@@ -831,6 +831,11 @@ REFRESHED = {
         "order = await s.scalar(q)\nuser = order.user\norder.state = 'x'\n"
         "await s.commit()\nawait s.refresh(order)",
     ),
+    "what an option that is not known loads with it": (
+        RELATED,
+        "order = await s.get(Order, 1, options=[send.option])\nuser = order.user\n"
+        "order.state = 'x'\nawait s.commit()\nawait s.refresh(order)",
+    ),
     "in a loop": (
         RELATED,
         "for number in range(3):\n    order = Order(user_id=number)\n    s.add(order)\n"
@@ -849,6 +854,13 @@ REFRESHED_ALONE = {
     ),
     "columns": (RELATED, ORDER + "await s.refresh(order, ['state'])\nreturn order.state"),
     "what loads nothing else": (RELATED, ORDER + "await s.refresh(order)\nreturn order.state"),
+    "what leaves a column for later": (
+        RELATED,
+        "from sqlalchemy.orm import load_only\n"
+        "q = select(Order).options(load_only(Order.id).defer(Order.state))\n"
+        "order = await s.scalar(q)\nuser = order.user\norder.state = 'x'\n"
+        "await s.commit()\nawait s.refresh(order)",
+    ),
     "of a class that loads nothing else": (
         EAGER,
         ORDER + "await s.refresh(user)\nreturn user.name",

@@ -15,12 +15,15 @@ from session_guard.names.from_libcst import walk
 from session_guard.safety.loaded import classes_held
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.names.values import LocalClass
 
-_LOADERS = frozenset("contains_eager immediateload joinedload selectinload subqueryload".split())
+# Options that load nothing together with an object.
+_LOADS_LATER = frozenset(
+    "defer lazyload load_only noload raiseload undefer with_expression".split()
+)
 
 
 def reads_others(
@@ -66,7 +69,7 @@ def _has_one_of(owner: LocalClass, names: Iterable[str]) -> bool:
 
 
 def _has_loader(module: Module, block: cst.BaseSuite) -> bool:
-    """Return whether a block loads related objects together: by `.options(joinedload(...))`.
+    """Return whether a block may load related objects together: by `.options(joinedload(...))`.
 
     The statement may have been built before it.
     """
@@ -76,4 +79,27 @@ def _has_loader(module: Module, block: cst.BaseSuite) -> bool:
             built = getattr(binding.value, "node", None)
             if isinstance(built, cst.Call):
                 parts += walk(built)
-    return any(isinstance(part, cst.Name) and part.value in _LOADERS for part in parts)
+    return any(not _loads_later(option) for part in parts for option in _options(part))
+
+
+def _options(node: cst.CSTNode) -> Iterator[cst.BaseExpression]:
+    """Yield the options that a part of a statement gives to a query."""
+    match node:
+        case cst.Call(func=cst.Attribute(attr=cst.Name("options"))):
+            yield from (argument.value for argument in node.args)
+        case cst.Arg(keyword=cst.Name("options"), value=cst.List() | cst.Tuple() as listed):
+            yield from (element.value for element in listed.elements)
+        case cst.Arg(keyword=cst.Name("options")):
+            yield node.value
+
+
+def _loads_later(option: cst.BaseExpression) -> bool:
+    """Return whether an option begins with what loads nothing together: `defer(User.photo)`."""
+    called: cst.BaseExpression | None = None
+    while isinstance(option, cst.Call):
+        called = option.func
+        option = called.value if isinstance(called, cst.Attribute) else called
+    match called:
+        case cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name)):
+            return name in _LOADS_LATER
+    return False
