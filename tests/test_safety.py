@@ -1762,6 +1762,44 @@ def test_what_does_not_show_that_an_object_has_expired_is_safe(
     assert verdict(tmp_path, around_block(inside, behind), models=MODELS) == ("safe", ANY)
 
 
+WRAPPER = """\
+def {name}(function):
+    async def wrapper(*args):
+        {body}
+    return wrapper
+
+
+"""
+CALLED = "return await function(*args)"
+DECORATORS = {
+    "that swallows": (f"try: {CALLED}\n        except Exception: return None", "unsafe"),
+    "that suppresses": (f"with contextlib.suppress(ValueError): {CALLED}", "unsafe"),
+    "that raises on": (f"try: {CALLED}\n        except Exception: raise", "safe"),
+    "that catches another error": (f"try: {CALLED}\n        except KeyError: pass", "safe"),
+    "that only wraps": (CALLED, "safe"),
+}
+
+
+@pytest.mark.parametrize(("body", "level"), DECORATORS.values(), ids=DECORATORS.keys())
+def test_an_attribute_read_in_a_function_that_the_project_decorates(
+    body: str, level: str, tmp_path: Path
+) -> None:
+    block = in_block(f"{ADDS}return user.name\n")
+    wrapper = WRAPPER.format(name="wrapped", body=body)
+    code = block.replace("async def job(", f"{wrapper}@wrapped\nasync def job(")
+    found, message = verdict(tmp_path, code, models=MODELS)
+    (tmp_path / "app" / "own.py").write_text(
+        "import contextlib\n\n\ndef taking(default):\n"
+        + textwrap.indent(WRAPPER.format(name="decorate", body=body), "    ")
+        + "    return decorate\n"
+    )
+    elsewhere = block.replace("async def job(", "@taking(1)\nasync def job(")
+    elsewhere = f"from app.own import taking\n{elsewhere}"
+    assert verdict(tmp_path, elsewhere, models=MODELS)[0] == level
+    assert found == level
+    assert ("`user.name` fails where errors are caught" in message) == (level == "unsafe")
+
+
 @pytest.mark.parametrize(
     ("use", "read"),
     [("print(user.name)", "user.name"), ("max([user], key=lambda u: u.name)", "u.name")],
