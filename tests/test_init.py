@@ -954,6 +954,23 @@ def test_what_the_engine_was_set_to_is_named() -> None:
     assert table()["engines"] == ["app.db.engine"]
 
 
+@pytest.mark.parametrize(
+    ("argument", "is_told"),
+    [("", True), (", hide_parameters=False", True), (", hide_parameters=True", False)],
+)
+def test_that_the_handler_hides_parameters_and_verifies_tls_is_told(
+    argument: str, is_told: bool
+) -> None:
+    lay(FLAT | {"app/db.py": ENGINE.replace("_URL))", f"_URL){argument})")})
+    out = run("init").stdout
+    assert ("`configure(SessionSettings(hide_parameters=False))`" in out) == is_told
+    assert ("It hides parameters in the texts of errors" in out) == is_told
+    assert (
+        'It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`' in out
+    )
+    assert table()["engines"] == ["app.db.engine"]
+
+
 @pytest.mark.parametrize("ssl", ['"disable"', "False"])
 def test_tls_that_the_engine_does_without_is_a_setting(ssl: str) -> None:
     engine = ENGINE.replace("_URL))", f'_URL, connect_args={{"ssl": {ssl}}}))')

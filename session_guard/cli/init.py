@@ -91,6 +91,11 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
             f"`{scaffold.older_python}`: it fails on older ones."
         )
     yield ('  It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`.')
+    if not scaffold.engine_hides_parameters:
+        yield (
+            "  It hides parameters in the texts of errors: to have them there, "
+            "`configure(SessionSettings(hide_parameters=False))`."
+        )
     made = scaffold.configuration.before is None
     verb = ("Wrote" if made else "Added to") if wrote else f"Would {'write' if made else 'add to'}"
     yield f"{verb} {project.shown(scaffold.configuration.path)}, in [tool.session-guard]:"

@@ -75,6 +75,8 @@ class Scaffold:
     """The engine's dotted name, where the configuration can say that it is on the same database."""
     engine_not_same: str | None
     """Why the configuration does not say so."""
+    engine_hides_parameters: bool
+    """Whether its errors have no parameters in their texts, as the handler's have none."""
     url_is_beside_engine: bool
     """Whether the handler imports its URL from the engine's module, which cannot import it then."""
     overwritten: str | None
@@ -162,6 +164,7 @@ def plan(project: Project, module: str | None) -> Scaffold:
         engine,
         name,
         not_same,
+        facts is not None and facts.arguments.literal("hide_parameters") is True,
         engine is not None and _imports(url, engine.home.path, path, project),
         overwritten,
         _older_python(project.settings.root / "pyproject.toml"),
