@@ -38,7 +38,7 @@ from session_guard.project.making import (
     made_or_provided,
     making_names,
 )
-from session_guard.project.modules import ModuleIndex
+from session_guard.project.modules import ModuleIndex, binds_another
 from session_guard.project.questions import (
     Answer,
     Every,
@@ -75,6 +75,12 @@ _RELATES = Found(
     rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
     rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)"
+)
+# One that is loaded together with what has it; `re` gives the name alone.
+_LOADS_TOGETHER = Found(
+    rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*[Rr]elationship\s*\("
+    rb"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
+    rb"[\"']?\blazy[\"']?\s*[=:]\s*(?![\"'](?:select\b|raise|noload|write_only|dynamic)|True|None)"
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
@@ -494,11 +500,7 @@ class Project:
         if found is None or found[1] or found[0].name != "__init__.py":
             return None
         names = self.names_of(found[0])
-        bindings = names.scope.bindings.get(name, ()) if names is not None else ()
-        if names is None or not any(
-            binding.kind != "import" or names.absolute(binding.target) != dotted
-            for binding in bindings
-        ):
+        if names is None or not binds_another(names, name, dotted):
             return None
         return names, (name,)
 
@@ -903,6 +905,16 @@ class Project:
         return frozenset(
             name
             for _, names in self._own_answers(_RELATES)
+            if isinstance(names, tuple)
+            for name in names
+        )
+
+    @cached_property
+    def eager_relationships(self) -> frozenset[str]:
+        """The names of those attributes whose objects are loaded together with their owner."""
+        return frozenset(
+            name
+            for _, names in self._own_answers(_LOADS_TOGETHER)
             if isinstance(names, tuple)
             for name in names
         )
