@@ -116,6 +116,15 @@ _ROLLBACKS_OF_SESSIONS = (
 )
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 _READS_OF_SESSIONS = frozenset({"after_begin", "do_orm_execute"})
+# What is given an object that was made or stored, or a session that has it, and may keep it.
+_OBJECTS = frozenset(
+    """
+    before_commit after_commit
+    init after_attach before_attach transient_to_pending pending_to_persistent
+    persistent_to_deleted before_flush after_flush after_flush_postexec before_insert
+    after_insert before_update after_update before_delete after_delete refresh_flush set append
+    """.split()
+)
 _READS = _READS_OF_SESSIONS | frozenset(
     """
     begin before_cursor_execute after_cursor_execute before_execute after_execute
@@ -836,6 +845,11 @@ class Project:
     def listener_to_rollbacks(self) -> Path | None:
         """A file that has something run at each rollback, or at what that does to objects."""
         return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
+
+    @cached_property
+    def listener_to_objects(self) -> Path | None:
+        """A file that has something run with objects that are made or stored, and may keep them."""
+        return self._listener_to(_OBJECTS, _OBJECTS)
 
     @cached_property
     def writer_in_reads(self) -> Path | None:

@@ -166,8 +166,10 @@ class _Analysis:
             for argument in call.args
         ]
         by_others = list(taken_in(module, block, session))
-        known |= {name for value in by_others for name in reachable(module, value)}
-        taken = {name for value in (*given, *by_others) for name in reachable(module, value)}
+        # A value that is given to a column is no object of the session.
+        values = module.project.tracks_mutations
+        known |= {n for one in by_others for n in reachable(module, one, values=values)}
+        taken = {n for one in (*given, *by_others) for n in reachable(module, one, values=values)}
         self.taken = cascaded(module, block, frozenset(taken))
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
@@ -752,8 +754,8 @@ class _Analysis:
         if name in ("add", "add_all"):
             return self.added(call, state)
         if name == "delete":
-            state = self.written(self.query(call, state, loads=False), "it deletes", call)
-            return self.taken_in(call, state)
+            state = self.query(call, state, loads=False)
+            return self.taken_in(call, state, self.written(state, "it deletes", call))
         if name == "merge":
             return self.written(self.query(call, state, loads=True), "it merges", call)
         if name == "flush":
@@ -787,16 +789,23 @@ class _Analysis:
         return replace(state, loaded=state.loaded or loads)
 
     def added(self, call: cst.Call, state: State) -> State:
-        return self.taken_in(call, self.written(state, "it adds rows", call, fresh=True))
+        after = self.written(state, "it adds rows", call, fresh=True)
+        return self.taken_in(call, state, after)
 
-    def taken_in(self, call: cst.Call, state: State) -> State:
+    def taken_in(self, call: cst.Call, before: State, after: State) -> State:
         """Mind that others have an object that the session takes in.
 
         The handler's rollback would expire what it loaded, and make what it stored new again; a
-        session that is only closed lets go of it as it is.
+        session that is only closed lets go of it as it is. What nobody else has stays so.
         """
-        foreign = not self.begun and any(self.outside.gives(a.value) for a in call.args)
-        return replace(state, foreign=state.foreign or foreign)
+        given = [argument.value for argument in call.args]
+        foreign = not self.begun and any(map(self.outside.gives, given))
+        is_untold = all(map(self.outside.is_untold, given))
+        return replace(
+            after,
+            foreign=after.foreign or foreign,
+            escaped=before.escaped or not is_untold,
+        )
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
@@ -854,7 +863,7 @@ class _Analysis:
             and self.carries(function.value)
         )
         if is_related:
-            state = self.taken_in(call, state)
+            state = self.taken_in(call, state, state)
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
         if takes_objects and not (is_related or is_construction(call)):
@@ -1023,9 +1032,11 @@ class _Callee(_Analysis):
 
     def __init__(self, caller: _Analysis, called: Called) -> None:
         function, module = called.function, called.module
-        own = {n for n, value in called.given.items() if not caller.outside.gives(value)}
+        given, asked = called.given.items(), caller.outside
+        own = frozenset(name for name, value in given if not asked.gives(value))
+        untold = frozenset(name for name in own if asked.is_untold(called.given[name]))
         form = Form(function, called.session, function.body, function.body, [function])
-        outside = Outside(module, form, frozenset(own))
+        outside = Outside(module, form, own, untold)
         super().__init__(module, called.session, caller.terms, outside)
         self.function, self.form = function, form
         self.following = (*caller.following, function)

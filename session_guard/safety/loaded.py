@@ -219,7 +219,7 @@ def _tracked_names(
                     of == session and method.value in TAKES
                 ):
                     for argument in node.args:
-                        values = columns_of is None
+                        values = columns_of is None and module.project.tracks_mutations
                         found.update(reachable(module, argument.value, values=values))
                 case cst.Call(func=cst.Attribute(value=cst.Name() as owner, attr=method)) if (
                     method.value in FILLS
@@ -377,11 +377,11 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     yield of
     waiting, seen = [node], set()
     while waiting:
-        for part in walk(waiting.pop()):
-            if not isinstance(part, cst.Name) or part.value in seen or _is_callee(module, part):
+        for part in _given_names(module, waiting.pop(), values=values):
+            if part.value in seen or _is_callee(module, part):
                 continue
             seen.add(part.value)
-            if is_plain(module, part) or (not values and _goes_to_column(module, part)):
+            if is_plain(module, part):
                 continue
             yield part.value
             for binding in module.bindings(module.expr(part), module.place(part)):
@@ -390,9 +390,22 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     waiting.append(made_by)
 
 
-def _goes_to_column(module: Module, name: cst.Name) -> bool:
-    argument = module.parent(name)
-    return isinstance(argument, cst.Arg) and is_given_to_column(module, argument)
+def _given_names(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[cst.Name]:
+    """Yield the names that an expression's value may be, or hold, an object of.
+
+    A text holds none, nor does what is cut out of a sequence hold the numbers that say where;
+    without `values`, what a column is given is none.
+    """
+    match node:
+        case cst.Name():
+            yield node
+        case cst.FormattedString() | cst.SimpleString() | cst.ConcatenatedString() | cst.Slice():
+            pass
+        case cst.Arg() if not values and is_given_to_column(module, node):
+            pass
+        case _:
+            for child in children(node):
+                yield from _given_names(module, child, values=values)
 
 
 def is_given_to_column(module: Module, argument: cst.Arg) -> bool:

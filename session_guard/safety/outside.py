@@ -13,12 +13,14 @@ import libcst as cst
 
 from session_guard.names.bindings import Call, Ref, lookup
 from session_guard.names.from_libcst import walk
+from session_guard.names.values import LocalClass
+from session_guard.safety.columns import is_made_silently
 from session_guard.safety.forms import around, comes_again, extent
 from session_guard.safety.loaded import FILLS, bound_names, is_given_to_column, is_plain
 from session_guard.safety.spelling import is_construction, is_literal, is_of_logger, method_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
@@ -33,10 +35,20 @@ _TAKING = frozenset({"add", "add_all", "begin", "begin_nested"})
 class Outside:
     """What a block has of objects that were there before, and that others may use behind it."""
 
-    def __init__(self, module: Module, form: Form, own: frozenset[str] = frozenset()) -> None:
-        """`own` are the names from round the block whose objects nobody else has."""
+    def __init__(
+        self,
+        module: Module,
+        form: Form,
+        own: frozenset[str] = frozenset(),
+        untold: frozenset[str] = frozenset(),
+    ) -> None:
+        """`own` are the names from round the block whose objects the program made for it.
+
+        Of those, nobody was told of the ones that are `untold`.
+        """
         self._module = module
         self._own = own
+        self._untold = untold
         self._block = block = form.block
         self._session = form.name
         self._around = around(form, module)
@@ -95,6 +107,48 @@ class Outside:
             case cst.BooleanOperation():
                 return any_of(node.left, node.right)
         return True
+
+    def is_untold(self, node: cst.CSTNode) -> bool:
+        """Return whether only the block has what an expression gives: nobody else can change it.
+
+        It loaded or made it, and no code of the project saw that it was made. What the block
+        itself does with it is not asked about.
+        """
+        project = self._module.project
+        if project.tracks_mutations or project.listener_to_objects is not None:
+            return False
+        return not self.gives(node) and all(map(self._is_made_silently, self._made_for(node)))
+
+    def _made_for(self, node: cst.CSTNode) -> Iterator[cst.Call | None]:
+        """Yield the calls that make the objects of an expression; None is one not known."""
+        waiting, seen = [node], set[str]()
+        while waiting:
+            given = waiting.pop()
+            for part in walk(given) if not self._is_read(given) else ():
+                if isinstance(part, cst.Call) and is_construction(part):
+                    yield part
+                elif isinstance(part, cst.Name) and part.value not in seen:
+                    seen.add(part.value)
+                    waiting.extend(self._values.get(part.value, ()))
+                    if part.value in self._own:
+                        if part.value not in self._untold:
+                            yield None
+                        continue
+                    for binding in lookup(part.value, self._module.place(part)) or ():
+                        made_by = binding.value.node if isinstance(binding.value, Call) else None
+                        if isinstance(made_by, cst.Call):
+                            waiting.append(made_by)
+
+    def _is_made_silently(self, call: cst.Call | None) -> bool:
+        if call is None or self._module.project.assigned_elsewhere("__init__") is not None:
+            return False
+        owners = self._module.evaluate(call.func)
+        return (
+            bool(owners)
+            and all(isinstance(owner, LocalClass) and is_made_silently(owner) for owner in owners)
+            # What is given to anything else may run a property of the class.
+            and all(is_given_to_column(self._module, argument) for argument in call.args)
+        )
 
     def _is_value(self, argument: cst.Arg) -> bool:
         """Return whether an argument gives a new object a value, and no other object."""
