@@ -800,7 +800,7 @@ class _Analysis:
         """
         given = [argument.value for argument in call.args]
         foreign = not self.begun and any(map(self.outside.gives, given))
-        is_untold = all(map(self.outside.is_untold, given))
+        is_untold = all(self.outside.is_untold(one, self.objects) for one in given)
         return replace(
             after,
             foreign=after.foreign or foreign,
@@ -1034,7 +1034,9 @@ class _Callee(_Analysis):
         function, module = called.function, called.module
         given, asked = called.given.items(), caller.outside
         own = frozenset(name for name, value in given if not asked.gives(value))
-        untold = frozenset(name for name in own if asked.is_untold(called.given[name]))
+        untold = frozenset(
+            name for name in own if asked.is_untold(called.given[name], caller.objects)
+        )
         form = Form(function, called.session, function.body, function.body, [function])
         outside = Outside(module, form, own, untold)
         super().__init__(module, called.session, caller.terms, outside)

@@ -377,8 +377,8 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     yield of
     waiting, seen = [node], set()
     while waiting:
-        for part in _given_names(module, waiting.pop(), values=values):
-            if part.value in seen or _is_callee(module, part):
+        for part in given_names(module, waiting.pop(), values=values):
+            if part.value in seen:
                 continue
             seen.add(part.value)
             if is_plain(module, part):
@@ -390,7 +390,7 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     waiting.append(made_by)
 
 
-def _given_names(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator[cst.Name]:
+def given_names(module: Module, node: cst.CSTNode, *, values: bool = False) -> Iterator[cst.Name]:
     """Yield the names that an expression's value may be, or hold, an object of.
 
     A text holds none, nor does what is cut out of a sequence hold the numbers that say where;
@@ -398,14 +398,15 @@ def _given_names(module: Module, node: cst.CSTNode, *, values: bool) -> Iterator
     """
     match node:
         case cst.Name():
-            yield node
+            if not _is_callee(module, node):
+                yield node
         case cst.FormattedString() | cst.SimpleString() | cst.ConcatenatedString() | cst.Slice():
             pass
         case cst.Arg() if not values and is_given_to_column(module, node):
             pass
         case _:
             for child in children(node):
-                yield from _given_names(module, child, values=values)
+                yield from given_names(module, child, values=values)
 
 
 def is_given_to_column(module: Module, argument: cst.Arg) -> bool:

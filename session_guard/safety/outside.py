@@ -16,7 +16,13 @@ from session_guard.names.from_libcst import walk
 from session_guard.names.values import LocalClass
 from session_guard.safety.columns import is_made_silently
 from session_guard.safety.forms import around, comes_again, extent
-from session_guard.safety.loaded import FILLS, bound_names, is_given_to_column, is_plain
+from session_guard.safety.loaded import (
+    FILLS,
+    bound_names,
+    given_names,
+    is_given_to_column,
+    is_plain,
+)
 from session_guard.safety.spelling import is_construction, is_literal, is_of_logger, method_of
 
 if TYPE_CHECKING:
@@ -108,39 +114,49 @@ class Outside:
                 return any_of(node.left, node.right)
         return True
 
-    def is_untold(self, node: cst.CSTNode) -> bool:
+    def is_untold(self, node: cst.CSTNode, tracked: frozenset[str]) -> bool:
         """Return whether only the block has what an expression gives: nobody else can change it.
 
-        It loaded or made it, and no code of the project saw that it was made. What the block
-        itself does with it is not asked about.
+        It loaded or made it, no code of the project saw that it was made, and it goes by the names
+        `tracked` alone. What the block does by these is not asked about.
         """
         project = self._module.project
         if project.tracks_mutations or project.listener_to_objects is not None:
             return False
-        return not self.gives(node) and all(map(self._is_made_silently, self._made_for(node)))
+        return not self.gives(node) and all(
+            part.value in tracked and (part.value not in self._own or part.value in self._untold)
+            if isinstance(part, cst.Name)
+            else self._is_made_silently(part)
+            for part in self._made_of(node)
+        )
 
-    def _made_for(self, node: cst.CSTNode) -> Iterator[cst.Call | None]:
-        """Yield the calls that make the objects of an expression; None is one not known."""
+    def _made_of(self, node: cst.CSTNode) -> Iterator[cst.Name | cst.Call]:
+        """Yield the names that an expression's objects go by, and the calls that make them."""
         waiting, seen = [node], set[str]()
         while waiting:
             given = waiting.pop()
-            for part in walk(given) if not self._is_read(given) else ():
-                if isinstance(part, cst.Call) and is_construction(part):
-                    yield part
-                elif isinstance(part, cst.Name) and part.value not in seen:
-                    seen.add(part.value)
-                    waiting.extend(self._values.get(part.value, ()))
-                    if part.value in self._own:
-                        if part.value not in self._untold:
-                            yield None
-                        continue
-                    for binding in lookup(part.value, self._module.place(part)) or ():
-                        made_by = binding.value.node if isinstance(binding.value, Call) else None
-                        if isinstance(made_by, cst.Call):
-                            waiting.append(made_by)
+            if self._is_read(given):
+                continue
+            yield from (
+                part for part in walk(given) if isinstance(part, cst.Call) and is_construction(part)
+            )
+            for part in given_names(self._module, given):
+                if part.value in seen:
+                    continue
+                seen.add(part.value)
+                yield part
+                waiting.extend(self._values.get(part.value, ()))
+                for binding in lookup(part.value, self._module.place(part)) or ():
+                    made_by = binding.value.node if isinstance(binding.value, Call) else None
+                    if isinstance(made_by, cst.Call):
+                        waiting.append(made_by)
 
-    def _is_made_silently(self, call: cst.Call | None) -> bool:
-        if call is None or self._module.project.assigned_elsewhere("__init__") is not None:
+    def _is_made_silently(self, call: cst.Call) -> bool:
+        """Return whether nobody sees a call make its object, and no second name gets it."""
+        holder = self._module.parent(call)
+        if isinstance(holder, cst.Assign) and len(holder.targets) > 1:
+            return False
+        if self._module.project.assigned_elsewhere("__init__") is not None:
             return False
         owners = self._module.evaluate(call.func)
         return (
