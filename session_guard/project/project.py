@@ -78,6 +78,7 @@ _RELATES = Found(
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
+_UNLOADS = Matches(rb"\b(un)?defer|load_only|with_entities|begin_nested")
 _LOOPS = Matches(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = Matches(
     rb"\b(?:def\s+)?(%s)\s*[(=]" % b"|".join(name.encode() for name in sorted(READING_METHODS))
@@ -925,6 +926,11 @@ class Project:
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
         return any(self._own_files(_MUTABLE))
+
+    @cached_property
+    def unloads_columns(self) -> bool:
+        """Whether objects may lack columns: a query left them out, or a savepoint expired them."""
+        return any(self._own_files(_UNLOADS))
 
     @cached_property
     def validates_values(self) -> bool:

@@ -8,7 +8,6 @@ and what looks into one finds values where there were none.
 
 from __future__ import annotations
 
-import builtins
 from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
@@ -19,7 +18,7 @@ from session_guard.names.openings import opening
 from session_guard.safety.forms import around, comes_again, extent, statements
 from session_guard.safety.loaded import TAKES, bound_names, classes_held, held_names
 from session_guard.safety.spelling import method_of, shows
-from session_guard.safety.ways_out import always_raises, is_quiet_context, leaves_the_function
+from session_guard.safety.ways_out import is_quiet_context, leaves_the_function, may_swallow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,13 +26,6 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.values import LocalClass
     from session_guard.safety.forms import Form
-
-# Built-in exceptions that none of SQLAlchemy's is one of.
-_OTHER_ERRORS = frozenset(
-    name
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
-)
 
 
 class GivenAway(NamedTuple):
@@ -226,7 +218,7 @@ class _Behind:
             if isinstance(holder, cst.FunctionDef):
                 break
             if isinstance(holder, (cst.Try, cst.TryStar)) and inner is holder.body:
-                if any(map(_catches, holder.handlers)):
+                if any(map(may_swallow, holder.handlers)):
                     return True
             elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
                 return True
@@ -361,15 +353,6 @@ class _Behind:
 
     def _order(self, node: cst.CSTNode) -> float:
         return self._module.place(node).order
-
-
-def _catches(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
-    """Return whether a handler may catch an error of SQLAlchemy's, and goes on."""
-    if always_raises(handler.body):
-        return False
-    kinds = handler.type.elements if isinstance(handler.type, cst.Tuple) else ()
-    types = [kind.value for kind in kinds] if kinds else [handler.type]
-    return not all(isinstance(kind, cst.Name) and kind.value in _OTHER_ERRORS for kind in types)
 
 
 def _names(node: cst.CSTNode, wanted: frozenset[str]) -> Iterator[cst.Name]:

@@ -23,6 +23,14 @@ _COLUMNS = frozenset(
     }
 )
 _MAPPING = ("sqlalchemy.", "sqlmodel.")
+# Arguments of a column that the database works out, or that is not loaded with its object.
+_FETCHED = frozenset({"Computed", "FetchedValue", "Identity"})
+_FETCHING = frozenset(
+    """
+    deferred deferred_group deferred_raiseload onupdate server_onupdate server_default
+    sa_column sa_column_args sa_column_kwargs
+    """.split()
+)
 # Methods that a class may have for what runs when an object is made, or an attribute of it is set.
 _SEEING = frozenset(
     """
@@ -46,6 +54,26 @@ def is_column(owners: Collection[LocalClass], name: str) -> bool:
         and isinstance(member.function, External)
         and member.function.dotted in _COLUMNS
         for member in members
+    )
+
+
+def is_fetched_later(owners: Collection[LocalClass], name: str) -> bool:
+    """Return whether a column may be loaded later than its object, or anew after a flush."""
+    calls = [
+        member.call
+        for owner in owners
+        for member in class_member(owner, name)
+        if isinstance(member, Result)
+    ]
+    return any(
+        not _FETCHING.isdisjoint(keyword for keyword, _ in call.keywords)
+        or any(
+            isinstance(one, Call)
+            and isinstance(one.function, Ref)
+            and one.function.parts[-1] in _FETCHED
+            for one in call.arguments
+        )
+        for call in calls
     )
 
 

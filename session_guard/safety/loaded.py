@@ -21,7 +21,7 @@ from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External, LocalClass
 from session_guard.project.setters import may_be_mapped
 from session_guard.safety.called import called_with
-from session_guard.safety.columns import is_column
+from session_guard.safety.columns import is_column, is_fetched_later
 from session_guard.safety.spelling import is_setattr
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
@@ -416,7 +416,10 @@ def is_given_to_column(module: Module, argument: cst.Arg) -> bool:
         return False
     owners = module.evaluate(call.func) if isinstance(call, cst.Call) else ()
     return bool(owners) and all(
-        isinstance(owner, LocalClass) and _is_column(module, [owner], argument.keyword.value)
+        isinstance(owner, LocalClass)
+        and _is_column(module, [owner], argument.keyword.value)
+        # A constructor of its own may give it to another attribute.
+        and not any("__init__" in one.definition.scope.bindings for one in openings.lineage(owner))
         for owner in owners
     )
 
@@ -688,6 +691,20 @@ def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[Local
         isinstance(node, cst.Attribute)
         and isinstance(node.value, cst.Name)
         and _is_column(module, classes, node.attr.value)
+    )
+
+
+def is_loaded_value(module: Module, node: cst.CSTNode, classes: Collection[LocalClass]) -> bool:
+    """Return whether `user.name` is a column's value that is loaded with its object, and stays so.
+
+    No query of the project leaves columns out, no savepoint of it expires any, and no flush has
+    this one fetched anew.
+    """
+    return (
+        isinstance(node, cst.Attribute)
+        and not module.project.unloads_columns
+        and is_column_value(module, node, classes)
+        and not is_fetched_later(classes, node.attr.value)
     )
 
 
