@@ -78,7 +78,9 @@ _RELATES = Found(
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
-_UNLOADS = Matches(rb"\b(un)?defer|load_only|with_entities|begin_nested")
+_UNLOADS = Matches(rb"\b(un)?defer(red|_group)?\b|load_only|with_entities|begin_nested")
+# `User.__init__ = make`, `setattr(User, "__init__", make)`, `wrap(User, "__init__")(make)`
+_MAKES_OTHERWISE = Matches(rb"\.__init__\s*=[^=]|[\"']__init__[\"']")
 _LOOPS = Matches(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = Matches(
     rb"\b(?:def\s+)?(%s)\s*[(=]" % b"|".join(name.encode() for name in sorted(READING_METHODS))
@@ -926,6 +928,11 @@ class Project:
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
         return any(self._own_files(_MUTABLE))
+
+    @cached_property
+    def replaces_constructors(self) -> bool:
+        """Whether classes may be given another constructor than is written in them."""
+        return any(self._own_files(_MAKES_OTHERWISE))
 
     @cached_property
     def unloads_columns(self) -> bool:

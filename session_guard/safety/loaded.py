@@ -393,8 +393,8 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
 def given_names(module: Module, node: cst.CSTNode, *, values: bool = False) -> Iterator[cst.Name]:
     """Yield the names that an expression's value may be, or hold, an object of.
 
-    A text holds none, nor does what is cut out of a sequence hold the numbers that say where;
-    without `values`, what a column is given is none.
+    A text holds none, nor does what is cut out of a sequence hold the numbers that say where, or
+    a list what it was made for each of; without `values`, what a column is given is none.
     """
     match node:
         case cst.Name():
@@ -403,6 +403,10 @@ def given_names(module: Module, node: cst.CSTNode, *, values: bool = False) -> I
         case cst.FormattedString() | cst.SimpleString() | cst.ConcatenatedString() | cst.Slice():
             pass
         case cst.Arg() if not values and is_given_to_column(module, node):
+            pass
+        case cst.ListComp() | cst.SetComp() | cst.GeneratorExp() if not any(
+            given_names(module, node.elt, values=values)
+        ):
             pass
         case _:
             for child in children(node):

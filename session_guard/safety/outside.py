@@ -121,7 +121,11 @@ class Outside:
         `tracked` alone. What the block does by these is not asked about.
         """
         project = self._module.project
-        if project.tracks_mutations or project.listener_to_objects is not None:
+        if (
+            project.tracks_mutations
+            or project.replaces_constructors
+            or project.listener_to_objects is not None
+        ):
             return False
         return not self.gives(node) and all(
             part.value in tracked and (part.value not in self._own or part.value in self._untold)
@@ -155,8 +159,6 @@ class Outside:
         """Return whether nobody sees a call make its object, and no second name gets it."""
         holder = self._module.parent(call)
         if isinstance(holder, cst.Assign) and len(holder.targets) > 1:
-            return False
-        if self._module.project.assigned_elsewhere("__init__") is not None:
             return False
         owners = self._module.evaluate(call.func)
         return (
