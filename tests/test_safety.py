@@ -1336,6 +1336,54 @@ class User(SQLModel, table=True):
 """
 
 
+CREATES = """
+class UserCreate(SQLModel):
+    name: str
+
+class UserWithOrders(SQLModel):
+    orders: list[Order]
+"""
+MADE_OF_VALUES = {
+    "a class of values": ("data: UserCreate", "User.model_validate(data)", "safe"),
+    "and more": (
+        "data: UserCreate",
+        "User.model_validate(data, update={'mail': mail(data)})",
+        "safe",
+    ),
+    "a dictionary": ("data", "User.model_validate({'name': data})", "safe"),
+    "a class without relationships": ("data", "Order.model_validate(data)", "safe"),
+    "a class that is not known": ("data: Other", "User.model_validate(data)", "unsafe"),
+    "anything": ("data", "User.model_validate(data)", "unsafe"),
+    "a class with relationships": ("data: UserWithOrders", "User.model_validate(data)", "unsafe"),
+    "and related objects": (
+        "data: UserCreate",
+        "User.model_validate(data, update={'orders': mail})",
+        "unsafe",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "made", "level"), MADE_OF_VALUES.values(), ids=MADE_OF_VALUES.keys()
+)
+def test_what_sqlmodel_makes_of_values_is_new(
+    parameter: str, made: str, level: str, tmp_path: Path
+) -> None:
+    body = f"user = {made}\ns.add(user)\nawait s.commit()\nawait s.refresh(user)\nreturn user"
+    code = in_block(body).replace("job(jobs,", f"job({parameter}, mail,")
+    code = code.replace("import Order, User", "import Order, User, UserCreate, UserWithOrders")
+    assert verdict(tmp_path, code, models=SQLMODELS + CREATES)[0] == level
+
+
+@pytest.mark.parametrize(
+    ("of", "level"), {"UserCreate": "safe", "User": "unsafe"}.items(), ids=["values", "a table"]
+)
+def test_what_sqlmodel_reads_of_an_object_is_no_object(of: str, level: str, tmp_path: Path) -> None:
+    code = in_block(f"user = await s.get(User, 1)\nreturn {of}.model_validate(user)")
+    code = code.replace("import Order, User", "import Order, User, UserCreate")
+    assert verdict(tmp_path, code, models=SQLMODELS + CREATES)[0] == level
+
+
 @pytest.mark.parametrize(
     ("given", "level"),
     [("name=one.name, mail=one.mail", "safe"), ("name=one.name, orders=one.orders", "unsafe")],

@@ -37,7 +37,8 @@ READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "
 TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
-_PYDANTIC = frozenset({"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"})
+_SQLMODEL = frozenset({"sqlmodel.SQLModel", "sqlmodel.main.SQLModel"})
+_PYDANTIC = _SQLMODEL | {"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"}
 _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
@@ -404,6 +405,8 @@ def given_names(module: Module, node: cst.CSTNode, *, values: bool = False) -> I
             pass
         case cst.Arg() if not values and is_given_to_column(module, node):
             pass
+        case cst.Call() if not values and makes_of_values(module, node):
+            pass
         case cst.ListComp() | cst.SetComp() | cst.GeneratorExp() if not any(
             given_names(module, node.elt, values=values)
         ):
@@ -442,6 +445,7 @@ def reads_attributes(module: Module, call: cst.Call) -> bool:
         and all(
             isinstance(owner, LocalClass)
             and openings.ancestry(owner) <= _PYDANTIC
+            and not any(_may_be_table(one) for one in openings.lineage(owner))
             and not any(
                 not _VALIDATING.isdisjoint(one.definition.scope.bindings)
                 or not project.setting_properties.isdisjoint(one.definition.scope.annotations)
@@ -450,6 +454,79 @@ def reads_attributes(module: Module, call: cst.Call) -> bool:
             for owner in owners
         )
     )
+
+
+def _may_be_table(owner: LocalClass) -> bool:
+    """Return whether a class may be mapped by SQLModel, which takes related objects over too."""
+    return not _SQLMODEL.isdisjoint(openings.ancestry(owner)) and (
+        owner.definition.is_made_over or "model_config" in owner.definition.scope.bindings
+    )
+
+
+def makes_of_values(module: Module, call: cst.Call) -> bool:
+    """Return whether a call is SQLModel's `User.model_validate(data)`, which makes a new object.
+
+    What it takes from `data` is given to columns: neither has relationships, or not both.
+    """
+    match call:
+        case cst.Call(func=cst.Attribute(value=owner, attr=method), args=[data, *more]) if (
+            method.value in _VALIDATING and data.keyword is None and data.star == ""
+        ):
+            owners = module.evaluate(owner)
+        case _:
+            return False
+    return (
+        bool(owners)
+        and all(
+            isinstance(one, LocalClass)
+            and openings.ancestry(one) <= _SQLMODEL
+            and _VALIDATING.isdisjoint(_members(one))
+            and (
+                module.project.relationships.isdisjoint(_members(one))
+                or _has_values_alone(module, data.value)
+            )
+            for one in owners
+        )
+        and all(_is_update_of_values(module, argument) for argument in more)
+    )
+
+
+def _members(owner: LocalClass) -> frozenset[str]:
+    """Return the names that a class of the project has, and those that it derives from."""
+    scopes = [one.definition.scope for one in openings.lineage(owner)]
+    return frozenset(name for one in scopes for name in {*one.bindings, *one.annotations})
+
+
+def _has_values_alone(module: Module, node: cst.BaseExpression) -> bool:
+    """Return whether an expression is a dictionary, or annotated as one or a class of values."""
+    if isinstance(node, cst.Dict):
+        return True
+    if not isinstance(node, cst.Name):
+        return False
+    bindings = module.bindings(module.expr(node), module.place(node))
+    annotation = _annotation_of(module, node)
+    if annotation is None or not all(binding.kind == "parameter" for binding in bindings):
+        return False
+    found = module.evaluate(annotation)
+    return bool(found) and all(
+        isinstance(one, LocalClass)
+        and openings.ancestry(one) <= _PYDANTIC
+        and module.project.relationships.isdisjoint(_members(one))
+        for one in found
+    )
+
+
+def _is_update_of_values(module: Module, argument: cst.Arg) -> bool:
+    """Return whether an argument is `update={"name": name}`, of no relationship."""
+    match argument:
+        case cst.Arg(keyword=cst.Name("update"), value=cst.Dict(elements=elements)):
+            return all(
+                isinstance(one, cst.DictElement)
+                and isinstance(one.key, cst.SimpleString)
+                and one.key.evaluated_value not in module.project.relationships
+                for one in elements
+            )
+    return False
 
 
 def _is_callee(module: Module, name: cst.Name) -> bool:
@@ -472,6 +549,12 @@ def is_plain(module: Module, name: cst.Name) -> bool:
 
 
 def _annotation(module: Module, name: cst.Name) -> str:
+    annotation = _annotation_of(module, name)
+    return module.code(annotation) if annotation is not None else ""
+
+
+def _annotation_of(module: Module, name: cst.Name) -> cst.BaseExpression | None:
+    """Return the annotation of the parameter that a name may be, or None."""
     for holder in module.ancestors(name):
         if isinstance(holder, cst.FunctionDef):
             parameters = holder.params
@@ -481,9 +564,9 @@ def _annotation(module: Module, name: cst.Name) -> str:
                 *parameters.kwonly_params,
             ):
                 if parameter.name.value == name.value and parameter.annotation is not None:
-                    return module.code(parameter.annotation.annotation)
-            return ""
-    return ""
+                    return parameter.annotation.annotation
+            return None
+    return None
 
 
 def result_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:

@@ -22,6 +22,7 @@ from session_guard.safety.loaded import (
     given_names,
     is_given_to_column,
     is_plain,
+    makes_of_values,
 )
 from session_guard.safety.spelling import is_construction, is_literal, is_of_logger, method_of
 
@@ -104,6 +105,8 @@ class Outside:
                 return any_of(inner)
             case cst.Call() if is_construction(node):
                 return any_of(*(a.value for a in node.args if not self._is_value(a)))
+            case cst.Call() if makes_of_values(self._module, node):
+                return False
             case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
                 return any_of(node.elt)
             case cst.List() | cst.Tuple() | cst.Set():
@@ -142,7 +145,10 @@ class Outside:
             if self._is_read(given):
                 continue
             yield from (
-                part for part in walk(given) if isinstance(part, cst.Call) and is_construction(part)
+                part
+                for part in walk(given)
+                if isinstance(part, cst.Call)
+                and (is_construction(part) or makes_of_values(self._module, part))
             )
             for part in given_names(self._module, given):
                 if part.value in seen:
