@@ -954,7 +954,7 @@ def test_what_is_like_everyday_code_and_is_not(body: str, tmp_path: Path) -> Non
     assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "unsafe"
 
 
-SEEN = "from sqlalchemy import event, func\nfrom sqlalchemy.orm import deferred, validates\n"
+SEEN = "from sqlalchemy import event, func\nfrom sqlalchemy.orm import validates\n"
 MADE_AND_TOLD = {
     "one that it made": (
         "user = User(name=name)\ns.add(user)\nawait s.commit()\nawait send('/users')"
@@ -1081,6 +1081,11 @@ CAUGHT_OF_THE_SESSION = {
     "a column that is fetched anew": (
         "print(user.seen)",
         "except Exception:\n    continue",
+        "reading what may have to be loaded",
+    ),
+    "one that it added": (
+        "print(user.name)",
+        "except Exception:\n    s.add(user)",
         "reading what may have to be loaded",
     ),
     "an object": ("await send(user)", "except OSError:\n    continue", "code that gets what it"),
