@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -235,8 +236,10 @@ class Run:
                 yield list(findings)
             part.to_come -= 1
             if not part.to_come:
-                # What is known of a project takes memory.
                 self._end(part)
+                if self.checked < len(files):
+                    # What is known of a project takes memory, and leads back to itself.
+                    gc.collect()
         if self._cache is not None:
             self._cache.close()
         if freeze:

@@ -1030,6 +1030,41 @@ def test_ruff_finds_nothing_where_it_found_nothing(
     assert compared(tmp_path, project, sources) == {}
 
 
+PLACED = {
+    "not sorted": ("isort:skip", "isort:skip", "F,I"),
+    "below code": ("noqa: E402", "noqa: E402", "F,E402"),
+    "both": ("isort:skip # noqa:E402", "isort:skip  # noqa: E402", "F,I,E402"),
+    "among other codes": ("noqa: F401, E402, I001", "noqa: E402, I001", "F,I,E402"),
+}
+
+
+@pytest.mark.parametrize(("mark", "kept", "codes"), PLACED.values(), ids=PLACED.keys())
+@pytest.mark.parametrize("style", ["", "[tool.ruff]\nline-length = 40\n"], ids=["short", "wrapped"])
+def test_what_allows_an_imports_place_holds_for_the_new_one(
+    mark: str, kept: str, codes: str, style: str, tmp_path: Path
+) -> None:
+    project = lay_project(tmp_path, style, is_told=True)
+    code = (
+        "import os\n\nos.environ.setdefault('X', 'y')\n\n"
+        f"from app.core import engine  # {mark}\n"
+        f"from sqlalchemy.ext.asyncio import AsyncSession  # {mark}\n\n\n"
+        "async def job():\n    async with AsyncSession(engine) as session:\n"
+        "        await session.commit()\n\n\n"
+        "async def other(**options):\n    session = AsyncSession(engine, **options)\n"
+        "    return session\n"
+    )
+    path = tmp_path / "app" / "jobs.py"
+    path.write_text(code)
+    assert "jobs.py" not in ruff(tmp_path, f"--select={codes}")
+    path.write_bytes(fix("jobs.py", path, code.encode(), project, OPENINGS, unsafe=False).data)
+    written = path.read_text()
+    if style:
+        assert f"from app.db import (  # {kept}\n    get_background_session,\n)\n" in written
+    else:
+        assert f"from app.db import get_background_session  # {kept}\n" in written
+    assert "jobs.py" not in ruff(tmp_path, f"--select={codes}")
+
+
 def test_the_examples_are_as_ruff_has_them(tmp_path: Path) -> None:
     lay_project(tmp_path, "", True)
     for number, (imports, uses) in enumerate(AS_RUFF_HAS_IT.values()):

@@ -360,6 +360,149 @@ def test_where_the_project_keeps_its_modules(files: dict[str, str], path: str, d
     assert run("check", path).returncode == 0
 
 
+MADE = (
+    "from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine\n\n"
+    "from app.core.config import settings\n\n"
+    "engine = create_async_engine(str(settings.DATABASE_URL))\n"
+    "async_session = async_sessionmaker(engine, expire_on_commit=False)\n"
+)
+OVERWRITTEN = {
+    "passed on": {"app/db/__init__.py": "from .session import async_session\n"},
+    "made there": {"app/db/__init__.py": MADE, "app/db/session.py": "from . import engine\n"},
+    "by a star": {"app/db/__init__.py": "from .session import *\n"},
+    "when it is asked for": {
+        "app/db/__init__.py": (
+            "_LAZY = {'async_session': 'session'}\n\n\ndef __getattr__(name):\n"
+            "    from importlib import import_module\n\n"
+            "    return getattr(import_module(f'app.db.{_LAZY[name]}'), name)\n"
+        )
+    },
+}
+USES = """\
+from sqlalchemy import select
+
+from app.db.session import engine
+from sqlalchemy.ext.asyncio import AsyncSession
+
+
+async def names():
+    async with AsyncSession(engine) as session:
+        return (await session.scalars(select(1))).all()
+"""
+ASKS = """\
+import app.jobs
+from app import db
+
+print(type(db.async_session).__name__)
+"""
+
+
+def lay_package(files: dict[str, str]) -> None:
+    lay({name: text for name, text in FLAT.items() if name != "app/db.py"})
+    lay({"app/core/config.py": CONFIG.replace("postgresql:", "postgresql+asyncpg:")})
+    lay({"app/db/session.py": MADE, "app/jobs.py": USES, "app/ask.py": ASKS} | files)
+
+
+@pytest.mark.parametrize("files", OVERWRITTEN.values(), ids=OVERWRITTEN.keys())
+def test_the_handler_takes_no_name_that_its_package_has(files: dict[str, str]) -> None:
+    lay_package(files)
+    done = run("init")
+    assert done.returncode == 0, done.stderr
+    assert "It is not called async_session.py: `async_session` of app/db/__init__.py" in done.stdout
+    assert table()["handler"] == "app.db.session_handler"
+    run("fix", "app/jobs.py")
+    assert "from app.db.session_handler import get_background" in Path("app/jobs.py").read_text()
+    ran = subprocess.run([sys.executable, "-m", "app.ask"], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("async_sessionmaker\n", "")
+
+
+@pytest.mark.parametrize(
+    "options", [("--module", "app.db.async_session"), ()], ids=["named", "both names"]
+)
+def test_where_no_name_is_left_another_is_asked_for(options: tuple[str, ...]) -> None:
+    package = "from .session import async_session\n" + ("" if options else "session_handler = 1\n")
+    lay_package({"app/db/__init__.py": package})
+    before = tree()
+    done = run("init", *options)
+    assert done.returncode == 2
+    assert "which the first import of app/db/async_session.py would overwrite" in done.stderr
+    assert "session-guard init --module app.db.handler" in done.stderr
+    assert tree() == before
+
+
+BY_HAND = {
+    **{name: (files, False) for name, files in OVERWRITTEN.items()},
+    "of the package around": (
+        {
+            "app/__init__.py": "from app.engines import engine as db\n",
+            "app/engines.py": "engine = 1\n",
+            "app/jobs.py": USES.replace("app.db.session import engine", "app.work import engine"),
+            "app/work.py": "def __getattr__(name):\n    from app.db.session import engine\n\n"
+            "    return engine\n",
+        },
+        False,
+    ),
+    "of a package that the file imports": (
+        {
+            "app/__init__.py": "from app.engines import engine as db\n",
+            "app/engines.py": "engine = 1\n",
+        },
+        True,
+    ),
+    "run first": (
+        {
+            "app/db/__init__.py": (
+                "from .async_session import get_background_session\n"
+                "from .session import async_session\n"
+            ),
+        },
+        True,
+    ),
+    "run first by another": (
+        {
+            "app/db/__init__.py": "from .session import async_session\n",
+            "app/db/session.py": "from .async_session import engine\n\nasync_session = 1\n",
+        },
+        True,
+    ),
+    "run later by another": (
+        {
+            "app/db/__init__.py": (
+                "from .session import async_session\n\n\n"
+                "def late():\n    from .async_session import get_session\n"
+            ),
+        },
+        False,
+    ),
+    "asked for by another": (
+        {
+            "app/db/__init__.py": (
+                "from .session import async_session\nfrom .other import other\n"
+            ),
+            "app/db/other.py": "from app.db import async_session as other\n",
+        },
+        False,
+    ),
+    "the module itself": ({"app/db/__init__.py": "from . import async_session\n"}, True),
+}
+
+
+@pytest.mark.parametrize(("files", "is_fixed"), BY_HAND.values(), ids=BY_HAND.keys())
+def test_no_fix_imports_a_module_whose_name_its_package_has(
+    files: dict[str, str], is_fixed: bool
+) -> None:
+    lay_package(files)
+    configured = (
+        f'{PYPROJECT}\n[tool.session-guard]\nhandler = "app.db.async_session"\n'
+        'engines = ["app.db.session.engine"]\n'
+    )
+    lay({"pyproject.toml": configured, "app/db/async_session.py": REFERENCE})
+    out = run("fix", "--unsafe-fixes", "app/jobs.py").stdout
+    assert (Path("app/jobs.py").read_text() != files.get("app/jobs.py", USES)) == is_fixed
+    overwritten = "`db` of app/__init__" if "app/jobs.py" in files else "`async_session` of app/db/"
+    assert (f"overwrites {overwritten}" in out) != is_fixed
+
+
 def test_where_it_cannot_be_told_the_option_is_asked_for() -> None:
     lay(NO_ENGINE | {"one/__init__.py": "", "two/db/__init__.py": "", "two/__init__.py": ""})
     done = run("init")
@@ -808,6 +951,23 @@ def test_what_the_engine_was_set_to_is_named() -> None:
     given = "pool_size=5, max_overflow=..., connection_timeout=3"
     assert f"`configure(SessionSettings({given}))`" in out
     assert "The handler has no setting for its connect_args['ssl'], echo." in out
+    assert table()["engines"] == ["app.db.engine"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "is_told"),
+    [("", True), (", hide_parameters=False", True), (", hide_parameters=True", False)],
+)
+def test_that_the_handler_hides_parameters_and_verifies_tls_is_told(
+    argument: str, is_told: bool
+) -> None:
+    lay(FLAT | {"app/db.py": ENGINE.replace("_URL))", f"_URL){argument})")})
+    out = run("init").stdout
+    assert ("`configure(SessionSettings(hide_parameters=False))`" in out) == is_told
+    assert ("It hides parameters in the texts of errors" in out) == is_told
+    assert (
+        'It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`' in out
+    )
     assert table()["engines"] == ["app.db.engine"]
 
 

@@ -13,7 +13,7 @@ import sqlalchemy
 
 from session_guard.config import Settings
 from session_guard.linter import lint
-from session_guard.names.bindings import Class, Function, Scope
+from session_guard.names.bindings import Class, Constant, Function, Scope
 from session_guard.names.from_ast import FunctionText, build_table
 from session_guard.names.from_libcst import children, index_tree, walk
 from session_guard.names.values import Literal, Namespace
@@ -405,6 +405,20 @@ def test_both_front_ends_build_the_same_table() -> None:
         text = path.read_text()
         tree = cst.parse_module(text)
         assert described(build_table(text)) == described(index_tree(tree, frozenset()).scope), path
+
+
+STRINGS = [
+    *("''", '"a\'b"', "'''a\n'b'''", '""""a"""', r"'\x41'", r"r'\x41'", "u'a'", "b'a'"),
+    "'''a\r\nb'''",
+]
+
+
+@pytest.mark.parametrize("written", STRINGS)
+def test_both_front_ends_read_the_same_strings(written: str) -> None:
+    text = f"x = {written}\n"
+    read = [build_table(text), index_tree(cst.parse_module(text), frozenset()).scope]
+    found = [scope.bindings["x"][0].value for scope in read]
+    assert [v.value for v in found if isinstance(v, Constant)] == [eval(written)] * 2
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

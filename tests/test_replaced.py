@@ -304,6 +304,14 @@ async def job():
     assert_unsafe(fix("jobs.py", jobs, code.encode(), project, RULES, unsafe=False))
 
 
+def test_a_test_that_stands_with_the_code(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    test = tmp_path / "app" / "checks.py"
+    test.write_text("import pytest\nfrom app.jobs import Service\nService.session_factory = 1\n")
+    [finding] = fixed(tmp_path, "self.session_factory()", "").remaining
+    assert "not fixed: app/checks.py assigns another value" in finding.help
+
+
 def test_a_test_that_is_not_checked_itself(tmp_path: Path) -> None:
     test = f"{MOCK}db.SessionLocal = 1"
     assert_unsafe(fixed(tmp_path, "db.SessionLocal()", test, exclude=("tests",)))

@@ -780,6 +780,125 @@ def test_without_autoflush_a_query_after_an_add_is_the_same(tmp_path: Path) -> N
     assert verdict(tmp_path, in_block(body, "engine, autoflush=False"))[0] == "safe"
 
 
+RELATED = """\
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class Base(DeclarativeBase): ...
+
+
+class User(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    orders: Mapped[list["Order"]] = relationship(back_populates="user")
+
+
+class Order(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
+    state: Mapped[str]
+    user: Mapped[User] = relationship(back_populates="orders")
+"""
+EAGER = RELATED.replace(
+    'relationship(back_populates="orders")',
+    'relationship(\n        foreign_keys=[user_id], lazy="selectin", back_populates="orders")',
+)
+ORDER = """
+user = await s.get(User, user_id)
+order = Order(user_id=user.id)
+s.add(order)
+await s.commit()
+"""
+REFRESHED = {
+    "a relationship": (RELATED, ORDER + "await s.refresh(order, ['state', 'user'])"),
+    "by a keyword": (RELATED, ORDER + "await s.refresh(order, attribute_names=('user',))"),
+    "names that are not known": (RELATED, ORDER + "await s.refresh(order, send.names)"),
+    "a collection of objects that are held": (
+        RELATED,
+        "order = await s.get(Order, 1)\nuser = await s.get(User, order.user_id)\n"
+        "user.name = 'x'\nawait s.commit()\nawait s.refresh(user, ['orders'])",
+    ),
+    "what is loaded with it": (EAGER, ORDER + "await s.refresh(order)"),
+    "of a class that is not known": (
+        EAGER,
+        "order = await s.scalar(select(Order))\nuser = order.user\norder.state = 'x'\n"
+        "await s.commit()\nawait s.refresh(order)",
+    ),
+    "what its query loaded with it": (
+        RELATED,
+        "from sqlalchemy.orm import joinedload\nq = select(Order).options(joinedload(Order.user))\n"
+        "order = await s.scalar(q)\nuser = order.user\norder.state = 'x'\n"
+        "await s.commit()\nawait s.refresh(order)",
+    ),
+    "what an option that is not known loads with it": (
+        RELATED,
+        "order = await s.get(Order, 1, options=[send.option])\nuser = order.user\n"
+        "order.state = 'x'\nawait s.commit()\nawait s.refresh(order)",
+    ),
+    "in a loop": (
+        RELATED,
+        "for number in range(3):\n    order = Order(user_id=number)\n    s.add(order)\n"
+        "    await s.commit()\n    await s.refresh(order, ['user'])\n    owner = order.user",
+    ),
+    "in a function": (
+        RELATED,
+        "user = await s.get(User, user_id)\nawait add(s, user.id)\n",
+    ),
+}
+REFRESHED_ALONE = {
+    "nothing else": (
+        RELATED,
+        "order = Order(user_id=1)\ns.add(order)\nawait s.commit()\n"
+        "await s.refresh(order, ['user'])\nuser = order.user\nreturn user.name",
+    ),
+    "columns": (RELATED, ORDER + "await s.refresh(order, ['state'])\nreturn order.state"),
+    "what loads nothing else": (RELATED, ORDER + "await s.refresh(order)\nreturn order.state"),
+    "what leaves a column for later": (
+        RELATED,
+        "from sqlalchemy.orm import load_only\n"
+        "q = select(Order).options(load_only(Order.id).defer(Order.state))\n"
+        "order = await s.scalar(q)\nuser = order.user\norder.state = 'x'\n"
+        "await s.commit()\nawait s.refresh(order)",
+    ),
+    "of a class that loads nothing else": (
+        EAGER,
+        ORDER + "await s.refresh(user)\nreturn user.name",
+    ),
+    "what was refreshed too": (
+        RELATED,
+        ORDER + "await s.refresh(user)\nawait s.refresh(order, ['user'])\nreturn order.user.name",
+    ),
+    "before a commit": (
+        RELATED,
+        "user = await s.get(User, user_id)\norder = await s.get(Order, 1)\n"
+        "await s.refresh(order, ['user'])\nreturn order.user.name",
+    ),
+}
+ADDS_ORDER = """
+
+async def add(s: AsyncSession, user_id: int):
+    order = Order(user_id=user_id)
+    s.add(order)
+    await s.commit()
+    await s.refresh(order, ["user"])
+"""
+
+
+@pytest.mark.parametrize(("models", "body"), REFRESHED.values(), ids=REFRESHED.keys())
+def test_a_refresh_gives_old_values_of_what_a_relationship_leads_to(
+    models: str, body: str, tmp_path: Path
+) -> None:
+    level, message = verdict(tmp_path, in_block(body) + ADDS_ORDER, models=models)
+    assert level == "unsafe"
+    assert "it reads again after a commit" in message
+
+
+@pytest.mark.parametrize(("models", "body"), REFRESHED_ALONE.values(), ids=REFRESHED_ALONE.keys())
+def test_a_refresh_of_what_is_read_anew_is_the_same(models: str, body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=models) == ("safe", ANY)
+
+
 def test_without_expiry_a_poll_is_the_same(tmp_path: Path) -> None:
     body = """
         while True:
@@ -1956,6 +2075,44 @@ def test_what_does_not_show_that_an_object_has_expired_is_safe(
     inside: str, behind: str, tmp_path: Path
 ) -> None:
     assert verdict(tmp_path, around_block(inside, behind), models=MODELS) == ("safe", ANY)
+
+
+WRAPPER = """\
+def {name}(function):
+    async def wrapper(*args):
+        {body}
+    return wrapper
+
+
+"""
+CALLED = "return await function(*args)"
+DECORATORS = {
+    "that swallows": (f"try: {CALLED}\n        except Exception: return None", "unsafe"),
+    "that suppresses": (f"with contextlib.suppress(ValueError): {CALLED}", "unsafe"),
+    "that raises on": (f"try: {CALLED}\n        except Exception: raise", "safe"),
+    "that catches another error": (f"try: {CALLED}\n        except KeyError: pass", "safe"),
+    "that only wraps": (CALLED, "safe"),
+}
+
+
+@pytest.mark.parametrize(("body", "level"), DECORATORS.values(), ids=DECORATORS.keys())
+def test_an_attribute_read_in_a_function_that_the_project_decorates(
+    body: str, level: str, tmp_path: Path
+) -> None:
+    block = in_block(f"{ADDS}return user.name\n")
+    wrapper = WRAPPER.format(name="wrapped", body=body)
+    code = block.replace("async def job(", f"{wrapper}@wrapped\nasync def job(")
+    found, message = verdict(tmp_path, code, models=MODELS)
+    (tmp_path / "app" / "own.py").write_text(
+        "import contextlib\n\n\ndef taking(default):\n"
+        + textwrap.indent(WRAPPER.format(name="decorate", body=body), "    ")
+        + "    return decorate\n"
+    )
+    elsewhere = block.replace("async def job(", "@taking(1)\nasync def job(")
+    elsewhere = f"from app.own import taking\n{elsewhere}"
+    assert verdict(tmp_path, elsewhere, models=MODELS)[0] == level
+    assert found == level
+    assert ("`user.name` fails where errors are caught" in message) == (level == "unsafe")
 
 
 @pytest.mark.parametrize(

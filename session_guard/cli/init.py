@@ -65,6 +65,11 @@ def command(diff: bool, module: str | None) -> int:
 def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[str]:
     handler = project.shown(scaffold.handler.path)
     yield f"{'Wrote' if wrote else 'Would write'} {handler}: the handler."
+    if scaffold.overwritten is not None:
+        yield (
+            f"  It is not called async_session.py: {scaffold.overwritten} is something else, which "
+            "the first import of such a module would overwrite."
+        )
     imports = [line for line in scaffold.url.imports if line]
     where = f" ({'; '.join(imports)})" if imports else ""
     if scaffold.url_not_told is not None:
@@ -86,6 +91,11 @@ def _report(scaffold: Scaffold, project: Project, *, wrote: bool) -> Iterator[st
             f"`{scaffold.older_python}`: it fails on older ones."
         )
     yield ('  It verifies TLS: for a server without it, `configure(SessionSettings(tls="off"))`.')
+    if not scaffold.engine_hides_parameters:
+        yield (
+            "  It hides parameters in the texts of errors: to have them there, "
+            "`configure(SessionSettings(hide_parameters=False))`."
+        )
     made = scaffold.configuration.before is None
     verb = ("Wrote" if made else "Added to") if wrote else f"Would {'write' if made else 'add to'}"
     yield f"{verb} {project.shown(scaffold.configuration.path)}, in [tool.session-guard]:"

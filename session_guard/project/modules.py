@@ -11,6 +11,8 @@ from session_guard.witnesses import exists
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from session_guard.names.values import Namespace
+
 # Libraries whose names are known by themselves; a folder of the project with such a name is not it.
 # Nor is a file `typing.py` in some folder what `import typing` means.
 _LIBRARIES = frozenset({"sqlalchemy", "sqlmodel", "asyncpg"}) | sys.stdlib_module_names
@@ -111,6 +113,14 @@ class ModuleIndex:
             if all(parts[: end + 1] in self._packages for end in range(start, len(parts) - 1)):
                 return ".".join(parts[start:])
         return ".".join(parts[1:] if parts[0] == "src" and len(parts) > 1 else parts)
+
+
+def binds_another(package: Namespace, name: str, dotted: str) -> bool:
+    """Return whether a package binds `name` to something else than its module `dotted`."""
+    return any(
+        binding.kind != "import" or package.absolute(binding.target) != dotted
+        for binding in package.scope.bindings.get(name, ())
+    )
 
 
 def _package(folder: Path) -> tuple[str, ...]:

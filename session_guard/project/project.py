@@ -38,7 +38,7 @@ from session_guard.project.making import (
     made_or_provided,
     making_names,
 )
-from session_guard.project.modules import ModuleIndex
+from session_guard.project.modules import ModuleIndex, binds_another
 from session_guard.project.questions import (
     Answer,
     Every,
@@ -75,6 +75,12 @@ _RELATES = Found(
     rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*"
     rb"(?:[Rr]elationship|association_proxy|composite|synonym|column_property)\s*\("
     rb"|\bbackref\s*=\s*(?:[\w.]*\(\s*)?[\"'](\w+)"
+)
+# One that is loaded together with what has it; `re` gives the name alone.
+_LOADS_TOGETHER = Found(
+    rb"(?m)^[ \t]*(\w+)[ \t]*(?::[^=\n]*)?=[ \t]*\(?\s*[\w.]*[Rr]elationship\s*\("
+    rb"(?:[^()]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))*"
+    rb"[\"']?\blazy[\"']?\s*[=:]\s*(?![\"'](?:select\b|raise|noload|write_only|dynamic)|True|None)"
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
@@ -506,11 +512,7 @@ class Project:
         if found is None or found[1] or found[0].name != "__init__.py":
             return None
         names = self.names_of(found[0])
-        bindings = names.scope.bindings.get(name, ()) if names is not None else ()
-        if names is None or not any(
-            binding.kind != "import" or names.absolute(binding.target) != dotted
-            for binding in bindings
-        ):
+        if names is None or not binds_another(names, name, dotted):
             return None
         return names, (name,)
 
@@ -925,6 +927,16 @@ class Project:
         )
 
     @cached_property
+    def eager_relationships(self) -> frozenset[str]:
+        """The names of those attributes whose objects are loaded together with their owner."""
+        return frozenset(
+            name
+            for _, names in self._own_answers(_LOADS_TOGETHER)
+            if isinstance(names, tuple)
+            for name in names
+        )
+
+    @cached_property
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
         return any(self._own_files(_MUTABLE))
@@ -1136,7 +1148,8 @@ class Project:
     def is_taken_from(self, path: Path, name: str) -> bool:
         """Return whether another file, a test too, has `name` from the module at `path`.
 
-        Such a name is part of what the module offers, though it may only import it.
+        The module is no package, which others may import from without its name. Such a name is part
+        of what the module offers, though it may only import it.
         """
         return any(
             taken is None or taken.takes(name, is_module)
@@ -1261,21 +1274,16 @@ class Project:
 
         It is not of a file that cannot be parsed, which counts where it names the module as well.
         """
-        is_package = path.name == "__init__.py"
         wanted = Has((name.encode(),))
-        module = Matches(
-            rb"\b%s\b" % re.escape((path.parent if is_package else path).stem.encode())
-        )
-        naming: Question = Has((*wanted.words, b"*"))
-        if not is_package:  # which `from . import name` does not name
-            naming = Every((naming, module))
+        module = Matches(rb"\b%s\b" % re.escape(path.stem.encode()))
+        naming = Every((Has((*wanted.words, b"*")), module))
         for other, _ in self.asked.in_turn(ALL, naming, self.modules.files, self._data):
             if other == path:
                 continue
             taken, names = self._taken_by(other), self.names_of(other)
             if taken is not None and names is not None:
                 yield other, taken, functools.partial(self._leads_to, path, names)
-            elif self._ask(Every((wanted, module)), other):
+            elif self._ask(wanted, other):
                 yield other, None, lambda _: False
 
     def _taken_by(self, path: Path) -> Taken | None:

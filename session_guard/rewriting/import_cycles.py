@@ -1,19 +1,28 @@
-"""Which files run when a module is imported, so that an import at a file's top may not be ready."""
+"""What an import does besides: the files that it runs, and the name that it takes from a package.
+
+What runs meanwhile is not ready for an import at the file's top.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from session_guard.names.bindings import Ref, end_of
+from session_guard.names.values import External
+from session_guard.project.modules import binds_another
 from session_guard.witnesses import exists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from session_guard.names.values import Namespace
     from session_guard.project.project import Project
 
+_IMPORTS = (ast.Import, ast.ImportFrom)
 _run_by: WeakKeyDictionary[Project, dict[Path, frozenset[Path] | None]] = WeakKeyDictionary()
 
 
@@ -30,6 +39,58 @@ def runs(module: Path, other: Path, project: Project) -> bool:
     return found is None or other in found
 
 
+def package_overwritten(dotted: str, importer: Path, project: Project) -> Path | None:
+    """Return the package of which the first import of a module would overwrite a name, or None.
+
+    Python makes a module an attribute of its package once it has run. What the package had under
+    that name (`from .session import async_session` beside `async_session.py`) is lost to those who
+    ask for it later. None where the package runs the module before it binds the name.
+    """
+    package, _, name = dotted.rpartition(".")
+    found = project.modules.find(package, importer) if package else None
+    if found is None or found[1] or found[0].name != "__init__.py":
+        return None
+    names = project.names_of(found[0])
+    if names is None or not _has_another(names, name, dotted, project):
+        return None
+    module = project.modules.find(dotted, importer)
+    runs_before = module is not None and _runs_in_any_case(found[0], module[0], project)
+    return None if runs_before else found[0]
+
+
+def _has_another(names: Namespace, name: str, dotted: str, project: Project) -> bool:
+    """Return whether a package has something else than its module under the module's name."""
+    scope = names.scope
+    if binds_another(names, name, dotted):
+        return True
+    if scope.star_imports and names.evaluate(Ref((name,)), end_of(scope)) != (External(name),):
+        return True
+    if "__getattr__" not in scope.bindings:
+        return False
+    decoded = project.decoded(names.path)
+    return decoded is not None and bool(re.search(rf"\b{re.escape(name)}\b", decoded.text))
+
+
+def _runs_in_any_case(package: Path, module: Path, project: Project) -> bool:
+    """Return whether importing a package runs a module, by imports that stand in no branch."""
+    seen: set[Path] = set()
+    waiting = [package]
+    while waiting:
+        path = waiting.pop()
+        tree = project.tree(path) if path not in seen else None
+        seen.add(path)
+        imports = [s for s in tree.body if isinstance(s, _IMPORTS)] if tree is not None else []
+        for dotted in _imported(imports, _package_of(path, project)):
+            target = project.modules.find(dotted, path)
+            if target is None:
+                continue
+            if target[0] != module:
+                waiting += [target[0], *_packages(target[0])]
+            elif target[1]:  # `from package import module` may give what has its name
+                return True
+    return False
+
+
 def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
     """Return the files that run while a module is imported; None where one cannot be parsed."""
     # The packages round the module began to run before it; what they import otherwise, did too.
@@ -41,9 +102,7 @@ def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
         tree = project.tree(path)
         if tree is None:
             return None
-        parts = project.modules.parts(path)
-        package = parts if path.name == "__init__.py" else parts[:-1]
-        for dotted in _imported(tree.body, package):
+        for dotted in _imported(tree.body, _package_of(path, project)):
             target = project.modules.find(dotted, path)
             if target is None:
                 continue
@@ -51,6 +110,12 @@ def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
             waiting.extend(fresh - found)
             found |= fresh
     return frozenset(found)
+
+
+def _package_of(path: Path, project: Project) -> tuple[str, ...]:
+    """Return the parts of the package that a module's relative imports are counted from."""
+    parts = project.modules.parts(path)
+    return parts if path.name == "__init__.py" else parts[:-1]
 
 
 def _packages(module: Path) -> Iterator[Path]:
@@ -62,7 +127,7 @@ def _packages(module: Path) -> Iterator[Path]:
         yield package
 
 
-def _imported(body: list[ast.stmt], package: tuple[str, ...]) -> Iterator[str]:
+def _imported(body: Iterable[ast.stmt], package: tuple[str, ...]) -> Iterator[str]:
     """Yield the dotted names that statements import when they run; functions run later."""
     for statement in body:
         match statement:

@@ -36,6 +36,10 @@ _KEEPS = re.compile(
 )
 # Comments that tell a tool how to treat the lines below.
 _DIRECTIVE = re.compile(r"\s*#\s*(isort|fmt|ruff|yapf|pylint|flake8|type|mypy|pyright)\s*:")
+# Comments about where an import stands, which hold for one beside it too.
+_SKIPS_ISORT = re.compile(r"#\s*isort:\s*skip\b")
+_NOQA = re.compile(r"#\s*noqa\s*:([\w\s,]*)", re.IGNORECASE)
+_OF_PLACE = frozenset({"E402", "I001"})
 _NO_COMMA = cst.MaybeSentinel.DEFAULT
 
 
@@ -305,9 +309,12 @@ def _inserted(
     Where `is_apart`, a blank line goes between the two; `blank` lines do behind the statement.
     """
     newline, indent = module.tree.default_newline, indentation(module, line)
-    text = _written(group)
+    beside = group[0].beside
+    marker = _marker(line, line_of(module, beside) if beside is not None else None)
+    text = _written(group) + marker
     if len(indent) + len(text) > order.style.line_length:
-        text = _one_to_a_line(module, group[0].module, [one.written for one in group], indent)
+        names = [one.written for one in group]
+        text = _one_to_a_line(module, group[0].module, names, indent, marker)
     gap = newline if is_apart else newline * blank
     if before:
         number = module.position(line).start.line
@@ -319,6 +326,25 @@ def _inserted(
     if at == len(module.text) and not module.text.endswith(("\n", "\r")):
         return Change(at, at, f"{newline}{gap}{indent}{text}")
     return Change(at, at, f"{gap}{indent}{text}{newline}")
+
+
+def _marker(*lines: cst.CSTNode | None) -> str:
+    """Return the comment that tells linters of a new import's place as of those on some lines."""
+    found = [
+        line.trailing_whitespace.comment.value
+        for line in lines
+        if isinstance(line, cst.SimpleStatementLine)
+        and line.trailing_whitespace.comment is not None
+    ]
+    told = {
+        code
+        for text in found
+        for codes in _NOQA.findall(text)
+        for code in re.split(r"[\s,]+", codes)
+    }
+    codes = sorted(told & _OF_PLACE)
+    marker = "  # isort:skip" if any(map(_SKIPS_ISORT.search, found)) else ""
+    return f"{marker}  # noqa: {', '.join(codes)}" if codes else marker
 
 
 def _is_comment_about(lines: Lines, number: int, *, to_a_section: bool) -> bool:
@@ -377,10 +403,12 @@ def _changed(
     return [Change(start, end, text)]
 
 
-def _one_to_a_line(module: Module, source: str, names: Iterable[str], indent: str) -> str:
+def _one_to_a_line(
+    module: Module, source: str, names: Iterable[str], indent: str, marker: str = ""
+) -> str:
     newline, deeper = module.tree.default_newline, module.deeper(indent)
     listed = "".join(f"{deeper}{name},{newline}" for name in names)
-    return f"from {source} import ({newline}{listed}{indent})"
+    return f"from {source} import ({marker}{newline}{listed}{indent})"
 
 
 @dataclass(slots=True)

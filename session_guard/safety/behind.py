@@ -8,23 +8,32 @@ and what looks into one finds values where there were none.
 
 from __future__ import annotations
 
+import ast
 from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
 
 from session_guard.names.bindings import Call, Constant, Ref, lookup
+from session_guard.names.from_ast import FunctionText
 from session_guard.names.from_libcst import walk
 from session_guard.names.openings import opening
+from session_guard.names.values import LocalClass, LocalFunction
+from session_guard.project.takers import parsed
 from session_guard.safety.forms import around, comes_again, extent, statements
 from session_guard.safety.loaded import TAKES, bound_names, classes_held, held_names
 from session_guard.safety.spelling import method_of, shows
-from session_guard.safety.ways_out import is_quiet_context, leaves_the_function, may_swallow
+from session_guard.safety.ways_out import (
+    OTHER_ERRORS,
+    is_quiet_context,
+    leaves_the_function,
+    may_swallow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
-    from session_guard.names.values import LocalClass
+    from session_guard.names.bindings import Function
     from session_guard.safety.forms import Form
 
 
@@ -216,13 +225,23 @@ class _Behind:
         inner = node
         for holder in self._module.ancestors(node):
             if isinstance(holder, cst.FunctionDef):
-                break
+                return any(self._may_swallow(one.decorator) for one in holder.decorators)
             if isinstance(holder, (cst.Try, cst.TryStar)) and inner is holder.body:
                 if any(map(may_swallow, holder.handlers)):
                     return True
             elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
                 return True
             inner = holder
+        return False
+
+    def _may_swallow(self, decorator: cst.BaseExpression) -> bool:
+        """Return whether a decorator of the project may keep an error from leaving its function."""
+        made_by = decorator.func if isinstance(decorator, cst.Call) else decorator
+        for value in self._module.evaluate(made_by):
+            if isinstance(value, LocalClass):
+                return True
+            if isinstance(value, LocalFunction) and _swallows(value.definition):
+                return True
         return False
 
     def _behind(self, expired: frozenset[str]) -> Iterator[tuple[cst.CSTNode, frozenset[str]]]:
@@ -353,6 +372,31 @@ class _Behind:
 
     def _order(self, node: cst.CSTNode) -> float:
         return self._module.place(node).order
+
+
+def _swallows(function: Function) -> bool:
+    """Return whether a function of this file or another may keep an error of SQLAlchemy's."""
+    node = function.node
+    if isinstance(node, FunctionText):
+        tree: ast.AST | None = node.parsed()
+    elif isinstance(node, cst.FunctionDef):
+        tree = parsed(cst.Module([node]).code.strip())
+    else:
+        return False  # a lambda
+    return tree is None or any(map(_goes_on, ast.walk(tree)))
+
+
+def _goes_on(node: ast.AST) -> bool:
+    """Return whether a part of a function may catch an error of SQLAlchemy's, and goes on."""
+    match node:
+        case ast.ExceptHandler(type=kind, body=[*_, last]):
+            kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
+            return not isinstance(last, ast.Raise) and not all(
+                isinstance(one, ast.Name) and one.id in OTHER_ERRORS for one in kinds
+            )
+        case ast.withitem(context_expr=manager):
+            return "suppress" in ast.unparse(manager)
+    return False
 
 
 def _names(node: cst.CSTNode, wanted: frozenset[str]) -> Iterator[cst.Name]:

@@ -42,6 +42,7 @@ from session_guard.safety.loaded import (
 )
 from session_guard.safety.magic import methods_called_on
 from session_guard.safety.outside import Outside
+from session_guard.safety.refreshing import reads_others
 from session_guard.safety.spelling import (
     argument_of,
     attributes_of_key,
@@ -160,11 +161,14 @@ class _Analysis:
         """The attributes that are read of such objects in the block, which fails."""
         self.given_away: list[GivenAway] = []
         """What it gives back or keeps of what a commit expires."""
+        self.knows_others = False
+        """Whether the session may know objects by other names than those of the block."""
         self.following: tuple[cst.FunctionDef, ...] = ()
         """The functions that it runs in, of those that get the session."""
 
     def look_at(self, block: cst.BaseSuite, known: frozenset[str] = frozenset()) -> None:
         """Find out which names of a block hold what; `known` are those that hold its objects."""
+        self.block = block
         module, session = self.module, self.session
         given = [
             argument.value
@@ -844,7 +848,7 @@ class _Analysis:
                 state = replace(state, dirty=True)
             return state
         if name == "refresh":
-            state = self.query(call, state, loads=False)
+            state = self.query(call, state, loads=self.refreshes_others(call, state))
             state = replace(state, foreign=state.foreign or state.had_foreign)
             match call.args:
                 case [cst.Arg(value=cst.Name(value=read), keyword=None)]:
@@ -886,6 +890,28 @@ class _Analysis:
         if loads and state.stale and self.terms.expiry_ends:
             self.object_to("it reads again after a commit, and would see old values", node)
         return replace(state, loaded=state.loaded or loads)
+
+    def refreshes_others(self, call: cst.Call, state: State) -> bool:
+        """Return whether a `refresh()` after a commit may lead to objects that were there before.
+
+        What no name holds, the session has let go: it only knows what others keep.
+        """
+        if not state.stale or not reads_others(
+            self.module, call, self.block, self.session, self.classes
+        ):
+            return False
+        if self.knows_others:
+            return True
+        own = {a.value.value for a in call.args[:1] if isinstance(a.value, cst.Name)}
+        at = self.module.place(call)
+        line = self.module.position(call).start.line
+        comes_again = any(isinstance(a, (cst.For, cst.While)) for a in self.module.ancestors(call))
+        return any(
+            self.module.place(use).scope is at.scope
+            and (comes_again or self.module.position(use).start.line < line)
+            for name in self.objects - own - state.fresh
+            for use in self.module.named(name)
+        )
 
     def added(self, call: cst.Call, state: State) -> State:
         after = self.written(state, "it adds rows", call, fresh=True)
@@ -1148,6 +1174,7 @@ class _Callee(_Analysis):
 
     def run(self, state: State) -> State:
         """Return what is true behind the call."""
+        self.knows_others = state.loaded
         if any(self.captured_outside(self.form)):
             state = replace(state, escaped=True)
         self.left.append(self.suite(self.function.body, state))

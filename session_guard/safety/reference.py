@@ -9,6 +9,7 @@ import libcst as cst
 
 from session_guard.names import values
 from session_guard.names.bindings import Ref, end_of, lookup
+from session_guard.names.from_libcst import module_name
 from session_guard.project.handler import REQUEST_MANAGER
 from session_guard.rewriting import import_cycles
 from session_guard.rewriting.arguments import NotFixableError
@@ -17,6 +18,7 @@ from session_guard.rewriting.unused_imports import always_runs, is_use
 from session_guard.rule import Import
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from session_guard.module import Module
@@ -75,6 +77,7 @@ def _imported(
     """
     if not wanted.module.startswith("."):
         _ensure_one(wanted.module, module)
+    _ensure_nothing_overwritten(wanted, module)
     if name != wanted.name:
         wanted = wanted._replace(alias=name)
     beside = wanted.beside
@@ -92,6 +95,37 @@ def _ensure_one(dotted: str, module: Module) -> None:
     """Raise NotFixableError where a name may mean one of several modules of the project."""
     if module.project.modules.is_one_of_several(dotted, module.path):
         raise NotFixableError(f"more than one module of the project may be meant by `{dotted}`")
+
+
+def _ensure_nothing_overwritten(wanted: Import, module: Module) -> None:
+    """Raise NotFixableError where the import would take a name from a package.
+
+    What the file imports already, beside the new import or at its top, takes none anew.
+    """
+    run = [module.names.absolute(source) for source in _imported_before(wanted.beside, module)]
+    parts = module.names.absolute(wanted.module).split(".")
+    for end in range(2, len(parts) + 1):
+        dotted = ".".join(parts[:end])
+        if any(f"{one}.".startswith(f"{dotted}.") for one in run):
+            continue
+        package = import_cycles.package_overwritten(dotted, module.path, module.project)
+        if package is not None:
+            raise NotFixableError(
+                f"the first import of `{dotted}` overwrites `{parts[end - 1]}` of "
+                f"{module.project.shown(package)}; give the module another name"
+            )
+
+
+def _imported_before(beside: cst.CSTNode | None, module: Module) -> Iterator[str]:
+    """Yield the modules that are imported at the file's top, in no branch, or by one statement."""
+    for node in (*module.nodes("ImportFrom"), *module.nodes("Import")):
+        line = module.parent(node)
+        if node is not beside and (line is None or module.parent(line) is not module.tree):
+            continue
+        if isinstance(node, cst.ImportFrom):
+            yield module_name(node)
+        elif isinstance(node, cst.Import):
+            yield from (alias.evaluated_name for alias in node.names)
 
 
 def _is_module(binding: Binding, rest: tuple[str, ...], handler: Handler, module: Module) -> bool:

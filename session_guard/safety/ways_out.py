@@ -19,7 +19,7 @@ WAYS_OUT = (cst.Return, cst.Break, cst.Continue)
 """The statements that leave a suite and raise nothing."""
 
 # Built-in exceptions that none of SQLAlchemy's is one of.
-_OTHER_ERRORS = frozenset(
+OTHER_ERRORS = frozenset(
     name
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
@@ -66,7 +66,7 @@ def may_swallow(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
         return False
     kinds = handler.type.elements if isinstance(handler.type, cst.Tuple) else ()
     types = [kind.value for kind in kinds] if kinds else [handler.type]
-    return not all(isinstance(kind, cst.Name) and kind.value in _OTHER_ERRORS for kind in types)
+    return not all(isinstance(kind, cst.Name) and kind.value in OTHER_ERRORS for kind in types)
 
 
 def is_quiet_context(module: Module, node: cst.BaseExpression) -> bool:

@@ -467,7 +467,7 @@ def carried_over(engine: Engine) -> tuple[dict[str, str], list[str]]:
             others.append(name)
     if engine.isolation_level not in (None, "READ COMMITTED"):
         others.append("isolation_level")
-    for name in engine.connect_args.entries.keys() - set(standard.POOLER_SETTINGS):
+    for name in sorted(engine.connect_args.entries.keys() - set(standard.POOLER_SETTINGS)):
         if name == "timeout":
             fields.setdefault("connection_timeout", _plain(engine.connect_args, name))
         elif name == "ssl" and engine.connect_args.literal(name) in ("disable", False):

@@ -16,6 +16,7 @@ from session_guard.names import openings
 from session_guard.project.handler import CONTEXT_MANAGER
 from session_guard.project.modules import ModuleIndex
 from session_guard.project.project import REFERENCE_FILE
+from session_guard.rewriting import import_cycles
 from session_guard.scaffolding import former_engine
 from session_guard.scaffolding.former_engine import DATABASE_URL, NotToldError, Source
 from session_guard.writing import WriteError, write_atomically
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 OLDEST_PYTHON = (3, 11)
 """What the handler needs: it groups errors."""
 _LOWEST_PYTHON = re.compile(r"(?:>=?|~=|\^|==|~)\s*3\.(\d+)")
-_FILE = "async_session.py"
+_FILES = ("async_session.py", "session_handler.py")
+"""What the handler is called: the second where its package has something else of the first name."""
 _NO_PACKAGES = frozenset("alembic benchmarks docs examples migrations scripts tests test".split())
 _HEADER = re.compile(
     r"^[ \t]*\[[ \t]*tool[ \t]*\.[ \t]*session-guard[ \t]*\][^\n]*(\n|$)", re.MULTILINE
@@ -73,8 +75,12 @@ class Scaffold:
     """The engine's dotted name, where the configuration can say that it is on the same database."""
     engine_not_same: str | None
     """Why the configuration does not say so."""
+    engine_hides_parameters: bool
+    """Whether its errors have no parameters in their texts, as the handler's have none."""
     url_is_beside_engine: bool
     """Whether the handler imports its URL from the engine's module, which cannot import it then."""
+    overwritten: str | None
+    """What has the handler's usual name in its package, so that it has another; or None."""
     older_python: str | None
     """The Python versions that the project is for, if some are older than the handler's."""
 
@@ -98,7 +104,19 @@ def plan(project: Project, module: str | None) -> Scaffold:
     """
     _refuse_second(project)
     built = list(project.built())
-    path = _path_of(module, project) if module is not None else _place(built, project)
+    paths = (
+        [_path_of(module, project)]
+        if module is not None
+        else [_place(built, project) / name for name in _FILES]
+    )
+    overwritten = _overwritten(paths[0], project)
+    path = next((path for path in paths if _overwritten(path, project) is None), None)
+    if path is None:
+        raise ScaffoldError(
+            f"{overwritten} is something else, which the first import of "
+            f"{project.shown(paths[0])} would overwrite; name another module: "
+            "session-guard init --module app.db.handler"
+        )
     if os.path.lexists(path):
         raise ScaffoldError(
             f"{project.shown(path)} is there already, and nothing is ever overwritten; name "
@@ -146,7 +164,9 @@ def plan(project: Project, module: str | None) -> Scaffold:
         engine,
         name,
         not_same,
+        facts is not None and facts.arguments.literal("hide_parameters") is True,
         engine is not None and _imports(url, engine.home.path, path, project),
+        overwritten,
         _older_python(project.settings.root / "pyproject.toml"),
     )
 
@@ -229,15 +249,22 @@ def _path_of(module: str, project: Project) -> Path:
 
 
 def _place(built: Iterable[Result], project: Project) -> Path:
-    """Return where the project keeps its modules of this kind. Raises ScaffoldError."""
+    """Return the folder where the project keeps its modules of this kind. Raises ScaffoldError."""
     folders = {value.home.path.parent for value in built}
     for found in (folders, _packages(project, ""), _packages(project, "src")):
         if len(found) == 1:
-            return found.pop() / _FILE
+            return found.pop()
     raise ScaffoldError(
         "it is not clear where the project keeps its modules; name the one to write: "
         "session-guard init --module app.db.async_session"
     )
+
+
+def _overwritten(path: Path, project: Project) -> str | None:
+    """Return the name that the first import of a new module would overwrite in its package."""
+    modules = ModuleIndex(project.settings.root, (*project.modules.files, path))
+    package = import_cycles.package_overwritten(modules.likeliest_name(path), path, project)
+    return None if package is None else f"`{path.stem}` of {project.shown(package)}"
 
 
 def _packages(project: Project, below: str) -> set[Path]:
