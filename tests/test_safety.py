@@ -1073,6 +1073,273 @@ def test_what_is_like_everyday_code_and_is_not(body: str, tmp_path: Path) -> Non
     assert verdict(tmp_path, code, models=MODELS + OUT)[0] == "unsafe"
 
 
+SEEN = "from sqlalchemy import event, func\nfrom sqlalchemy.orm import validates\n"
+MADE_AND_TOLD = {
+    "one that it made": (
+        "user = User(name=name)\ns.add(user)\nawait s.commit()\nawait send('/users')"
+    ),
+    "one without a name": "s.add(User(name=name))\nawait s.commit()\nawait send('/users')",
+    "its number": (
+        "user = User(name=name)\ns.add(user)\nawait s.flush()\nnumber = user.id\n"
+        "await s.commit()\nawait send(number)\nreturn number"
+    ),
+    "one that it deletes": (
+        "user = await s.get(User, 1)\nawait s.delete(user)\nawait s.commit()\nawait send('/users')"
+    ),
+    "many": (
+        "users = [User(name=one['name']) for one in jobs]\ns.add_all(users)\nawait s.commit()\n"
+        "await send('/users')"
+    ),
+    "a batch": (
+        "for number, one in enumerate(jobs):\n    s.add(User(name=one['name']))\n"
+        "    if number % 100 == 0:\n        await s.commit()\n        await send(one)\n"
+        "await s.commit()"
+    ),
+    "slices": (
+        "for start in range(0, len(jobs), job):\n"
+        "    s.add_all([User(name=one) for one in jobs[start : start + job]])\n"
+        "    await s.commit()\n    print(start + job)"
+    ),
+    "what a message has": (
+        "s.add(User(id=job.sender.id, name=job.sender.full_name))\nawait s.commit()\n"
+        "await job.answer('Welcome!')"
+    ),
+    "what a text has": (
+        "row = name.split(',')\ns.add(User(name=row[0], id=int(row[1])))\nawait s.commit()\n"
+        "logger.info('added %s', row[0])"
+    ),
+}
+MADE_AND_SHARED = {
+    "given to others": "await send(user)\ns.add(user)\nawait s.commit()\nawait send()",
+    "given to others behind the commit": "s.add(user)\nawait s.commit()\nawait send(user)",
+    "kept by others": "jobs.append(user)\ns.add(user)\nawait s.commit()\nawait send()",
+    "kept in an attribute": "job.user = user\ns.add(user)\nawait s.commit()\nawait send()",
+    "of another name": "s.add(user)\nother = user\nawait s.commit()\nawait send(other)",
+    "of a second name": (
+        "user = made = User(name=name)\ns.add(user)\nawait s.commit()\nawait send(made)"
+    ),
+    "of a name by the way": (
+        "user = (made := User(name=name))\ns.add(user)\nawait s.commit()\nawait send(made)"
+    ),
+    "of the name that it was made by": (
+        "made = User(name=name)\nuser = made\ns.add(user)\nawait s.commit()\nawait send(made)"
+    ),
+    "out of a list": (
+        "made = [User(name=name)]\nuser = made[0]\ns.add(user)\nawait s.commit()\nawait send(made)"
+    ),
+    "out of a list by its number": (
+        "made = [User(name=name)]\nfor number, user in enumerate(made):\n    s.add(user)\n"
+        "await s.commit()\nawait send(made)"
+    ),
+    "a parameter": "s.add(job)\nawait s.commit()\nawait send()",
+    "one that a parameter has": ("s.add(User(orders=job.orders))\nawait s.commit()\nawait send()"),
+    "one of a function": "s.add(job())\nawait s.commit()\nawait send()",
+    "one of a class that is not known": "s.add(Thing(name=name))\nawait s.commit()\nawait send()",
+    "a parameter that it deletes": "await s.delete(job)\nawait s.commit()\nawait send()",
+    "a global": "global user\nuser = User(name=name)\ns.add(user)\nawait s.commit()\nawait send()",
+    "the session": "s.add(user)\nawait s.commit()\nawait send(s)",
+    "a closure": (
+        "def change():\n    user.name = 'other'\ns.add(user)\nawait s.commit()\nawait send(change)"
+    ),
+}
+# What of a model, or beside it, sees the objects that are made.
+SEES_WHAT_IS_MADE = {
+    "its constructor": "    def __init__(self, name):\n        LIST.append(self)\n",
+    "its `__post_init__`": "    def __post_init__(self):\n        LIST.append(self)\n",
+    "setting an attribute": "    def __setattr__(self, name, value):\n        LIST.append(self)\n",
+    "what validates": (
+        "    @validates('name')\n    def check(self, key, value):\n        LIST.append(self)\n"
+    ),
+    "what listens": "\nevent.listen(User, 'after_insert', LIST.append)\n",
+    "what listens to `init`": "\nevent.listen(User, 'init', LIST.append)\n",
+    "one that is put in its place": "\nUser.__init__ = make\n",
+    "another column's value": "\nTAGS = MutableDict\n",
+}
+
+
+@pytest.mark.parametrize("body", MADE_AND_TOLD.values(), ids=MADE_AND_TOLD.keys())
+def test_nobody_changes_what_the_block_made_and_gave_to_nobody(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", MADE_AND_SHARED.values(), ids=MADE_AND_SHARED.keys())
+def test_others_may_change_what_the_block_made(body: str, tmp_path: Path) -> None:
+    if "user =" not in body:
+        body = f"user = User(name=name)\n{body}"
+    assert verdict(tmp_path, in_block(body), models=MODELS)[0] == "unsafe"
+
+
+@pytest.mark.parametrize("seen", SEES_WHAT_IS_MADE.values(), ids=SEES_WHAT_IS_MADE.keys())
+def test_a_model_may_give_what_is_made_to_others(seen: str, tmp_path: Path) -> None:
+    code = in_block(MADE_AND_TOLD["one that it made"])
+    of_user, _, behind = MODELS.partition("\nclass Order")
+    models = f"{SEEN}{of_user}{seen}\nclass Order{behind}"
+    assert verdict(tmp_path, code, models=models)[0] == "unsafe"
+
+
+# With what a `try` round `{}` catches, and does then; the session flushes before queries.
+CAUGHT_OF_OTHERS = {
+    "what a service raises": (
+        "await send(user.name)",
+        "except OSError:\n    logger.warning('cannot send')\n    continue",
+    ),
+    "all, with changes that wait": (
+        "await send(user.name)",
+        "except Exception as error:\n    logger.error('%s: %s', user.id, error)\n    continue",
+    ),
+    "a key": ("kind = {'ada': 1}[user.name]", "except KeyError:\n    kind = 2"),
+    "a value": ("user.id = int(name)", "except ValueError:\n    user.id = 0"),
+    "a list of its own": ("done.append(user)", "except ValueError:\n    continue"),
+}
+CAUGHT_OF_THE_SESSION = {
+    "what may be loaded, with changes that wait": (
+        "print(user.orders)",
+        "except Exception:\n    continue",
+        "reading what may have to be loaded",
+    ),
+    "a column that is fetched anew": (
+        "print(user.seen)",
+        "except Exception:\n    continue",
+        "reading what may have to be loaded",
+    ),
+    "one that it added": (
+        "print(user.name)",
+        "except Exception:\n    s.add(user)",
+        "reading what may have to be loaded",
+    ),
+    "an object": ("await send(user)", "except OSError:\n    continue", "code that gets what it"),
+    "a method": ("user.touch()", "except OSError:\n    continue", "code that gets what it loaded"),
+    "a query": ("await s.get(User, 2)", "except OSError:\n    continue", "the session"),
+    "a commit": ("await s.commit()", "except Exception:\n    continue", "the session"),
+    "the session given on": ("await send(s)", "except OSError:\n    continue", "the session"),
+    "awaitable attributes": (
+        "await user.awaitable_attrs.orders",
+        "except OSError:\n    continue",
+        "code that gets what it loaded",
+    ),
+    "a task": (
+        "await task",
+        "except OSError:\n    continue",
+        "code that gets what it loaded",
+    ),
+    "iterated": (
+        "async for one in user:\n    print(one)",
+        "except OSError:\n    continue",
+        "code that gets what it loaded",
+    ),
+    "entered": ("with user:\n    pass", "except OSError:\n    continue", "code that gets what it"),
+}
+
+
+def caught(body: str, catching: str, arguments: str = "engine") -> str:
+    tried = textwrap.indent(f"try:\n{textwrap.indent(body, '    ')}\n{catching}", "    ")
+    return in_block(
+        "done = []\nusers = (await s.scalars(select(User))).all()\ntask = s.scalars(select(User))\n"
+        f"for user in users:\n{tried}\n    user.name = 'told'\nawait s.commit()",
+        arguments,
+    ).replace("        task = s.scalars(select(User))\n" if "task" not in body else "\0", "")
+
+
+DATED = MODELS.replace(
+    "    name: Mapped[str]\n",
+    "    name: Mapped[str]\n    seen: Mapped[int] = mapped_column(onupdate=func.now())\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "catching"), CAUGHT_OF_OTHERS.values(), ids=CAUGHT_OF_OTHERS.keys()
+)
+def test_an_except_may_catch_what_no_session_raised(
+    body: str, catching: str, tmp_path: Path
+) -> None:
+    assert verdict(tmp_path, caught(body, catching), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize(
+    ("body", "catching", "reason"),
+    CAUGHT_OF_THE_SESSION.values(),
+    ids=CAUGHT_OF_THE_SESSION.keys(),
+)
+def test_an_except_catches_what_a_session_may_have_raised(
+    body: str, catching: str, reason: str, tmp_path: Path
+) -> None:
+    level, said = verdict(tmp_path, caught(body, catching), models=SEEN + DATED)
+    assert level == "unsafe"
+    assert f"an `except` catches errors of {reason}" in said
+
+
+@pytest.mark.parametrize(
+    ("found_in", "level"),
+    {
+        "options(load_only(User.id))": "unsafe",
+        "options(defer(User.name))": "unsafe",
+        "where(User.id > 1)": "safe",
+    }.items(),
+)
+def test_a_column_may_be_left_out_of_what_is_loaded(
+    found_in: str, level: str, tmp_path: Path
+) -> None:
+    code = caught(*CAUGHT_OF_OTHERS["all, with changes that wait"])
+    models = f"{MODELS}\nQUERY = select(User).{found_in}\n"
+    assert verdict(tmp_path, code, models=models)[0] == level
+
+
+def test_a_commit_expires_what_is_read_where_errors_are_caught(tmp_path: Path) -> None:
+    code = caught(*CAUGHT_OF_OTHERS["what a service raises"])
+    code = code.replace("        await s.commit()", "            await s.commit()")
+    level, said = verdict(tmp_path, code, models=MODELS)
+    assert (level, "reading what may have to be loaded" in said) == ("unsafe", True)
+
+
+MISSING = "from sqlalchemy.exc import MultipleResultsFound, NoResultFound\n"
+ONE = "(await s.scalars(select(User))).one()"
+NO_ROW = {
+    "none": f"try:\n    user = {ONE}\nexcept NoResultFound:\n    return None\nreturn user",
+    "not one": (
+        f"try:\n    user = {ONE}\nexcept (NoResultFound, MultipleResultsFound):\n    user = None\n"
+        "return user"
+    ),
+    "of a result": (
+        "result = await s.execute(select(User))\ntry:\n    user = result.scalar_one()\n"
+        "except NoResultFound:\n    return None\nreturn user"
+    ),
+    "made then": (
+        f"try:\n    user = {ONE}\nexcept NoResultFound:\n    s.add(User(name=name))\n"
+        "    await s.commit()"
+    ),
+}
+MORE_THAN_NO_ROW = {
+    "another error": f"try:\n    {ONE}\nexcept (NoResultFound, LookupError):\n    pass",
+    "an error that is not known": f"try:\n    {ONE}\nexcept Missing:\n    pass",
+    "any error": f"try:\n    {ONE}\nexcept:\n    pass",
+    "behind a failing flush": (
+        f"s.add(User(name=name))\ntry:\n    {ONE}\nexcept NoResultFound:\n    pass\n"
+        "await s.commit()"
+    ),
+    "raised for another": (
+        f"try:\n    try:\n        {ONE}\n    except OSError:\n        raise NoResultFound\n"
+        "except NoResultFound:\n    pass"
+    ),
+    "raised by others": "try:\n    await send(s)\nexcept NoResultFound:\n    pass",
+    "raised by a method": (
+        "user = await s.get(User, 1)\ntry:\n    await user.find()\nexcept NoResultFound:\n    pass"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", NO_ROW.values(), ids=NO_ROW.keys())
+def test_a_row_that_is_missing_aborts_no_transaction(body: str, tmp_path: Path) -> None:
+    assert verdict(tmp_path, MISSING + in_block(body), models=MODELS) == ("safe", ANY)
+
+
+@pytest.mark.parametrize("body", MORE_THAN_NO_ROW.values(), ids=MORE_THAN_NO_ROW.keys())
+def test_more_than_a_missing_row_may_be_caught(body: str, tmp_path: Path) -> None:
+    code = MISSING + in_block(body, "engine, autoflush=False")
+    level, said = verdict(tmp_path, code, models=MODELS)
+    assert level == "unsafe"
+    assert "an `except` catches errors of" in said
+
+
 def test_a_constant_that_others_may_set_is_no_text_that_is_known(tmp_path: Path) -> None:
     code = with_out("return (await s.execute(text(SQL))).all()")
     assert verdict(tmp_path, code)[0] == "safe"
@@ -1191,6 +1458,54 @@ class User(SQLModel, table=True):
     mail: str = "?"
     orders: list[Order] = Relationship()
 """
+
+
+CREATES = """
+class UserCreate(SQLModel):
+    name: str
+
+class UserWithOrders(SQLModel):
+    orders: list[Order]
+"""
+MADE_OF_VALUES = {
+    "a class of values": ("data: UserCreate", "User.model_validate(data)", "safe"),
+    "and more": (
+        "data: UserCreate",
+        "User.model_validate(data, update={'mail': mail(data)})",
+        "safe",
+    ),
+    "a dictionary": ("data", "User.model_validate({'name': data})", "safe"),
+    "a class without relationships": ("data", "Order.model_validate(data)", "safe"),
+    "a class that is not known": ("data: Other", "User.model_validate(data)", "unsafe"),
+    "anything": ("data", "User.model_validate(data)", "unsafe"),
+    "a class with relationships": ("data: UserWithOrders", "User.model_validate(data)", "unsafe"),
+    "and related objects": (
+        "data: UserCreate",
+        "User.model_validate(data, update={'orders': mail})",
+        "unsafe",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "made", "level"), MADE_OF_VALUES.values(), ids=MADE_OF_VALUES.keys()
+)
+def test_what_sqlmodel_makes_of_values_is_new(
+    parameter: str, made: str, level: str, tmp_path: Path
+) -> None:
+    body = f"user = {made}\ns.add(user)\nawait s.commit()\nawait s.refresh(user)\nreturn user"
+    code = in_block(body).replace("job(jobs,", f"job({parameter}, mail,")
+    code = code.replace("import Order, User", "import Order, User, UserCreate, UserWithOrders")
+    assert verdict(tmp_path, code, models=SQLMODELS + CREATES)[0] == level
+
+
+@pytest.mark.parametrize(
+    ("of", "level"), {"UserCreate": "safe", "User": "unsafe"}.items(), ids=["values", "a table"]
+)
+def test_what_sqlmodel_reads_of_an_object_is_no_object(of: str, level: str, tmp_path: Path) -> None:
+    code = in_block(f"user = await s.get(User, 1)\nreturn {of}.model_validate(user)")
+    code = code.replace("import Order, User", "import Order, User, UserCreate")
+    assert verdict(tmp_path, code, models=SQLMODELS + CREATES)[0] == level
 
 
 @pytest.mark.parametrize(

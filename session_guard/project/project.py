@@ -84,6 +84,9 @@ _LOADS_TOGETHER = Found(
 )
 # SQLAlchemy's `MutableDict` and what other packages call theirs.
 _MUTABLE = Matches(rb"(?i)(?<![iI]m)mutable(?!Mapping|Sequence|Set\b)")
+_UNLOADS = Matches(rb"\b(un)?defer(red|_group)?\b|load_only|with_entities|begin_nested")
+# `User.__init__ = make`, `setattr(User, "__init__", make)`, `wrap(User, "__init__")(make)`
+_MAKES_OTHERWISE = Matches(rb"\.__init__\s*=[^=]|[\"']__init__[\"']")
 _LOOPS = Matches(rb"\bfor\b.+\bin\b")
 _READ_BY_METHODS = Matches(
     rb"\b(?:def\s+)?(%s)\s*[(=]" % b"|".join(name.encode() for name in sorted(READING_METHODS))
@@ -122,6 +125,15 @@ _ROLLBACKS_OF_SESSIONS = (
 )
 _ROLLBACKS = frozenset({*_ROLLBACKS_OF_SESSIONS, "rollback"})
 _READS_OF_SESSIONS = frozenset({"after_begin", "do_orm_execute"})
+# What is given an object that was made or stored, or a session that has it, and may keep it.
+_OBJECTS = frozenset(
+    """
+    before_commit after_commit
+    init after_attach before_attach transient_to_pending pending_to_persistent
+    persistent_to_deleted before_flush after_flush after_flush_postexec before_insert
+    after_insert before_update after_update before_delete after_delete refresh_flush set append
+    """.split()
+)
 _READS = _READS_OF_SESSIONS | frozenset(
     """
     begin before_cursor_execute after_cursor_execute before_execute after_execute
@@ -840,6 +852,11 @@ class Project:
         return self._listener_to(_ROLLBACKS_OF_SESSIONS, _ROLLBACKS)
 
     @cached_property
+    def listener_to_objects(self) -> Path | None:
+        """A file that has something run with objects that are made or stored, and may keep them."""
+        return self._listener_to(_OBJECTS, _OBJECTS)
+
+    @cached_property
     def writer_in_reads(self) -> Path | None:
         """A file that may have something written as a session, or its connection, reads."""
         from session_guard.project.hearing import may_write  # most runs do without LibCST
@@ -923,6 +940,16 @@ class Project:
     def tracks_mutations(self) -> bool:
         """Whether columns may have values that tell their object when they are changed."""
         return any(self._own_files(_MUTABLE))
+
+    @cached_property
+    def replaces_constructors(self) -> bool:
+        """Whether classes may be given another constructor than is written in them."""
+        return any(self._own_files(_MAKES_OTHERWISE))
+
+    @cached_property
+    def unloads_columns(self) -> bool:
+        """Whether objects may lack columns: a query left them out, or a savepoint expired them."""
+        return any(self._own_files(_UNLOADS))
 
     @cached_property
     def validates_values(self) -> bool:

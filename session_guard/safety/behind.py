@@ -9,7 +9,6 @@ and what looks into one finds values where there were none.
 from __future__ import annotations
 
 import ast
-import builtins
 from typing import TYPE_CHECKING, NamedTuple
 
 import libcst as cst
@@ -23,7 +22,12 @@ from session_guard.project.takers import parsed
 from session_guard.safety.forms import around, comes_again, extent, statements
 from session_guard.safety.loaded import TAKES, bound_names, classes_held, held_names
 from session_guard.safety.spelling import method_of, shows
-from session_guard.safety.ways_out import always_raises, is_quiet_context, leaves_the_function
+from session_guard.safety.ways_out import (
+    OTHER_ERRORS,
+    is_quiet_context,
+    leaves_the_function,
+    may_swallow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,13 +35,6 @@ if TYPE_CHECKING:
     from session_guard.module import Module
     from session_guard.names.bindings import Function
     from session_guard.safety.forms import Form
-
-# Built-in exceptions that none of SQLAlchemy's is one of.
-_OTHER_ERRORS = frozenset(
-    name
-    for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
-)
 
 
 class GivenAway(NamedTuple):
@@ -230,7 +227,7 @@ class _Behind:
             if isinstance(holder, cst.FunctionDef):
                 return any(self._may_swallow(one.decorator) for one in holder.decorators)
             if isinstance(holder, (cst.Try, cst.TryStar)) and inner is holder.body:
-                if any(map(_catches, holder.handlers)):
+                if any(map(may_swallow, holder.handlers)):
                     return True
             elif isinstance(holder, cst.With) and not all(map(self._is_quiet, holder.items)):
                 return True
@@ -377,15 +374,6 @@ class _Behind:
         return self._module.place(node).order
 
 
-def _catches(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
-    """Return whether a handler may catch an error of SQLAlchemy's, and goes on."""
-    if always_raises(handler.body):
-        return False
-    kinds = handler.type.elements if isinstance(handler.type, cst.Tuple) else ()
-    types = [kind.value for kind in kinds] if kinds else [handler.type]
-    return not all(isinstance(kind, cst.Name) and kind.value in _OTHER_ERRORS for kind in types)
-
-
 def _swallows(function: Function) -> bool:
     """Return whether a function of this file or another may keep an error of SQLAlchemy's."""
     node = function.node
@@ -404,7 +392,7 @@ def _goes_on(node: ast.AST) -> bool:
         case ast.ExceptHandler(type=kind, body=[*_, last]):
             kinds = kind.elts if isinstance(kind, ast.Tuple) else [kind]
             return not isinstance(last, ast.Raise) and not all(
-                isinstance(one, ast.Name) and one.id in _OTHER_ERRORS for one in kinds
+                isinstance(one, ast.Name) and one.id in OTHER_ERRORS for one in kinds
             )
         case ast.withitem(context_expr=manager):
             return "suppress" in ast.unparse(manager)

@@ -31,6 +31,7 @@ from session_guard.safety.loaded import (
     held_names,
     is_column_value,
     is_list_of_result,
+    is_loaded_value,
     is_own_collection,
     is_plain,
     is_result,
@@ -60,7 +61,7 @@ from session_guard.safety.statements import (
     builds_sql,
     statement_kind,
 )
-from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context
+from session_guard.safety.ways_out import WAYS_OUT, always_raises, is_quiet_context, may_swallow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,6 +87,12 @@ _VALUE_METHODS = frozenset(
 )
 # What reaches a function's names otherwise than by naming them.
 _GIVES_NAMES = frozenset({"eval", "exec", "locals"})
+_MISSING_ROWS = frozenset(
+    f"sqlalchemy.{home}.{name}"
+    for home in ("exc", "orm.exc")
+    for name in ("NoResultFound", "MultipleResultsFound")
+)
+"""The errors of a result that has no row, or too many."""
 _CONSUMERS = frozenset("list tuple set frozenset dict sorted sum min max any all len".split())
 _QUIET_FUNCTIONS = ("logging.", "asyncio.sleep", *VALUE_MODULES)
 
@@ -170,8 +177,10 @@ class _Analysis:
             for argument in call.args
         ]
         by_others = list(taken_in(module, block, session))
-        known |= {name for value in by_others for name in reachable(module, value)}
-        taken = {name for value in (*given, *by_others) for name in reachable(module, value)}
+        # A value that is given to a column is no object of the session.
+        values = module.project.tracks_mutations
+        known |= {n for one in by_others for n in reachable(module, one, values=values)}
+        taken = {n for one in (*given, *by_others) for n in reachable(module, one, values=values)}
         self.taken = cascaded(module, block, frozenset(taken))
         self.classes = [*classes_named(module, block), *classes_of_called(module, block, session)]
         self.tracked = tracked_names(module, block, session, known=known)
@@ -374,8 +383,8 @@ class _Analysis:
             state = self.entered(rest, body, replace(state, unflushed=False))
             return replace(state, unflushed=False)
         state = self.value(item.item, state)
-        inside = any(self.mentions(part) for part in (*rest, body))
-        if inside and not is_quiet_context(self.module, item.item):
+        is_quiet = is_quiet_context(self.module, item.item)
+        if not is_quiet and any(self.mentions(part) for part in (*rest, body)):
             self.object_to("a context manager that may swallow errors stands in the block", item)
         if item.asname is not None:
             state = self.target(item.asname.name, state)
@@ -383,7 +392,7 @@ class _Analysis:
         is_call = isinstance(item.item, cst.Call)  # which was minded as such
         if not is_call and self.hands_on(item.item) and not self.is_result(item.item):
             return self.written(state, "what it loaded is entered and may change", item)
-        if state.reached and state.escaped and not is_quiet_context(self.module, item.item):
+        if state.reached and state.escaped and not is_quiet:
             return self.written(state, "what a context manager does may change it", item)
         return state
 
@@ -397,9 +406,13 @@ class _Analysis:
             after = self.suite(node.orelse.body, after)
         for handler in node.handlers:
             outer, self.raising = self.raising, always_raises(handler.body)
-            is_caught = self.is_savepoint(node.body) and _catches_refusals(handler)
-            if not self.raising and self.mentions(node.body) and not is_caught:
-                self.object_to("an `except` catches errors of the session and goes on", handler)
+            is_harmless = (
+                self.is_savepoint(node.body) and _catches_refusals(handler)
+            ) or self.catches_missing_rows(handler, node.body, caught)
+            if not self.raising and not is_harmless:
+                failing = self.failing_in(node.body, caught, swallows=may_swallow(handler))
+                if failing is not None:
+                    self.object_to(f"an `except` catches errors of {failing} and goes on", handler)
             after = after.joined(self.suite(handler.body, caught))
             self.raising = outer
         if node.finalbody is not None:
@@ -416,6 +429,94 @@ class _Analysis:
             if not reached:
                 after = ENDED
         return after
+
+    def failing_in(self, body: cst.BaseSuite, state: State, *, swallows: bool) -> str | None:
+        """Return whose errors may leave a suite that are others under the handler, or None.
+
+        What only reads and sets attributes of loaded objects fails as before. A read that loads
+        fails without a greenlet, but flushes first where the session flushes before queries:
+        `swallows` says that such an error may go unseen.
+        """
+        expired = state.stale and self.terms.expiry_ends
+        flushes = swallows and state.unflushed and self.terms.autoflush_ends
+        for part in walk(body):
+            match part:
+                case cst.Name(value=name) if is_of_lambda(self.module, part):
+                    continue
+                case cst.Name(value=name) if name == self.session or name in self.results:
+                    return "the session"
+                case cst.Name(value=name) if name in self.tracked:
+                    holder = self.module.parent(part)
+                    if expired or (
+                        flushes
+                        and not (
+                            name not in self.taken
+                            and holder is not None
+                            and is_loaded_value(self.module, holder, self.classes)
+                        )
+                    ):
+                        return "reading what may have to be loaded"
+                case cst.Attribute(attr=cst.Name(value="awaitable_attrs")):
+                    return "the session"
+                case cst.Await(expression=expression) if not isinstance(expression, cst.Call):
+                    if self.carries(expression):
+                        return "code that gets what it loaded"
+                case cst.WithItem(item=item) if self.carries(item):
+                    return "code that gets what it loaded"
+                case (
+                    cst.For(asynchronous=cst.Asynchronous(), iter=value)
+                    | cst.CompFor(asynchronous=cst.Asynchronous(), iter=value)
+                ) if self.carries(value):
+                    return "code that gets what it loaded"
+                case cst.Call() if self.gets_objects(part):
+                    return "code that gets what it loaded"
+        return None
+
+    def gets_objects(self, call: cst.Call) -> bool:
+        """Return whether code that was not followed gets objects of the session by a call."""
+        owner = call.func.value if isinstance(call.func, cst.Attribute) else call.func
+        if self.is_pure(call) or (
+            isinstance(call.func, cst.Attribute)
+            and call.func.attr.value in FILLS | EMPTIES
+            and self.is_own_collection(owner)
+        ):
+            return False
+        return self.carries(owner) or any(self.hands_on(one.value) for one in call.args)
+
+    def catches_missing_rows(
+        self,
+        handler: cst.ExceptHandler | cst.ExceptStarHandler,
+        body: cst.BaseSuite,
+        state: State,
+    ) -> bool:
+        """Return whether a handler catches only what a result raises that has not one row.
+
+        The query went well, so the transaction goes on. No flush comes before it, and no other
+        code could raise the like after an error of the session.
+        """
+        kinds = [handler.type]
+        if isinstance(handler.type, cst.Tuple):
+            kinds = [element.value for element in handler.type.elements]
+        found = [self.module.evaluate(kind) if kind is not None else () for kind in kinds]
+        if state.unflushed or not all(
+            values
+            and all(isinstance(one, External) and one.dotted in _MISSING_ROWS for one in values)
+            for values in found
+        ):
+            return False
+        return not any(
+            isinstance(part, (cst.Raise, cst.Yield))
+            or (isinstance(part, cst.Await) and not isinstance(part.expression, cst.Call))
+            or (
+                isinstance(part, cst.Call)
+                and self.session_method(part) is None
+                and (
+                    self.gets_objects(part)
+                    or any(self.mentions_session(one.value) for one in part.args)
+                )
+            )
+            for part in walk(body)
+        )
 
     def is_savepoint(self, body: cst.BaseSuite) -> bool:
         """Return whether a suite is one savepoint, which takes back what an error left."""
@@ -756,8 +857,8 @@ class _Analysis:
         if name in ("add", "add_all"):
             return self.added(call, state)
         if name == "delete":
-            state = self.written(self.query(call, state, loads=False), "it deletes", call)
-            return self.taken_in(call, state)
+            state = self.query(call, state, loads=False)
+            return self.taken_in(call, state, self.written(state, "it deletes", call))
         if name == "merge":
             return self.written(self.query(call, state, loads=True), "it merges", call)
         if name == "flush":
@@ -813,16 +914,23 @@ class _Analysis:
         )
 
     def added(self, call: cst.Call, state: State) -> State:
-        return self.taken_in(call, self.written(state, "it adds rows", call, fresh=True))
+        after = self.written(state, "it adds rows", call, fresh=True)
+        return self.taken_in(call, state, after)
 
-    def taken_in(self, call: cst.Call, state: State) -> State:
+    def taken_in(self, call: cst.Call, before: State, after: State) -> State:
         """Mind that others have an object that the session takes in.
 
         The handler's rollback would expire what it loaded, and make what it stored new again; a
-        session that is only closed lets go of it as it is.
+        session that is only closed lets go of it as it is. What nobody else has stays so.
         """
-        foreign = not self.begun and any(self.outside.gives(a.value) for a in call.args)
-        return replace(state, foreign=state.foreign or foreign)
+        given = [argument.value for argument in call.args]
+        foreign = not self.begun and any(map(self.outside.gives, given))
+        is_untold = all(self.outside.is_untold(one, self.objects) for one in given)
+        return replace(
+            after,
+            foreign=after.foreign or foreign,
+            escaped=before.escaped or not is_untold,
+        )
 
     def is_consumed_here(self, node: cst.GeneratorExp) -> bool:
         """Return whether a generator is an argument of a builtin that runs it to its end."""
@@ -880,7 +988,7 @@ class _Analysis:
             and self.carries(function.value)
         )
         if is_related:
-            state = self.taken_in(call, state)
+            state = self.taken_in(call, state, state)
         owner = function.value if isinstance(function, cst.Attribute) else function
         owner_tracked = self.carries(owner)
         if takes_objects and not (is_related or is_construction(call)):
@@ -1049,9 +1157,13 @@ class _Callee(_Analysis):
 
     def __init__(self, caller: _Analysis, called: Called) -> None:
         function, module = called.function, called.module
-        own = {n for n, value in called.given.items() if not caller.outside.gives(value)}
+        given, asked = called.given.items(), caller.outside
+        own = frozenset(name for name, value in given if not asked.gives(value))
+        untold = frozenset(
+            name for name in own if asked.is_untold(called.given[name], caller.objects)
+        )
         form = Form(function, called.session, function.body, function.body, [function])
-        outside = Outside(module, form, frozenset(own))
+        outside = Outside(module, form, own, untold)
         super().__init__(module, called.session, caller.terms, outside)
         self.function, self.form = function, form
         self.following = (*caller.following, function)

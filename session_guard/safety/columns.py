@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from session_guard.names import openings
-from session_guard.names.bindings import Call, Function, Subscript
+from session_guard.names.bindings import Call, Function, Ref, Subscript
 from session_guard.names.evaluation import class_member
 from session_guard.names.values import UNKNOWN, External, Literal, LocalClass, Result
 from session_guard.project.setters import may_be_mapped
@@ -23,6 +23,20 @@ _COLUMNS = frozenset(
     }
 )
 _MAPPING = ("sqlalchemy.", "sqlmodel.")
+# Arguments of a column that the database works out, or that is not loaded with its object.
+_FETCHED = frozenset({"Computed", "FetchedValue", "Identity"})
+_FETCHING = frozenset(
+    """
+    deferred deferred_group deferred_raiseload onupdate server_onupdate server_default
+    sa_column sa_column_args sa_column_kwargs
+    """.split()
+)
+# Methods that a class may have for what runs when an object is made, or an attribute of it is set.
+_SEEING = frozenset(
+    """
+    __init__ __new__ __post_init__ __setattr__ __getattribute__ __init_subclass__
+    """.split()
+)
 
 
 def is_column(owners: Collection[LocalClass], name: str) -> bool:
@@ -41,6 +55,57 @@ def is_column(owners: Collection[LocalClass], name: str) -> bool:
         and member.function.dotted in _COLUMNS
         for member in members
     )
+
+
+def is_fetched_later(owners: Collection[LocalClass], name: str) -> bool:
+    """Return whether a column may be loaded later than its object, or anew after a flush."""
+    calls = [
+        member.call
+        for owner in owners
+        for member in class_member(owner, name)
+        if isinstance(member, Result)
+    ]
+    return any(
+        not _FETCHING.isdisjoint(keyword for keyword, _ in call.keywords)
+        or any(
+            isinstance(one, Call)
+            and isinstance(one.function, Ref)
+            and one.function.parts[-1] in _FETCHED
+            for one in call.arguments
+        )
+        for call in calls
+    )
+
+
+def is_made_silently(owner: LocalClass) -> bool:
+    """Return whether making an object of a class runs no code that may give it to others.
+
+    Its constructor is SQLAlchemy's, and nothing of the project sees what an attribute is given.
+    """
+    if not may_be_mapped(owner):
+        return False
+    for one in openings.lineage(owner):
+        definition = one.definition
+        if definition.is_made_over or not _SEEING.isdisjoint(definition.scope.bindings):
+            return False
+        for base in definition.bases:
+            for value in one.home.evaluate(base, definition.place) or (UNKNOWN,):
+                made_by = value.function if isinstance(value, Result) else value
+                if not isinstance(made_by, LocalClass) and not (
+                    isinstance(made_by, External) and made_by.dotted.startswith(_MAPPING)
+                ):
+                    return False
+        for bindings in definition.scope.bindings.values():
+            if any(_is_decorated(binding.value, "validates") for binding in bindings):
+                return False
+    return True
+
+
+def _is_decorated(definition: object, name: str) -> bool:
+    if not isinstance(definition, Function):
+        return False
+    decorators = (d.function if isinstance(d, Call) else d for d in definition.decorators)
+    return any(isinstance(d, Ref) and d.parts[-1] == name for d in decorators)
 
 
 def gives_columns(owner: LocalClass, name: str) -> bool:

@@ -21,7 +21,7 @@ from session_guard.names.from_libcst import children, walk
 from session_guard.names.values import External, LocalClass
 from session_guard.project.setters import may_be_mapped
 from session_guard.safety.called import called_with
-from session_guard.safety.columns import is_column
+from session_guard.safety.columns import is_column, is_fetched_later
 from session_guard.safety.spelling import is_setattr
 from session_guard.safety.statements import PURE_BUILTINS, statement_kind
 
@@ -37,7 +37,8 @@ READS = frozenset({"execute", "scalar", "scalars", "stream", "stream_scalars", "
 TAKES = frozenset({"add", "add_all", "delete", "refresh", "merge"})
 # Methods of a result that give another one.
 _RESULTS = frozenset("scalars mappings unique columns partitions tuples yield_per".split())
-_PYDANTIC = frozenset({"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"})
+_SQLMODEL = frozenset({"sqlmodel.SQLModel", "sqlmodel.main.SQLModel"})
+_PYDANTIC = _SQLMODEL | {"pydantic.BaseModel", "pydantic.main.BaseModel", "typing.Generic"}
 _VALIDATING = frozenset({"from_orm", "model_validate"})
 _PLAIN_TYPES = frozenset(
     "str int float bool bytes date datetime time timedelta UUID Decimal uuid.UUID".split()
@@ -219,7 +220,7 @@ def _tracked_names(
                     of == session and method.value in TAKES
                 ):
                     for argument in node.args:
-                        values = columns_of is None
+                        values = columns_of is None and module.project.tracks_mutations
                         found.update(reachable(module, argument.value, values=values))
                 case cst.Call(func=cst.Attribute(value=cst.Name() as owner, attr=method)) if (
                     method.value in FILLS
@@ -377,11 +378,11 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     yield of
     waiting, seen = [node], set()
     while waiting:
-        for part in walk(waiting.pop()):
-            if not isinstance(part, cst.Name) or part.value in seen or _is_callee(module, part):
+        for part in given_names(module, waiting.pop(), values=values):
+            if part.value in seen:
                 continue
             seen.add(part.value)
-            if is_plain(module, part) or (not values and _goes_to_column(module, part)):
+            if is_plain(module, part):
                 continue
             yield part.value
             for binding in module.bindings(module.expr(part), module.place(part)):
@@ -390,9 +391,29 @@ def reachable(module: Module, node: cst.CSTNode, *, values: bool = True) -> Iter
                     waiting.append(made_by)
 
 
-def _goes_to_column(module: Module, name: cst.Name) -> bool:
-    argument = module.parent(name)
-    return isinstance(argument, cst.Arg) and is_given_to_column(module, argument)
+def given_names(module: Module, node: cst.CSTNode, *, values: bool = False) -> Iterator[cst.Name]:
+    """Yield the names that an expression's value may be, or hold, an object of.
+
+    A text holds none, nor does what is cut out of a sequence hold the numbers that say where, or
+    a list what it was made for each of; without `values`, what a column is given is none.
+    """
+    match node:
+        case cst.Name():
+            if not _is_callee(module, node):
+                yield node
+        case cst.FormattedString() | cst.SimpleString() | cst.ConcatenatedString() | cst.Slice():
+            pass
+        case cst.Arg() if not values and is_given_to_column(module, node):
+            pass
+        case cst.Call() if not values and makes_of_values(module, node):
+            pass
+        case cst.ListComp() | cst.SetComp() | cst.GeneratorExp() if not any(
+            given_names(module, node.elt, values=values)
+        ):
+            pass
+        case _:
+            for child in children(node):
+                yield from given_names(module, child, values=values)
 
 
 def is_given_to_column(module: Module, argument: cst.Arg) -> bool:
@@ -402,7 +423,10 @@ def is_given_to_column(module: Module, argument: cst.Arg) -> bool:
         return False
     owners = module.evaluate(call.func) if isinstance(call, cst.Call) else ()
     return bool(owners) and all(
-        isinstance(owner, LocalClass) and _is_column(module, [owner], argument.keyword.value)
+        isinstance(owner, LocalClass)
+        and _is_column(module, [owner], argument.keyword.value)
+        # A constructor of its own may give it to another attribute.
+        and not any("__init__" in one.definition.scope.bindings for one in openings.lineage(owner))
         for owner in owners
     )
 
@@ -421,6 +445,7 @@ def reads_attributes(module: Module, call: cst.Call) -> bool:
         and all(
             isinstance(owner, LocalClass)
             and openings.ancestry(owner) <= _PYDANTIC
+            and not any(_may_be_table(one) for one in openings.lineage(owner))
             and not any(
                 not _VALIDATING.isdisjoint(one.definition.scope.bindings)
                 or not project.setting_properties.isdisjoint(one.definition.scope.annotations)
@@ -429,6 +454,79 @@ def reads_attributes(module: Module, call: cst.Call) -> bool:
             for owner in owners
         )
     )
+
+
+def _may_be_table(owner: LocalClass) -> bool:
+    """Return whether a class may be mapped by SQLModel, which takes related objects over too."""
+    return not _SQLMODEL.isdisjoint(openings.ancestry(owner)) and (
+        owner.definition.is_made_over or "model_config" in owner.definition.scope.bindings
+    )
+
+
+def makes_of_values(module: Module, call: cst.Call) -> bool:
+    """Return whether a call is SQLModel's `User.model_validate(data)`, which makes a new object.
+
+    What it takes from `data` is given to columns: neither has relationships, or not both.
+    """
+    match call:
+        case cst.Call(func=cst.Attribute(value=owner, attr=method), args=[data, *more]) if (
+            method.value in _VALIDATING and data.keyword is None and data.star == ""
+        ):
+            owners = module.evaluate(owner)
+        case _:
+            return False
+    return (
+        bool(owners)
+        and all(
+            isinstance(one, LocalClass)
+            and openings.ancestry(one) <= _SQLMODEL
+            and _VALIDATING.isdisjoint(_members(one))
+            and (
+                module.project.relationships.isdisjoint(_members(one))
+                or _has_values_alone(module, data.value)
+            )
+            for one in owners
+        )
+        and all(_is_update_of_values(module, argument) for argument in more)
+    )
+
+
+def _members(owner: LocalClass) -> frozenset[str]:
+    """Return the names that a class of the project has, and those that it derives from."""
+    scopes = [one.definition.scope for one in openings.lineage(owner)]
+    return frozenset(name for one in scopes for name in {*one.bindings, *one.annotations})
+
+
+def _has_values_alone(module: Module, node: cst.BaseExpression) -> bool:
+    """Return whether an expression is a dictionary, or annotated as one or a class of values."""
+    if isinstance(node, cst.Dict):
+        return True
+    if not isinstance(node, cst.Name):
+        return False
+    bindings = module.bindings(module.expr(node), module.place(node))
+    annotation = _annotation_of(module, node)
+    if annotation is None or not all(binding.kind == "parameter" for binding in bindings):
+        return False
+    found = module.evaluate(annotation)
+    return bool(found) and all(
+        isinstance(one, LocalClass)
+        and openings.ancestry(one) <= _PYDANTIC
+        and module.project.relationships.isdisjoint(_members(one))
+        for one in found
+    )
+
+
+def _is_update_of_values(module: Module, argument: cst.Arg) -> bool:
+    """Return whether an argument is `update={"name": name}`, of no relationship."""
+    match argument:
+        case cst.Arg(keyword=cst.Name("update"), value=cst.Dict(elements=elements)):
+            return all(
+                isinstance(one, cst.DictElement)
+                and isinstance(one.key, cst.SimpleString)
+                and one.key.evaluated_value not in module.project.relationships
+                for one in elements
+            )
+    return False
 
 
 def _is_callee(module: Module, name: cst.Name) -> bool:
@@ -451,6 +549,12 @@ def is_plain(module: Module, name: cst.Name) -> bool:
 
 
 def _annotation(module: Module, name: cst.Name) -> str:
+    annotation = _annotation_of(module, name)
+    return module.code(annotation) if annotation is not None else ""
+
+
+def _annotation_of(module: Module, name: cst.Name) -> cst.BaseExpression | None:
+    """Return the annotation of the parameter that a name may be, or None."""
     for holder in module.ancestors(name):
         if isinstance(holder, cst.FunctionDef):
             parameters = holder.params
@@ -460,9 +564,9 @@ def _annotation(module: Module, name: cst.Name) -> str:
                 *parameters.kwonly_params,
             ):
                 if parameter.name.value == name.value and parameter.annotation is not None:
-                    return module.code(parameter.annotation.annotation)
-            return ""
-    return ""
+                    return parameter.annotation.annotation
+            return None
+    return None
 
 
 def result_names(module: Module, block: cst.BaseSuite, session: str | None) -> frozenset[str]:
@@ -674,6 +778,20 @@ def is_column_value(module: Module, node: cst.CSTNode, classes: Collection[Local
         isinstance(node, cst.Attribute)
         and isinstance(node.value, cst.Name)
         and _is_column(module, classes, node.attr.value)
+    )
+
+
+def is_loaded_value(module: Module, node: cst.CSTNode, classes: Collection[LocalClass]) -> bool:
+    """Return whether `user.name` is a column's value that is loaded with its object, and stays so.
+
+    No query of the project leaves columns out, no savepoint of it expires any, and no flush has
+    this one fetched anew.
+    """
+    return (
+        isinstance(node, cst.Attribute)
+        and not module.project.unloads_columns
+        and is_column_value(module, node, classes)
+        and not is_fetched_later(classes, node.attr.value)
     )
 
 

@@ -13,12 +13,21 @@ import libcst as cst
 
 from session_guard.names.bindings import Call, Ref, lookup
 from session_guard.names.from_libcst import walk
+from session_guard.names.values import LocalClass
+from session_guard.safety.columns import is_made_silently
 from session_guard.safety.forms import around, comes_again, extent
-from session_guard.safety.loaded import FILLS, bound_names, is_given_to_column, is_plain
+from session_guard.safety.loaded import (
+    FILLS,
+    bound_names,
+    given_names,
+    is_given_to_column,
+    is_plain,
+    makes_of_values,
+)
 from session_guard.safety.spelling import is_construction, is_literal, is_of_logger, method_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
@@ -33,10 +42,20 @@ _TAKING = frozenset({"add", "add_all", "begin", "begin_nested"})
 class Outside:
     """What a block has of objects that were there before, and that others may use behind it."""
 
-    def __init__(self, module: Module, form: Form, own: frozenset[str] = frozenset()) -> None:
-        """`own` are the names from round the block whose objects nobody else has."""
+    def __init__(
+        self,
+        module: Module,
+        form: Form,
+        own: frozenset[str] = frozenset(),
+        untold: frozenset[str] = frozenset(),
+    ) -> None:
+        """`own` are the names from round the block whose objects the program made for it.
+
+        Of those, nobody was told of the ones that are `untold`.
+        """
         self._module = module
         self._own = own
+        self._untold = untold
         self._block = block = form.block
         self._session = form.name
         self._around = around(form, module)
@@ -86,6 +105,8 @@ class Outside:
                 return any_of(inner)
             case cst.Call() if is_construction(node):
                 return any_of(*(a.value for a in node.args if not self._is_value(a)))
+            case cst.Call() if makes_of_values(self._module, node):
+                return False
             case cst.ListComp() | cst.SetComp() | cst.GeneratorExp():
                 return any_of(node.elt)
             case cst.List() | cst.Tuple() | cst.Set():
@@ -95,6 +116,63 @@ class Outside:
             case cst.BooleanOperation():
                 return any_of(node.left, node.right)
         return True
+
+    def is_untold(self, node: cst.CSTNode, tracked: frozenset[str]) -> bool:
+        """Return whether only the block has what an expression gives: nobody else can change it.
+
+        It loaded or made it, no code of the project saw that it was made, and it goes by the names
+        `tracked` alone. What the block does by these is not asked about.
+        """
+        project = self._module.project
+        if (
+            project.tracks_mutations
+            or project.replaces_constructors
+            or project.listener_to_objects is not None
+        ):
+            return False
+        return not self.gives(node) and all(
+            part.value in tracked and (part.value not in self._own or part.value in self._untold)
+            if isinstance(part, cst.Name)
+            else self._is_made_silently(part)
+            for part in self._made_of(node)
+        )
+
+    def _made_of(self, node: cst.CSTNode) -> Iterator[cst.Name | cst.Call]:
+        """Yield the names that an expression's objects go by, and the calls that make them."""
+        waiting, seen = [node], set[str]()
+        while waiting:
+            given = waiting.pop()
+            if self._is_read(given):
+                continue
+            yield from (
+                part
+                for part in walk(given)
+                if isinstance(part, cst.Call)
+                and (is_construction(part) or makes_of_values(self._module, part))
+            )
+            for part in given_names(self._module, given):
+                if part.value in seen:
+                    continue
+                seen.add(part.value)
+                yield part
+                waiting.extend(self._values.get(part.value, ()))
+                for binding in lookup(part.value, self._module.place(part)) or ():
+                    made_by = binding.value.node if isinstance(binding.value, Call) else None
+                    if isinstance(made_by, cst.Call):
+                        waiting.append(made_by)
+
+    def _is_made_silently(self, call: cst.Call) -> bool:
+        """Return whether nobody sees a call make its object, and no second name gets it."""
+        holder = self._module.parent(call)
+        if isinstance(holder, cst.Assign) and len(holder.targets) > 1:
+            return False
+        owners = self._module.evaluate(call.func)
+        return (
+            bool(owners)
+            and all(isinstance(owner, LocalClass) and is_made_silently(owner) for owner in owners)
+            # What is given to anything else may run a property of the class.
+            and all(is_given_to_column(self._module, argument) for argument in call.args)
+        )
 
     def _is_value(self, argument: cst.Arg) -> bool:
         """Return whether an argument gives a new object a value, and no other object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
 WAYS_OUT = (cst.Return, cst.Break, cst.Continue)
 """The statements that leave a suite and raise nothing."""
 
+# Built-in exceptions that none of SQLAlchemy's is one of.
+OTHER_ERRORS = frozenset(
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception
+)
 # Context managers that are known not to swallow what is raised in them.
 _QUIET_CONTEXTS = frozenset(
     """
@@ -51,6 +58,15 @@ def leaves_the_function(suite: cst.BaseSuite) -> bool:
     if any(isinstance(part, (cst.Break, cst.Continue)) for part in walk(suite)):
         return False
     return _ends_in(suite, (cst.Raise, cst.Return))
+
+
+def may_swallow(handler: cst.ExceptHandler | cst.ExceptStarHandler) -> bool:
+    """Return whether a handler may catch an error of SQLAlchemy's, and goes on."""
+    if always_raises(handler.body):
+        return False
+    kinds = handler.type.elements if isinstance(handler.type, cst.Tuple) else ()
+    types = [kind.value for kind in kinds] if kinds else [handler.type]
+    return not all(isinstance(kind, cst.Name) and kind.value in OTHER_ERRORS for kind in types)
 
 
 def is_quiet_context(module: Module, node: cst.BaseExpression) -> bool:

@@ -112,6 +112,7 @@ import asyncio
 from contextlib import AsyncExitStack, aclosing, suppress
 
 from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import selectinload
 

@@ -238,6 +238,64 @@ SAME = {
         async with s, s.begin():
             s.add(order)
         """,
+    "makes a user, commits, and tells of it": """\
+        async def post(*what):
+            print(*what)
+        async with PlainSession() as s:
+            user = User(name="eve")
+            s.add(user)
+            await s.flush()
+            number = user.id
+            await s.commit()
+            await post("/users", number)
+        """,
+    "imports in batches": """\
+        async def post(*what):
+            print(*what)
+        rows = [{"name": f"row {number}"} for number in range(5)]
+        async with PlainSession() as s:
+            for number, row in enumerate(rows):
+                s.add(User(name=row["name"], visits=number))
+                if number % 2 == 0:
+                    await s.commit()
+                    await post(row)
+            await s.commit()
+        """,
+    "goes on where a service fails": """\
+        async def post(kind):
+            if kind == "lamp":
+                raise OSError(kind)
+        async with PlainSession() as s:
+            orders = (await s.scalars(select(Order).order_by(Order.id))).all()
+            for order in orders:
+                try:
+                    await post(order.kind)
+                except Exception as error:
+                    print(order.kind, error)
+                    order.state = "failed"
+                else:
+                    order.state = "posted"
+            await s.commit()
+        """,
+    "goes on where a value is none": """\
+        async with PlainSession() as s:
+            user = await s.get(User, 1)
+            try:
+                user.visits = int(user.name)
+            except ValueError:
+                user.visits = -1
+            await s.commit()
+        """,
+    "goes on where no row is there": """\
+        async with PlainSession() as s:
+            try:
+                order = (await s.scalars(select(Order).where(Order.kind == "desk"))).one()
+                print(order.id)
+            except NoResultFound:
+                s.add(Order(user_id=1, kind="desk"))
+                await s.commit()
+                print("made")
+        """,
     "an error that says what it was about": """\
         try:
             async with AsyncSession(engine) as s:
@@ -257,6 +315,45 @@ def test_what_is_safe_is_the_same(shop: Shop, body: str) -> None:
 
 
 DIFFERENT = {
+    "reads what expired, in a `try` of the block that goes on": (
+        """\
+        async with PlainSession() as s:
+            orders = (await s.scalars(select(Order).order_by(Order.id))).all()
+            for order in orders:
+                try:
+                    print(order.kind)
+                except Exception:
+                    print("cannot print")
+                order.state = "printed"
+                await s.commit()
+        """,
+        "an `except` catches errors of reading what may have to be loaded",
+    ),
+    "reads what is not loaded, where that flushes first": (
+        """\
+        async with PlainSession() as s:
+            user = await s.get(User, 1)
+            user.visits = 11
+            try:
+                print(user.orders)
+            except Exception:
+                print("cannot print")
+            await s.commit()
+        """,
+        "an `except` catches errors of reading what may have to be loaded",
+    ),
+    "makes what others change behind the commit": (
+        """\
+        async def rename(user):
+            user.name = "renamed"
+        async with PlainSession() as s:
+            user = User(name="eve")
+            s.add(user)
+            await s.commit()
+            await rename(user)
+        """,
+        "what it loaded goes to code that was not followed",
+    ),
     "adds and does not commit": (
         """\
         async with AsyncSession(engine) as s:
