@@ -752,6 +752,14 @@ def test_unsafe(body: str, reason: str, tmp_path: Path) -> None:
     assert reason in message
 
 
+def test_a_reason_of_many_places_is_given_once(tmp_path: Path) -> None:
+    level, message = verdict(tmp_path, in_block("await rename(s)\n" * 40 + "await s.rollback()"))
+    assert level == "unsafe"
+    assert "and in 39 other places" in message
+    assert message.count("not followed (line") == 1
+    assert "rolls back" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "level", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -33,7 +34,7 @@ from session_guard.safety.state import Terms
 from session_guard.safety.tries import COMMITTING, calls_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from session_guard.module import Module
     from session_guard.names.bindings import Binding
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
 _BEGINNING = frozenset({"begin"})
 _ENDING = frozenset({"__aexit__", "close", "commit", "rollback"})
+# Where a reason is: the functions that were followed to there, and the line.
+_PLACES = re.compile(r"\bin `\w+\(\)`, | \((?:line |[^()]*:)\d+\)")
+_MOST_PLACES = 3
+"""Those that are all named for one reason; a service may have hundreds."""
 
 
 def report_opening(call: cst.Call, opening: Opening, module: Module, message: str) -> Violation:
@@ -114,7 +119,7 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
         *_left_undone(way, handler),
     ]
     if reasons and not form.is_closed_anyway:
-        raise NotFixableError(f"no `finally` closes the session, and {'; '.join(reasons)}")
+        raise NotFixableError(f"no `finally` closes the session, and {_summed_up(reasons)}")
     written, imports = reference(manager, module, call)
     replacements = form.replacements(
         call,
@@ -124,9 +129,23 @@ def rewrite_opening(call: cst.Call, opening: Opening, module: Module) -> Rewrite
     )
     message = f"open it with `async with {manager.manager}() as session:`"
     if reasons:
-        message = f"{message}; not safe, since {'; '.join(reasons)}"
+        message = f"{message}; not safe, since {_summed_up(reasons)}"
     applicability = Applicability.UNSAFE if reasons else Applicability.SAFE
     return Rewrite(applicability, message, replacements, imports)
+
+
+def _summed_up(reasons: Iterable[str]) -> str:
+    """Return reasons one after the other; of one that many places give, the first place."""
+    by_kind: dict[str, list[str]] = {}
+    for reason in reasons:
+        by_kind.setdefault(_PLACES.sub("", reason), []).append(reason)
+    told: list[str] = []
+    for alike in by_kind.values():
+        if len(alike) > _MOST_PLACES:
+            told.append(f"{alike[0]} and in {len(alike) - 1} other places")
+        else:
+            told.extend(alike)
+    return "; ".join(told)
 
 
 def _left_undone(way: Way, handler: Handler) -> Iterator[str]:
