@@ -804,8 +804,9 @@ def _cause(error: BaseException) -> Cause:
     # SQLAlchemy lets through what happens while connecting: the system's errors, and timeouts.
     if _comes_through(error, "asyncpg."):
         return "connection"
-    # A limit of time has as its cause what it cut off: here a wait for the server or for the pool.
-    cut_off = error.__cause__ if isinstance(error, TimeoutError) else None
+    # A limit of time comes of what it cut off: here a wait for the server or for the pool. Python
+    # 3.11.2 has that as its context alone.
+    cut_off = error.__cause__ or error.__context__ if isinstance(error, TimeoutError) else None
     is_wait = isinstance(cut_off, asyncio.CancelledError) and _comes_through(cut_off, "sqlalchemy.")
     return "connection" if is_wait else "domain"
 
