@@ -1241,11 +1241,12 @@ CAUGHT_OF_THE_SESSION = {
 
 def caught(body: str, catching: str, arguments: str = "engine") -> str:
     tried = textwrap.indent(f"try:\n{textwrap.indent(body, '    ')}\n{catching}", "    ")
+    task = "task = s.scalars(select(User))\n" if "task" in body else ""
     return in_block(
-        "done = []\nusers = (await s.scalars(select(User))).all()\ntask = s.scalars(select(User))\n"
+        f"done = []\nusers = (await s.scalars(select(User))).all()\n{task}"
         f"for user in users:\n{tried}\n    user.name = 'told'\nawait s.commit()",
         arguments,
-    ).replace("        task = s.scalars(select(User))\n" if "task" not in body else "\0", "")
+    )
 
 
 DATED = MODELS.replace(

@@ -1141,7 +1141,7 @@ def _origin(value: Value) -> object:
 
 def _made(value: Value) -> object:
     if type(value) is Result:
-        steps = [id(step.call.node) for step in value.through] if value.through else ()
+        steps = [id(step.call.node) for step in value.through]
         if type(value.function) is External:
             return (value.function.dotted, id(value.call.node), *steps)
         return (id(value.call.node), *steps)

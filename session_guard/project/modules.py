@@ -47,6 +47,11 @@ class ModuleIndex:
         parts = relative.with_suffix("").parts
         return parts[:-1] if parts[-1] == "__init__" else parts
 
+    def package_of(self, path: Path) -> tuple[str, ...]:
+        """Return the parts of the package that a module's relative imports are counted from."""
+        parts = self.parts(path)
+        return parts if path.name == "__init__.py" else parts[:-1]
+
     def is_hidden(self, path: Path) -> bool:
         """Return whether Python never imports a module, but the package of its name beside it."""
         return path.name != "__init__.py" and self.parts(path) in self._packages

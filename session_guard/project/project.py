@@ -326,6 +326,11 @@ class Project:
     def _own_answers(self, question: Question) -> Iterator[tuple[Path, Answer]]:
         return self.asked.in_turn(OWN, question, self._every_own_file, self._data)
 
+    def _found_in_own_files(self, question: Found) -> frozenset[str]:
+        """Return what a question finds in all of them."""
+        answers = (found for _, found in self._own_answers(question))
+        return frozenset(one for found in answers if isinstance(found, tuple) for one in found)
+
     def _ask(self, question: Question, path: Path) -> Answer:
         """Return what one file answers."""
         return self.asked.one(question, path, self._data(path))
@@ -457,10 +462,8 @@ class Project:
 
     def namespace(self, path: Path, scope: Scope) -> Namespace:
         """Return a file's names, with the way to the project's other modules."""
-        parts = self.modules.parts(path)
-        package = parts if path.name == "__init__.py" else parts[:-1]
         find = functools.cache(functools.partial(self._find_module, importer=path))
-        return Namespace(scope, package, path, find, self._elsewhere)
+        return Namespace(scope, self.modules.package_of(path), path, find, self._elsewhere)
 
     @cached_property
     def _elsewhere(self) -> ProjectElsewhere:
@@ -507,14 +510,21 @@ class Project:
         self, dotted: str, importer: Path
     ) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return what a package binds under the name of its submodule, which hides that."""
-        package, _, name = dotted.rpartition(".")
-        found = self.modules.find(package, importer) if package else None
-        if found is None or found[1] or found[0].name != "__init__.py":
-            return None
-        names = self.names_of(found[0])
+        names, name = self.package_round(dotted, importer), dotted.rpartition(".")[2]
         if names is None or not binds_another(names, name, dotted):
             return None
         return names, (name,)
+
+    def package_round(self, dotted: str, importer: Path) -> Namespace | None:
+        """Return the package of the project that has a module of a name, as imported somewhere.
+
+        None where it is a folder without an `__init__.py`, or cannot be parsed.
+        """
+        package = dotted.rpartition(".")[0]
+        found = self.modules.find(package, importer) if package else None
+        if found is None or found[1] or found[0].name != "__init__.py":
+            return None
+        return self.names_of(found[0])
 
     def find_configured(self, dotted: str) -> tuple[Namespace, tuple[str, ...]] | None:
         """Return the module that a dotted name of the configuration means, and what is left."""
@@ -919,22 +929,12 @@ class Project:
     @cached_property
     def relationships(self) -> frozenset[str]:
         """The names of attributes that lead from a class of the project to other objects."""
-        return frozenset(
-            name
-            for _, names in self._own_answers(_RELATES)
-            if isinstance(names, tuple)
-            for name in names
-        )
+        return self._found_in_own_files(_RELATES)
 
     @cached_property
     def eager_relationships(self) -> frozenset[str]:
         """The names of those attributes whose objects are loaded together with their owner."""
-        return frozenset(
-            name
-            for _, names in self._own_answers(_LOADS_TOGETHER)
-            if isinstance(names, tuple)
-            for name in names
-        )
+        return self._found_in_own_files(_LOADS_TOGETHER)
 
     @cached_property
     def tracks_mutations(self) -> bool:
@@ -1137,8 +1137,7 @@ class Project:
 
     def _sources_of(self, name: bytes, path: Path) -> Iterator[str]:
         """Yield the absolute names of the modules that a file may have a name from."""
-        parts = self.modules.parts(path)
-        package = parts if path.name == "__init__.py" else parts[:-1]
+        package = self.modules.package_of(path)
         sources = self._ask(Sources(name), path)
         for source in sources if isinstance(sources, tuple) else ():
             level = len(source) - len(source.lstrip("."))

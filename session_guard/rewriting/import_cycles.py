@@ -46,21 +46,17 @@ def package_overwritten(dotted: str, importer: Path, project: Project) -> Path |
     that name (`from .session import async_session` beside `async_session.py`) is lost to those who
     ask for it later. None where the package runs the module before it binds the name.
     """
-    package, _, name = dotted.rpartition(".")
-    found = project.modules.find(package, importer) if package else None
-    if found is None or found[1] or found[0].name != "__init__.py":
-        return None
-    names = project.names_of(found[0])
-    if names is None or not _has_another(names, name, dotted, project):
+    names = project.package_round(dotted, importer)
+    if names is None or not _has_another(names, dotted, project):
         return None
     module = project.modules.find(dotted, importer)
-    runs_before = module is not None and _runs_in_any_case(found[0], module[0], project)
-    return None if runs_before else found[0]
+    runs_before = module is not None and _runs_in_any_case(names.path, module[0], project)
+    return None if runs_before else names.path
 
 
-def _has_another(names: Namespace, name: str, dotted: str, project: Project) -> bool:
+def _has_another(names: Namespace, dotted: str, project: Project) -> bool:
     """Return whether a package has something else than its module under the module's name."""
-    scope = names.scope
+    scope, name = names.scope, dotted.rpartition(".")[2]
     if binds_another(names, name, dotted):
         return True
     if scope.star_imports and names.evaluate(Ref((name,)), end_of(scope)) != (External(name),):
@@ -80,7 +76,7 @@ def _runs_in_any_case(package: Path, module: Path, project: Project) -> bool:
         tree = project.tree(path) if path not in seen else None
         seen.add(path)
         imports = [s for s in tree.body if isinstance(s, _IMPORTS)] if tree is not None else []
-        for dotted in _imported(imports, _package_of(path, project)):
+        for dotted in _imported(imports, project.modules.package_of(path)):
             target = project.modules.find(dotted, path)
             if target is None:
                 continue
@@ -102,7 +98,7 @@ def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
         tree = project.tree(path)
         if tree is None:
             return None
-        for dotted in _imported(tree.body, _package_of(path, project)):
+        for dotted in _imported(tree.body, project.modules.package_of(path)):
             target = project.modules.find(dotted, path)
             if target is None:
                 continue
@@ -110,12 +106,6 @@ def _all_run_by(module: Path, project: Project) -> frozenset[Path] | None:
             waiting.extend(fresh - found)
             found |= fresh
     return frozenset(found)
-
-
-def _package_of(path: Path, project: Project) -> tuple[str, ...]:
-    """Return the parts of the package that a module's relative imports are counted from."""
-    parts = project.modules.parts(path)
-    return parts if path.name == "__init__.py" else parts[:-1]
 
 
 def _packages(module: Path) -> Iterator[Path]:

@@ -17,7 +17,7 @@ from session_guard.names.values import External
 from session_guard.safety.behind import GivenAway, reasons_behind
 from session_guard.safety.called import DEEPEST, called_with
 from session_guard.safety.callees import classes_of_called, taken_in
-from session_guard.safety.forms import Form, around
+from session_guard.safety.forms import Form, around, comes_again
 from session_guard.safety.loaded import (
     EMPTIES,
     FILLS,
@@ -905,10 +905,10 @@ class _Analysis:
         own = {a.value.value for a in call.args[:1] if isinstance(a.value, cst.Name)}
         at = self.module.place(call)
         line = self.module.position(call).start.line
-        comes_again = any(isinstance(a, (cst.For, cst.While)) for a in self.module.ancestors(call))
+        again = comes_again(self.module.ancestors(call))
         return any(
             self.module.place(use).scope is at.scope
-            and (comes_again or self.module.position(use).start.line < line)
+            and (again or self.module.position(use).start.line < line)
             for name in self.objects - own - state.fresh
             for use in self.module.named(name)
         )
